@@ -1,0 +1,109 @@
+/**
+ * The vocabulary of the store: plain values, no wire types.
+ *
+ * Revisions, versions and counts are `number`: they count events of one store and stay far below
+ * 2^53. What a client sends beyond that is clamped at the edge, which keeps every comparison exact.
+ * Lease ids are arbitrary 64-bit numbers and stay `bigint`.
+ */
+export type Bytes = Uint8Array;
+export type Revision = number;
+export type LeaseId = bigint;
+
+export const NO_LEASE: LeaseId = 0n;
+
+export type KeyValue = {
+  readonly key: Bytes;
+  readonly value: Bytes;
+  readonly createRevision: Revision;
+  readonly modRevision: Revision;
+  /** 1 at creation, +1 at every put; a deletion ends the count. */
+  readonly version: number;
+  readonly lease: LeaseId;
+};
+
+export type Event =
+  | { readonly kind: 'put'; readonly kv: KeyValue }
+  /** `kv` carries only the key and the revision of the deletion. */
+  | { readonly kind: 'delete'; readonly kv: KeyValue };
+
+/**
+ * Which keys an operation concerns, in etcd's form: `rangeEnd` empty is the single key, `[0]` is
+ * every key from `key` on, otherwise the half-open interval [key, rangeEnd).
+ */
+export type KeySpan = { readonly key: Bytes; readonly rangeEnd: Bytes };
+
+export type SortOrder = 'none' | 'ascend' | 'descend';
+export type SortTarget = 'key' | 'version' | 'create' | 'mod' | 'value';
+
+export type RangeRequest = KeySpan & {
+  readonly kind: 'range';
+  /** 0 or less: no limit. */
+  readonly limit: number;
+  /** 0 or less: the newest. */
+  readonly revision: Revision;
+  readonly sortOrder: SortOrder;
+  readonly sortTarget: SortTarget;
+  readonly keysOnly: boolean;
+  readonly countOnly: boolean;
+  /** 0 is unset for each of the four filters. */
+  readonly minModRevision: Revision;
+  readonly maxModRevision: Revision;
+  readonly minCreateRevision: Revision;
+  readonly maxCreateRevision: Revision;
+};
+export type PutRequest = {
+  readonly kind: 'put';
+  readonly key: Bytes;
+  readonly value: Bytes;
+  readonly lease: LeaseId;
+  readonly prevKv: boolean;
+  readonly ignoreValue: boolean;
+  readonly ignoreLease: boolean;
+};
+export type DeleteRangeRequest = KeySpan & {
+  readonly kind: 'delete-range';
+  readonly prevKv: boolean;
+};
+export type CompareResult = 'equal' | 'greater' | 'less' | 'not-equal';
+export type Compare = KeySpan & {
+  readonly result: CompareResult;
+} & (
+    | { readonly target: 'version' | 'create' | 'mod'; readonly operand: number }
+    | { readonly target: 'value'; readonly operand: Bytes }
+    | { readonly target: 'lease'; readonly operand: LeaseId }
+  );
+export type TxnRequest = {
+  readonly kind: 'txn';
+  readonly compare: readonly Compare[];
+  readonly success: readonly Operation[];
+  readonly failure: readonly Operation[];
+};
+export type Operation = RangeRequest | PutRequest | DeleteRangeRequest | TxnRequest;
+
+export type RangeResult = {
+  readonly kind: 'range';
+  readonly kvs: readonly KeyValue[];
+  readonly more: boolean;
+  /** All keys of the span at that revision, whatever the limit and the filters. */
+  readonly count: number;
+  /** The store's revision when the read was done; header.revision of the answer. */
+  readonly revision: Revision;
+};
+export type PutResult = {
+  readonly kind: 'put';
+  readonly prevKv: KeyValue | undefined;
+  readonly revision: Revision;
+};
+export type DeleteRangeResult = {
+  readonly kind: 'delete-range';
+  readonly deleted: number;
+  readonly prevKvs: readonly KeyValue[];
+  readonly revision: Revision;
+};
+export type TxnResult = {
+  readonly kind: 'txn';
+  readonly succeeded: boolean;
+  readonly responses: readonly OperationResult[];
+  readonly revision: Revision;
+};
+export type OperationResult = RangeResult | PutResult | DeleteRangeResult | TxnResult;

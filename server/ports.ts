@@ -1,0 +1,88 @@
+/**
+ * What the replica needs from the world. Each port has one conformance suite in `test/ports`,
+ * run against every implementation.
+ */
+import type { Bytes } from './mvcc/types.ts';
+import type { Entry, HardState } from './raft/message.ts';
+
+export interface Clock {
+  /** Monotonic milliseconds; the origin is arbitrary. */
+  nowMs(): number;
+  /** Wall clock milliseconds since the epoch, for people to read, never for decisions. */
+  wallMs(): number;
+}
+
+export interface Random {
+  /** Uniform in [0, bound), an integer. */
+  below(bound: number): number;
+  /** A positive 63-bit number. */
+  id(): bigint;
+}
+
+export type Write =
+  | { readonly kind: 'put'; readonly key: Bytes; readonly value: Bytes }
+  | { readonly kind: 'remove'; readonly key: Bytes };
+
+/** A sorted map of byte strings, any length, ordered as unsigned bytes. */
+export interface StateReader {
+  get(key: Bytes): Bytes | undefined;
+  /**
+   * Entries with start <= key < end, at most `limit`, ascending, or descending from the end with
+   * `reverse`. `end` undefined is open. Returns a copy: later writes do not show in it.
+   */
+  scan(
+    start: Bytes,
+    end: Bytes | undefined,
+    options: { readonly limit: number; readonly reverse?: boolean },
+  ): readonly (readonly [key: Bytes, value: Bytes])[];
+}
+
+/**
+ * The state machine's storage.
+ *
+ * Invariant: the writes of one `apply` and its applied index become durable together or not at all,
+ * and in order. After a restart `appliedIndex` names the last one that survived; the log replays
+ * the rest.
+ */
+export interface State extends StateReader {
+  /** The index whose writes are visible to reads. */
+  readonly appliedIndex: number;
+  /** The index whose writes are durable: the log up to here is no longer needed for recovery. */
+  readonly durableIndex: number;
+  /** Visible to reads at once, durable later. Throws `CorruptionError` never: writing checks nothing. */
+  apply(index: number, writes: readonly Write[]): void;
+  /** Resolves once everything applied so far is durable. */
+  flush(): Promise<void>;
+  /** Bytes applied but not yet durable: the caller slows down above `limits.overlayBytes`. */
+  readonly backlogBytes: number;
+  /** Bytes on disk, and how many of them hold live data. */
+  size(): { readonly totalBytes: number; readonly usedBytes: number };
+  /** Flushes and closes. */
+  close(): Promise<void>;
+}
+
+/** The replicated log on disk. */
+export interface Log {
+  /**
+   * Makes the hard state and the entries durable, in one flush. Entries that begin at or below the
+   * last index replace the tail from there (Raft section 5.3). Calls may not overlap: the caller
+   * groups. A rejection is final: the log refuses everything after it.
+   */
+  append(batch: {
+    readonly hardState?: HardState;
+    readonly entries: readonly Entry[];
+  }): Promise<void>;
+  /** Entries from..to inclusive, cut at `maxBytes` but at least one. Throws when released. */
+  entries(from: number, to: number, maxBytes: number): Promise<readonly Entry[]>;
+  /** Entries up to `index` are no longer needed; files holding only those go. */
+  release(index: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What a log held when it was opened. */
+export type Recovered = {
+  readonly hardState: HardState;
+  /** The entry before the first kept one: {0, 0} for a log from the beginning. */
+  readonly start: { readonly index: number; readonly term: number };
+  readonly entries: readonly Entry[];
+};
