@@ -1,0 +1,133 @@
+/**
+ * What storage has, what it is writing, and which messages wait for it.
+ *
+ * At most one write is under way. Whatever comes up meanwhile gathers for the next one, so a flush
+ * is shared by all that waited for it. A message that promises something about this member's disk
+ * (a vote, an accepted append, a candidacy) is held here until the promise is true; nobody outside
+ * can send it too early.
+ *
+ * Invariant D1: `durableIndex` counts only entries that are in the log now and were in a finished
+ * write. When entries are replaced while their write is under way, that write no longer counts for
+ * them. Comparing index and term when the write finishes would not be enough: the same entry may
+ * have been replaced and put back meanwhile, and storage still has the replacement to write.
+ */
+import { assert } from '../assert.ts';
+import type { RaftLog } from './log.ts';
+import type { HardState, Message, StorageWrite } from './message.ts';
+
+type UnderWay = {
+  readonly sequence: number;
+  /** The last entry of the write that is still in the log unchanged. */
+  lastIndex: number;
+  readonly hardState: HardState;
+  /** Released when the write finishes. */
+  readonly messages: Message[];
+};
+
+export class Durability {
+  #sequence = 0;
+  #underWay: UnderWay | undefined;
+  /** The last entry that storage was given and that is still in the log unchanged. */
+  #givenIndex: number;
+  #given: HardState;
+  #durableIndex: number;
+  #durable: HardState;
+  #waiting: Message[] = [];
+
+  constructor(hardState: HardState, lastIndex: number) {
+    this.#given = hardState;
+    this.#durable = hardState;
+    this.#givenIndex = lastIndex;
+    this.#durableIndex = lastIndex;
+  }
+
+  get durableIndex(): number {
+    return this.#durableIndex;
+  }
+
+  /** The hard state that a restart would find. */
+  get durable(): HardState {
+    return this.#durable;
+  }
+
+  /** Sends the message after all that holds now (log, term, vote) is durable. */
+  hold(message: Message): void {
+    this.#waiting.push(message);
+  }
+
+  /** The log has other entries from `index` on than before (invariant D1). */
+  replacedFrom(index: number): void {
+    const kept = index - 1;
+    this.#givenIndex = Math.min(this.#givenIndex, kept);
+    this.#durableIndex = Math.min(this.#durableIndex, kept);
+    if (this.#underWay !== undefined) {
+      this.#underWay.lastIndex = Math.min(this.#underWay.lastIndex, kept);
+    }
+  }
+
+  /** Whether `begin` would bring anything. */
+  hasWork(log: RaftLog, hardState: HardState): boolean {
+    if (this.#underWay !== undefined) return false;
+    return this.#waiting.length > 0 || this.#isBehind(log, hardState);
+  }
+
+  /** Starts the next write if there is something to write and none is under way. */
+  begin(
+    log: RaftLog,
+    hardState: HardState,
+  ): { readonly write: StorageWrite | undefined; readonly messages: readonly Message[] } {
+    const behind = this.#isBehind(log, hardState);
+    if (this.#underWay !== undefined) {
+      // Everything that these messages promise is in the write under way, or they wait for the next.
+      if (!behind) this.#underWay.messages.push(...this.#takeWaiting());
+      return { write: undefined, messages: [] };
+    }
+    if (!behind) return { write: undefined, messages: this.#takeWaiting() };
+
+    this.#sequence += 1;
+    this.#underWay = {
+      sequence: this.#sequence,
+      lastIndex: log.lastIndex,
+      hardState,
+      messages: this.#takeWaiting(),
+    };
+    const entries =
+      log.lastIndex > this.#givenIndex
+        ? log.slice(this.#givenIndex + 1, log.lastIndex, Number.POSITIVE_INFINITY)
+        : [];
+    const changed = differs(hardState, this.#given) || hardState.commit !== this.#given.commit;
+    this.#given = hardState;
+    this.#givenIndex = log.lastIndex;
+    const write = { sequence: this.#sequence, entries };
+    return { write: changed ? { ...write, hardState } : write, messages: [] };
+  }
+
+  /**
+   * The write is durable.
+   *
+   * @returns the messages that waited for it.
+   */
+  end(sequence: number): readonly Message[] {
+    const finished = this.#underWay;
+    assert(finished?.sequence === sequence, 'storage confirms the one write under way, once');
+    this.#underWay = undefined;
+    this.#durable = finished.hardState;
+    this.#durableIndex = Math.max(this.#durableIndex, finished.lastIndex);
+    return finished.messages;
+  }
+
+  /** A new commit index alone is not worth a flush: it rides along with the next write. */
+  #isBehind(log: RaftLog, hardState: HardState): boolean {
+    return log.lastIndex > this.#givenIndex || differs(hardState, this.#given);
+  }
+
+  #takeWaiting(): Message[] {
+    const taken = this.#waiting;
+    this.#waiting = [];
+    return taken;
+  }
+}
+
+function differs(a: HardState, b: HardState): boolean {
+  return a.term !== b.term || a.votedFor !== b.votedFor;
+}

@@ -1,0 +1,110 @@
+/**
+ * The follower: takes the leader's entries, answers only for what is durable, and campaigns when the
+ * leader has been silent for too long.
+ *
+ * Invariant F1: the commit index never passes the part of the log that was compared with this
+ * leader's in this term; what lies beyond may be another leader's and about to be replaced.
+ */
+import { campaign, campaignForVotes } from './candidate.ts';
+import { type Append, type Heartbeat, type Message, NO_NODE } from './message.ts';
+import { forwardReads, onReadIndexResponse, tickForwardedReads } from './read-index.ts';
+import type { Follower, State } from './state.ts';
+
+export function tickFollower(state: State, follower: Follower): void {
+  follower.electionElapsed += 1;
+  const isAlone = state.isVoter && state.peers.length === 0;
+  if (isAlone || follower.electionElapsed >= follower.electionTimeout) {
+    campaign(state);
+    return;
+  }
+  tickForwardedReads(state, follower);
+}
+
+/** Messages of this term; appends and heartbeats are from `follower.leader`. */
+export function stepFollower(state: State, follower: Follower, message: Message): void {
+  switch (message.kind) {
+    case 'append':
+      follower.electionElapsed = 0;
+      onAppend(state, follower, message);
+      return;
+    case 'heartbeat':
+      follower.electionElapsed = 0;
+      onHeartbeat(state, follower, message);
+      return;
+    case 'timeout-now':
+      if (message.from === follower.leader) campaignForVotes(state, true);
+      return;
+    case 'read-index-response':
+      onReadIndexResponse(state, follower, message);
+      return;
+    default:
+      // Late answers to what it asked as a candidate or leader, and reads meant for a leader.
+      return;
+  }
+}
+
+/**
+ * The connection to the leader broke: it is forgotten, so that another can be elected before the
+ * election timeout. The remaining members take turns by rank, for candidates that start together
+ * split the vote. Without pre-vote a flapping link would unseat a healthy leader, so nothing happens.
+ */
+export function leaderUnreachable(state: State, follower: Follower): void {
+  if (!state.config.preVote) return;
+  const remaining = state.voters.filter((voter) => voter !== follower.leader);
+  const rank = remaining.indexOf(state.id);
+  if (rank < 0) return;
+  state.dropReads();
+  follower.leader = NO_NODE;
+  follower.electionElapsed = 0;
+  follower.electionTimeout = rank * state.config.heartbeatTicks;
+  if (rank === 0) campaign(state);
+}
+
+/** Works out what can be sent now. */
+export function flushFollower(state: State, follower: Follower): void {
+  forwardReads(state, follower);
+}
+
+function onAppend(state: State, follower: Follower, message: Append): void {
+  const { log } = state;
+  const { from: to, prevIndex, prevTerm, entries } = message;
+  const { id: from, term } = state;
+
+  let matchIndex: number;
+  if (prevIndex < log.commit) {
+    // A late message: what is committed equals the leader's log without comparing.
+    matchIndex = log.commit;
+  } else if (log.matches({ index: prevIndex, term: prevTerm })) {
+    const changedFrom = log.merge(entries);
+    if (changedFrom !== undefined) state.durability.replacedFrom(changedFrom);
+    matchIndex = prevIndex + entries.length;
+  } else {
+    const hint = log.lastPositionWithin({ index: prevIndex, term: prevTerm });
+    state.send({
+      kind: 'append-rejected',
+      from,
+      to,
+      term,
+      rejectedIndex: prevIndex,
+      hintIndex: hint.index,
+      hintTerm: hint.term,
+    });
+    return;
+  }
+
+  follower.matchIndex = Math.max(follower.matchIndex, matchIndex);
+  state.commitTo(Math.min(message.commit, follower.matchIndex));
+  state.sendWhenStored({ kind: 'append-accepted', from, to, term, matchIndex });
+}
+
+function onHeartbeat(state: State, follower: Follower, message: Heartbeat): void {
+  state.commitTo(Math.min(message.commit, follower.matchIndex));
+  state.send({
+    kind: 'heartbeat-response',
+    from: state.id,
+    to: message.from,
+    term: state.term,
+    context: message.context,
+    matchIndex: follower.matchIndex,
+  });
+}

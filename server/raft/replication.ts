@@ -1,0 +1,139 @@
+/**
+ * The leader's traffic: appends, heartbeats, what the answers to them mean, and the commit index.
+ *
+ * Handlers only note what they learned; `sendAppends` works out, once per `ready`, what each peer
+ * may get, so that proposals made in one turn travel together.
+ *
+ * Invariant R1: an entry is committed by counting only if it is of the leader's own term; earlier
+ * ones are committed by being below it (Raft section 5.4.2, figure 8).
+ * Invariant R2: the leader counts itself like anybody else, by what is durable on its disk.
+ */
+import { entryBytes } from './log.ts';
+import type { AppendAccepted, AppendRejected, HeartbeatResponse, NodeId } from './message.ts';
+import { accepted, hasRoom, type Progress, probeFrom, rejected, sent } from './progress.ts';
+import { quorumValue } from './quorum.ts';
+import type { Leader, State } from './state.ts';
+
+/** Sends every peer what it may get now. */
+export function sendAppends(state: State, leader: Leader): void {
+  for (const [to, progress] of leader.peers) {
+    if (progress.flow.kind === 'probe') {
+      if (!progress.flow.awaiting) sendAppend(state, to, progress, true);
+      continue;
+    }
+    let reachable = true;
+    while (reachable && progress.next <= state.log.lastIndex && hasRoom(progress, state.limits)) {
+      reachable = sendAppend(state, to, progress, true);
+    }
+    const usableCommit = Math.min(state.log.commit, progress.next - 1);
+    if (reachable && (progress.doubtful || usableCommit > progress.sentCommit)) {
+      sendAppend(state, to, progress, false);
+    }
+  }
+}
+
+export function sendHeartbeats(state: State, leader: Leader): void {
+  for (const [to, progress] of leader.peers) {
+    state.send({
+      kind: 'heartbeat',
+      from: state.id,
+      to,
+      term: state.term,
+      commit: Math.min(progress.match, state.log.commit),
+      context: leader.reads.context,
+    });
+  }
+}
+
+/** Commits what a quorum holds (invariants R1, R2). */
+export function advanceCommit(state: State, leader: Leader): void {
+  const index = quorumValue(state.voters, (voter) =>
+    voter === state.id ? state.durability.durableIndex : (leader.peers.get(voter)?.match ?? 0),
+  );
+  if (index <= state.log.commit || state.log.term(index) !== state.term) return;
+  state.commitTo(index);
+  state.unsent = true;
+}
+
+export function onAppendAccepted(state: State, leader: Leader, message: AppendAccepted): void {
+  const progress = leader.peers.get(message.from);
+  // No member of this term can hold more than its leader sent.
+  if (progress === undefined || message.matchIndex > state.log.lastIndex) return;
+  progress.active = true;
+  state.unsent = true;
+  if (accepted(progress, message.matchIndex)) advanceCommit(state, leader);
+  handOver(state, leader);
+}
+
+export function onAppendRejected(state: State, leader: Leader, message: AppendRejected): void {
+  const progress = leader.peers.get(message.from);
+  if (progress === undefined) return;
+  progress.active = true;
+  const { rejectedIndex, hintIndex, hintTerm } = message;
+  const agreedIndex =
+    hintTerm > 0
+      ? state.log.lastPositionWithin({ index: hintIndex, term: hintTerm }).index
+      : hintIndex;
+  if (rejected(progress, rejectedIndex, agreedIndex)) state.unsent = true;
+}
+
+export function onHeartbeatResponse(
+  state: State,
+  leader: Leader,
+  message: HeartbeatResponse,
+): void {
+  const progress = leader.peers.get(message.from);
+  if (progress === undefined || message.context > leader.reads.context) return;
+  progress.active = true;
+  progress.readContext = Math.max(progress.readContext, message.context);
+  if (progress.flow.kind === 'probe') {
+    progress.flow.awaiting = false;
+    state.unsent = true;
+  } else if (message.matchIndex < progress.next - 1) {
+    // Not everything sent has arrived, or the peer restarted: it may be late or it may be lost.
+    progress.doubtful = true;
+    state.unsent = true;
+  }
+}
+
+/** Tells the member that is to lead next to campaign, once its log is complete. */
+export function handOver(state: State, leader: Leader): void {
+  const to = leader.transfer?.to;
+  if (to === undefined || leader.peers.get(to)?.match !== state.log.lastIndex) return;
+  state.send({ kind: 'timeout-now', from: state.id, to, term: state.term });
+}
+
+/** @returns false when the entries to send are no longer here. */
+function sendAppend(state: State, to: NodeId, progress: Progress, withEntries: boolean): boolean {
+  const { log, limits } = state;
+  const prevIndex = progress.next - 1;
+  const prevTerm = log.term(prevIndex);
+  if (prevTerm === undefined) {
+    state.needsSnapshot.push({ to, nextIndex: progress.next });
+    waitForHeartbeat(progress);
+    return false;
+  }
+  const entries = withEntries ? log.slice(progress.next, log.lastIndex, limits.appendBytes) : [];
+  const lastIndex = prevIndex + entries.length;
+  const bytes = entries.reduce((sum, entry) => sum + entryBytes(entry), 0);
+  progress.sentCommit = Math.max(progress.sentCommit, Math.min(log.commit, lastIndex));
+  sent(progress, lastIndex, bytes);
+  state.send({
+    kind: 'append',
+    from: state.id,
+    to,
+    term: state.term,
+    prevIndex,
+    prevTerm,
+    entries,
+    commit: log.commit,
+  });
+  return true;
+}
+
+/** Nothing more goes to this peer until it answers a heartbeat. */
+export function waitForHeartbeat(progress: Progress): void {
+  probeFrom(progress, progress.next);
+  progress.doubtful = false;
+  if (progress.flow.kind === 'probe') progress.flow.awaiting = true;
+}

@@ -1,0 +1,233 @@
+/**
+ * What a member is: the state that every role shares, and the role with the data that only it has.
+ *
+ * ```
+ *                 no leader heard           quorum would vote          quorum voted
+ *    follower ────────────────▶ pre-candidate ─────────▶ candidate ─────────▶ leader
+ *        ▲                            │                      │                  │
+ *        └──── a leader, a newer term, a lost vote, no quorum to be heard ──────┘
+ * ```
+ *
+ * The roles' handlers change this state and leave what they want done in it (messages, confirmed
+ * reads); `raft.ts` hands that out.
+ *
+ * Invariant S1: the term never falls, and in one term the vote goes to one member only.
+ */
+import { assert } from '../assert.ts';
+import { defaultRaftLimits, type RaftConfig, type RaftLimits } from './config.ts';
+import { Durability } from './durability.ts';
+import { entryBytes, type Position, RaftLog } from './log.ts';
+import { type HardState, type Message, NO_NODE, type NodeId } from './message.ts';
+import type { Progress } from './progress.ts';
+
+export type Follower = {
+  readonly kind: 'follower';
+  leader: NodeId;
+  /** Ticks since the leader was heard, or a vote was given. */
+  electionElapsed: number;
+  electionTimeout: number;
+  /** How far this log was compared with the leader's in this term. */
+  matchIndex: number;
+  readonly reads: {
+    /** Reads for the next request to the leader. */
+    waiting: number[];
+    /** The request that is on its way. */
+    sent:
+      | { readonly request: number; readonly ids: readonly number[]; elapsed: number }
+      | undefined;
+  };
+};
+
+export type PreCandidate = {
+  readonly kind: 'pre-candidate';
+  readonly votes: Map<NodeId, boolean>;
+  electionElapsed: number;
+  readonly electionTimeout: number;
+};
+
+export type Candidate = {
+  readonly kind: 'candidate';
+  /** Own vote included once it is durable. */
+  readonly votes: Map<NodeId, boolean>;
+  electionElapsed: number;
+  readonly electionTimeout: number;
+};
+
+/** Who asked the leader for a read index. */
+export type Reader =
+  | { readonly kind: 'local'; readonly id: number }
+  | {
+      readonly kind: 'peer';
+      readonly from: NodeId;
+      readonly incarnation: bigint;
+      readonly request: number;
+    };
+
+export type Leader = {
+  readonly kind: 'leader';
+  /** Every other voter, in ascending order of id. */
+  readonly peers: ReadonlyMap<NodeId, Progress>;
+  /** The no-op of this term. Nothing before it tells what is committed, so reads wait for it. */
+  readonly firstIndex: number;
+  heartbeatElapsed: number;
+  /** Ticks since the quorum was last checked. */
+  quorumElapsed: number;
+  transfer: { readonly to: NodeId; elapsed: number } | undefined;
+  uncommittedBytes: number;
+  readonly reads: {
+    /** Readers for the next round. */
+    waiting: Reader[];
+    /** Rounds that await a quorum, oldest first; contexts rise. */
+    rounds: {
+      readonly context: number;
+      readonly index: number;
+      readonly readers: readonly Reader[];
+    }[];
+    /** The newest round's context. */
+    context: number;
+  };
+};
+
+export type Role = Follower | PreCandidate | Candidate | Leader;
+
+export class State {
+  readonly id: NodeId;
+  /** In ascending order: whatever is done for each voter is done in this order. */
+  readonly voters: readonly NodeId[];
+  readonly config: RaftConfig;
+  readonly limits: RaftLimits;
+  readonly log: RaftLog;
+  readonly durability: Durability;
+  /** Differs at every start, see `ReadIndex`. */
+  readonly incarnation: bigint;
+
+  term: number;
+  votedFor: NodeId;
+  role: Role;
+  /** Never reused while this incarnation lives, whatever the role does in between. */
+  readRequest = 0;
+
+  /** Set by whoever leaves something to be sent that `ready` has to work out. */
+  unsent = false;
+  messages: Message[] = [];
+  confirmedReads: { readonly id: number; readonly index: number }[] = [];
+  droppedReads: number[] = [];
+  needsSnapshot: { readonly to: NodeId; readonly nextIndex: number }[] = [];
+
+  constructor(config: RaftConfig) {
+    const { hardState, start, entries } = config.recovered;
+    this.id = config.id;
+    this.voters = [...config.voters].sort((a, b) => (a < b ? -1 : 1));
+    this.config = config;
+    this.limits = { ...defaultRaftLimits, ...config.limits };
+    // What was applied was committed, even if the hard state was written before that was known.
+    const commit = Math.max(hardState.commit, config.appliedIndex);
+    this.log = new RaftLog(start, entries, commit);
+    this.durability = new Durability(hardState, this.log.lastIndex);
+    this.incarnation = config.random.id();
+    this.term = hardState.term;
+    this.votedFor = hardState.votedFor;
+    this.role = this.#newFollower(NO_NODE);
+  }
+
+  get hardState(): HardState {
+    return { term: this.term, votedFor: this.votedFor, commit: this.log.commit };
+  }
+
+  get leader(): NodeId {
+    if (this.role.kind === 'leader') return this.id;
+    return this.role.kind === 'follower' ? this.role.leader : NO_NODE;
+  }
+
+  get last(): Position {
+    return { index: this.log.lastIndex, term: this.log.lastTerm };
+  }
+
+  get isVoter(): boolean {
+    return this.voters.includes(this.id);
+  }
+
+  /** The other voters, in ascending order. */
+  get peers(): readonly NodeId[] {
+    return this.voters.filter((voter) => voter !== this.id);
+  }
+
+  /** Sends at once. */
+  send(message: Message): void {
+    this.messages.push(message);
+  }
+
+  /** Sends after log, term and vote as they are now are durable. */
+  sendWhenStored(message: Message): void {
+    this.durability.hold(message);
+  }
+
+  /** A new term, or the same one with its vote kept (invariant S1). */
+  enterTerm(term: number): void {
+    assert(term >= this.term, 'S1: the term never falls');
+    if (term === this.term) return;
+    this.term = term;
+    this.votedFor = NO_NODE;
+  }
+
+  voteFor(node: NodeId): void {
+    assert(this.votedFor === NO_NODE || this.votedFor === node, 'S1: one vote in a term');
+    this.votedFor = node;
+  }
+
+  becomeFollower(term: number, leader: NodeId): void {
+    this.enterTerm(term);
+    this.changeRole(this.#newFollower(leader));
+  }
+
+  /** Reads of the old role will not be confirmed by the new one: they are given back. */
+  changeRole(role: Role): void {
+    this.dropReads();
+    this.role = role;
+  }
+
+  dropReads(): void {
+    const { role } = this;
+    if (role.kind === 'follower') {
+      this.droppedReads.push(...(role.reads.sent?.ids ?? []), ...role.reads.waiting);
+      role.reads.sent = undefined;
+      role.reads.waiting = [];
+    } else if (role.kind === 'leader') {
+      const readers = [
+        ...role.reads.rounds.flatMap((round) => round.readers),
+        ...role.reads.waiting,
+      ];
+      for (const reader of readers) {
+        if (reader.kind === 'local') this.droppedReads.push(reader.id);
+      }
+      role.reads.rounds = [];
+      role.reads.waiting = [];
+    }
+  }
+
+  commitTo(index: number): void {
+    if (index <= this.log.commit) return;
+    if (this.role.kind === 'leader') {
+      const newly = this.log.slice(this.log.commit + 1, index, Number.POSITIVE_INFINITY);
+      for (const entry of newly) this.role.uncommittedBytes -= entryBytes(entry);
+    }
+    this.log.commitTo(index);
+  }
+
+  /** Uniform in [electionTicks, 2 * electionTicks), so that members seldom campaign together. */
+  newElectionTimeout(): number {
+    const { electionTicks, random } = this.config;
+    return electionTicks + random.below(electionTicks);
+  }
+
+  #newFollower(leader: NodeId): Follower {
+    return {
+      kind: 'follower',
+      leader,
+      electionElapsed: 0,
+      electionTimeout: this.newElectionTimeout(),
+      matchIndex: 0,
+      reads: { waiting: [], sent: undefined },
+    };
+  }
+}
