@@ -1,0 +1,91 @@
+/** Every way in which storage refuses. Match on `code`; the message is a sentence for people. */
+
+const REPLACE_MEMBER =
+  'In a cluster, remove this member and add it again with an empty data directory; a single member is restored from a backup.';
+
+/** Bytes on disk are not what was written. Never repaired by guessing and never served. */
+export class CorruptionError extends Error {
+  override name = 'CorruptionError';
+  readonly code = 'corruption';
+  readonly file: string;
+  /** Byte offset in `file`; undefined when the damage has no single place. */
+  readonly offset: number | undefined;
+
+  constructor(file: string, offset: number | undefined, damage: string) {
+    const place = offset === undefined ? file : `${file} at byte ${offset}`;
+    super(`${place}: ${damage}. Stored data is damaged. ${REPLACE_MEMBER}`);
+    this.file = file;
+    this.offset = offset;
+  }
+}
+
+/** The log no longer holds the entries that were asked for. */
+export class LogReleasedError extends Error {
+  override name = 'LogReleasedError';
+  readonly code = 'log-released';
+
+  constructor(from: number, firstIndex: number) {
+    super(`Cannot read log entry ${from}: the log was released up to ${firstIndex - 1}`);
+  }
+}
+
+/** Too little room on the disk to write safely. Nothing was written; try again when there is room. */
+export class NoSpaceError extends Error {
+  override name = 'NoSpaceError';
+  readonly code = 'no-space';
+
+  constructor(path: string, freeBytes: number, requiredBytes: number) {
+    super(
+      `Cannot write to ${path}: ${freeBytes} bytes are free and at least ${requiredBytes} are required. Free some space on this disk; writing resumes by itself.`,
+    );
+  }
+}
+
+/** A write did not reach the disk. The storage accepts nothing more; the process must end at once. */
+export class StorageFailedError extends Error {
+  override name = 'StorageFailedError';
+  readonly code = 'storage-failed';
+
+  constructor(path: string, cause: unknown) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    super(`Writing to ${path} failed: ${reason}. Nothing is acknowledged from here on.`, { cause });
+  }
+}
+
+export type DataDirectoryCode =
+  | 'in-use'
+  | 'not-a-directory'
+  | 'not-writable'
+  | 'not-empty'
+  | 'unsafe-permissions'
+  | 'etcd-data'
+  | 'incomplete'
+  | 'other-identity'
+  | 'newer-format'
+  | 'mismatch';
+
+/** A directory that cannot serve as this member's data directory, and what to do about it. */
+export class DataDirectoryError extends Error {
+  override name = 'DataDirectoryError';
+  readonly code: DataDirectoryCode;
+  readonly path: string;
+
+  constructor(code: DataDirectoryCode, path: string, message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+    this.path = path;
+  }
+}
+
+/** Another process owns the directory now. */
+export class DataDirectoryInUse extends DataDirectoryError {
+  override name = 'DataDirectoryInUse';
+
+  constructor(path: string) {
+    super(
+      'in-use',
+      path,
+      `The data directory ${path} is in use by another process. Stop that process, or choose another directory.`,
+    );
+  }
+}

@@ -1,0 +1,220 @@
+/**
+ * State and log without a disk, for tests and the simulator. They keep the distinction that matters:
+ * what was written and what would survive a crash.
+ */
+import { assert } from '../assert.ts';
+import type { Bytes } from '../mvcc/types.ts';
+import type { Log, Recovered, State, Write } from '../ports.ts';
+import type { Entry, HardState } from '../raft/message.ts';
+import { bytesOf, keyOf, pairsBetween, SortedMap } from './byte-order.ts';
+import { LogReleasedError } from './errors.ts';
+
+/**
+ * Decides when a write becomes durable: calls `complete` once, whenever it likes. The default does so
+ * at the end of the current turn; the simulator passes one that runs on its virtual clock.
+ */
+export type DurabilitySchedule = (complete: () => void) => void;
+
+const endOfTurn: DurabilitySchedule = (complete) => queueMicrotask(complete);
+
+type Version = { readonly tree: SortedMap<Bytes>; readonly index: number };
+
+export class MemoryState implements State {
+  readonly #schedule: DurabilitySchedule;
+  #tree = new SortedMap<Bytes>();
+  #appliedIndex = 0;
+  #durable: Version = { tree: this.#tree.clone(), index: 0 };
+  #backlogBytes = 0;
+  #liveBytes = 0;
+  /** Of the flush under way; replaced at a crash, so that a flush from before it has no effect. */
+  #flushing: Promise<void> | undefined;
+  #life = 0;
+
+  constructor(options: { readonly schedule?: DurabilitySchedule } = {}) {
+    this.#schedule = options.schedule ?? endOfTurn;
+  }
+
+  get appliedIndex(): number {
+    return this.#appliedIndex;
+  }
+
+  get durableIndex(): number {
+    return this.#durable.index;
+  }
+
+  get backlogBytes(): number {
+    return this.#backlogBytes;
+  }
+
+  apply(index: number, writes: readonly Write[]): void {
+    assert(index > this.#appliedIndex, 'entries are applied in order');
+    for (const write of writes) {
+      const key = keyOf(write.key);
+      const before = this.#tree.get(key);
+      if (before !== undefined) this.#liveBytes -= key.length + before.length;
+      this.#backlogBytes += key.length;
+      if (write.kind === 'remove') {
+        this.#tree.delete(key);
+        continue;
+      }
+      this.#tree.set(key, Uint8Array.from(write.value));
+      this.#liveBytes += key.length + write.value.length;
+      this.#backlogBytes += write.value.length;
+    }
+    this.#appliedIndex = index;
+    void this.flush();
+  }
+
+  get(key: Bytes): Bytes | undefined {
+    return this.#tree.get(keyOf(key));
+  }
+
+  scan(
+    start: Bytes,
+    end: Bytes | undefined,
+    options: { readonly limit: number; readonly reverse?: boolean },
+  ): readonly (readonly [key: Bytes, value: Bytes])[] {
+    const found: [Bytes, Bytes][] = [];
+    const from = keyOf(start);
+    const to = end === undefined ? undefined : keyOf(end);
+    if (options.limit <= 0) return found;
+    for (const [key, value] of pairsBetween(this.#tree, from, to, options.reverse === true)) {
+      found.push([bytesOf(key), value]);
+      if (found.length === options.limit) break;
+    }
+    return found;
+  }
+
+  flush(): Promise<void> {
+    if (this.#durable.index === this.#appliedIndex) return Promise.resolve();
+    this.#flushing ??= this.#startFlush();
+    return this.#flushing.then(() => this.flush());
+  }
+
+  #startFlush(): Promise<void> {
+    const version: Version = { tree: this.#tree.clone(), index: this.#appliedIndex };
+    const backlogBytes = this.#backlogBytes;
+    const life = this.#life;
+    return new Promise((resolve) => {
+      this.#schedule(() => {
+        if (life !== this.#life) return;
+        this.#durable = version;
+        this.#backlogBytes -= backlogBytes;
+        this.#flushing = undefined;
+        resolve();
+        if (this.#appliedIndex > version.index) void this.flush();
+      });
+    });
+  }
+
+  size(): { readonly totalBytes: number; readonly usedBytes: number } {
+    return { totalBytes: this.#liveBytes, usedBytes: this.#liveBytes };
+  }
+
+  close(): Promise<void> {
+    return this.flush();
+  }
+
+  /** Loses power: goes back to what was durable. Flushes under way never resolve. */
+  crash(): void {
+    this.#life += 1;
+    this.#flushing = undefined;
+    this.#tree = this.#durable.tree.clone();
+    this.#appliedIndex = this.#durable.index;
+    this.#backlogBytes = 0;
+    this.#liveBytes = 0;
+    for (const [key, value] of this.#tree.entries()) this.#liveBytes += key.length + value.length;
+  }
+}
+
+type Batch = { readonly hardState?: HardState; readonly entries: readonly Entry[] };
+
+export class MemoryLog implements Log {
+  readonly #schedule: DurabilitySchedule;
+  #hardState: HardState = { term: 0, votedFor: 0n, commit: 0 };
+  #start = { index: 0, term: 0 };
+  #entries: Entry[] = [];
+  #inFlight: Batch | undefined;
+  #life = 0;
+
+  constructor(options: { readonly schedule?: DurabilitySchedule } = {}) {
+    this.#schedule = options.schedule ?? endOfTurn;
+  }
+
+  /** What a restart finds: everything durable. */
+  recovered(): Recovered {
+    return { hardState: this.#hardState, start: this.#start, entries: [...this.#entries] };
+  }
+
+  append(batch: Batch): Promise<void> {
+    assert(this.#inFlight === undefined, 'appends do not overlap');
+    const first = batch.entries[0];
+    if (first !== undefined) {
+      assert(first.index > this.#start.index, 'released entries are never replaced');
+      assert(first.index <= this.#lastIndex + 1, 'entries continue the log');
+    }
+    const entries = batch.entries.map((entry, position) => {
+      assert(entry.index === (first?.index ?? 0) + position, 'entries are consecutive');
+      return { ...entry, data: Uint8Array.from(entry.data) };
+    });
+    this.#inFlight = { ...batch, entries };
+    const life = this.#life;
+    return new Promise((resolve) => {
+      this.#schedule(() => {
+        if (life !== this.#life) return;
+        this.#settle();
+        resolve();
+      });
+    });
+  }
+
+  get #lastIndex(): number {
+    return this.#start.index + this.#entries.length;
+  }
+
+  #settle(): void {
+    const batch = this.#inFlight;
+    this.#inFlight = undefined;
+    if (batch === undefined) return;
+    if (batch.hardState !== undefined) this.#hardState = batch.hardState;
+    const first = batch.entries[0];
+    if (first === undefined) return;
+    this.#entries.length = first.index - this.#start.index - 1;
+    for (const entry of batch.entries) this.#entries.push(entry);
+  }
+
+  async entries(from: number, to: number, maxBytes: number): Promise<readonly Entry[]> {
+    if (from <= this.#start.index) throw new LogReleasedError(from, this.#start.index + 1);
+    assert(from <= to && to <= this.#lastIndex, `entries ${from} to ${to} are within the log`);
+    const found: Entry[] = [];
+    let bytes = 0;
+    const offset = this.#start.index + 1;
+    for (const entry of this.#entries.slice(from - offset, to + 1 - offset)) {
+      bytes += entry.data.length;
+      if (found.length > 0 && bytes > maxBytes) break;
+      found.push(entry);
+    }
+    return found;
+  }
+
+  async release(index: number): Promise<void> {
+    const entry = this.#entries[index - this.#start.index - 1];
+    if (entry === undefined) return;
+    this.#entries = this.#entries.slice(index - this.#start.index);
+    this.#start = { index: entry.index, term: entry.term };
+  }
+
+  async close(): Promise<void> {
+    assert(this.#inFlight === undefined, 'the log is closed after the last append');
+  }
+
+  /**
+   * Loses power. The append under way never resolves; its batch, which is one frame, has reached the
+   * disk or has not, as `keepInFlight` says.
+   */
+  crash(options: { readonly keepInFlight: boolean } = { keepInFlight: false }): void {
+    this.#life += 1;
+    if (options.keepInFlight) this.#settle();
+    this.#inFlight = undefined;
+  }
+}

@@ -1,0 +1,323 @@
+/**
+ * The replicated log on disk: a sequence of checksummed frames in preallocated segments.
+ *
+ * Invariants:
+ * - one append is one frame is one write, and one write is in flight at a time;
+ * - an append resolves only after its frame is durable;
+ * - a segment exists, by name, only with its header and its first frame complete;
+ * - what must outlive released segments (hard state, the entry before the first kept one) is in the
+ *   header of the oldest one kept;
+ * - after the first failed write nothing more is written and everything is refused with that error.
+ */
+import { randomBytes } from 'node:crypto';
+import { assert } from '../assert.ts';
+import { limits } from '../limits.ts';
+import type { Log, Recovered } from '../ports.ts';
+import type { Entry, HardState } from '../raft/message.ts';
+import { type Disk, nodeDisk } from './disk.ts';
+import { CorruptionError, LogReleasedError, StorageFailedError } from './errors.ts';
+import {
+  encodeFrame,
+  encodeSegmentHeader,
+  FORMAT,
+  frameBytes,
+  HEADER_BYTES,
+  type LogPosition,
+  type SegmentHeader,
+} from './wal-format.ts';
+import type { WalIndex } from './wal-index.ts';
+import { WalIndex as Index } from './wal-index.ts';
+import { type RecoveredWal, recoverWal, type WalIdentity } from './wal-recovery.ts';
+import { type Segment, SegmentFactory } from './wal-segment.ts';
+
+export type WalOptions = {
+  /** Directory of the log; made when it does not exist. The caller owns it exclusively. */
+  readonly path: string;
+  readonly identity: WalIdentity;
+  /** Size of a full segment. @default limits.walSegmentBytes */
+  readonly segmentBytes?: number;
+  /** May a log be begun where there is none? @default true */
+  readonly create?: boolean;
+  /** @default the real one */
+  readonly disk?: Disk;
+};
+
+/** Throws `CorruptionError` for damage and `DataDirectoryError` for another member's log. */
+export async function openWal(options: WalOptions): Promise<{ log: Log; recovered: Recovered }> {
+  const { path, identity, create = true, disk = nodeDisk } = options;
+  await disk.makeDirectory(path);
+  const factory = new SegmentFactory(disk, path, options.segmentBytes ?? limits.walSegmentBytes);
+  const found = await recoverWal(disk, path, identity);
+  if (found === undefined && !create) {
+    throw new CorruptionError(path, undefined, 'the log of this member is missing');
+  }
+  const state = found ?? (await begin(factory, identity));
+  const { hardState, start, entries } = state;
+  const log = new Wal(path, disk, factory, identity, state);
+  return { log, recovered: { hardState, start, entries } };
+}
+
+/** The first segment has a header and no frame: nothing was promised yet. */
+async function begin(factory: SegmentFactory, identity: WalIdentity): Promise<RecoveredWal> {
+  const start = { index: 0, term: 0 };
+  const hardState = { term: 0, votedFor: 0n, commit: 0 };
+  const segment = await factory.install(HEADER_BYTES, (segmentBytes) => {
+    const header: SegmentHeader = {
+      format: FORMAT,
+      salt: randomBytes(4).readUInt32LE(),
+      ...identity,
+      number: 1,
+      bytes: segmentBytes,
+      sequence: 1,
+      previousChecksum: 0,
+      base: start,
+      hardState,
+    };
+    const bytes = Buffer.alloc(HEADER_BYTES);
+    encodeSegmentHeader(bytes, header);
+    return { header, bytes };
+  });
+  return {
+    segments: [segment],
+    index: new Index(start),
+    start,
+    entries: [],
+    hardState,
+    offset: HEADER_BYTES,
+    sequence: 0,
+    checksum: 0,
+  };
+}
+
+/** Scratch space up to this size is kept from one append to the next. */
+const SCRATCH_BYTES = 1024 * 1024;
+
+class Wal implements Log {
+  readonly #path: string;
+  readonly #disk: Disk;
+  readonly #factory: SegmentFactory;
+  readonly #identity: WalIdentity;
+  readonly #index: WalIndex;
+  #segments: Segment[];
+  #hardState: HardState;
+  #lastTerm: number;
+  #offset: number;
+  #sequence: number;
+  #checksum: number;
+  #scratch = Buffer.allocUnsafeSlow(64 * 1024);
+  #appending = false;
+  #failure: StorageFailedError | undefined;
+  #closed = false;
+  /** Writes outside the acknowledgement path: end marks and removals, in order. */
+  #background: Promise<void> = Promise.resolve();
+
+  constructor(
+    path: string,
+    disk: Disk,
+    factory: SegmentFactory,
+    identity: WalIdentity,
+    state: RecoveredWal,
+  ) {
+    this.#path = path;
+    this.#disk = disk;
+    this.#factory = factory;
+    this.#identity = identity;
+    this.#segments = [...state.segments];
+    this.#index = state.index;
+    this.#hardState = state.hardState;
+    this.#lastTerm = state.entries.at(-1)?.term ?? state.start.term;
+    this.#offset = state.offset;
+    this.#sequence = state.sequence;
+    this.#checksum = state.checksum;
+    factory.grownFrom(this.#current.header.bytes);
+  }
+
+  get #current(): Segment {
+    const segment = this.#segments.at(-1);
+    assert(segment !== undefined, 'an open log has a segment');
+    return segment;
+  }
+
+  async append(batch: {
+    readonly hardState?: HardState;
+    readonly entries: readonly Entry[];
+  }): Promise<void> {
+    this.#checkUsable();
+    assert(!this.#appending, 'appends do not overlap');
+    const { hardState, entries } = batch;
+    if (hardState === undefined && entries.length === 0) return;
+    this.#checkEntries(entries);
+    this.#appending = true;
+    try {
+      const bytes = frameBytes(hardState, entries);
+      if (this.#offset + bytes > this.#current.limit) await this.#roll(hardState, entries, bytes);
+      else await this.#write(hardState, entries, bytes);
+    } catch (error) {
+      throw this.#fail(error);
+    } finally {
+      this.#appending = false;
+    }
+    if (hardState !== undefined) this.#hardState = hardState;
+    this.#lastTerm = entries.at(-1)?.term ?? this.#lastTerm;
+    if (this.#offset * 2 > this.#current.header.bytes) this.#factory.prepare();
+  }
+
+  async #write(
+    hardState: HardState | undefined,
+    entries: readonly Entry[],
+    bytes: number,
+  ): Promise<void> {
+    const segment = this.#current;
+    const scratch = this.#scratchOf(bytes);
+    const checksum = encodeFrame(scratch, 0, {
+      salt: segment.header.salt,
+      sequence: this.#sequence + 1,
+      previousChecksum: this.#checksum,
+      hardState,
+      entries,
+    });
+    await segment.write(scratch.subarray(0, bytes), this.#offset);
+    this.#advance(segment, this.#offset, bytes, checksum, entries);
+  }
+
+  /** The frame does not fit any more: it becomes the first of a new segment. */
+  async #roll(
+    hardState: HardState | undefined,
+    entries: readonly Entry[],
+    bytes: number,
+  ): Promise<void> {
+    const before = this.#current;
+    let checksum = 0;
+    const segment = await this.#factory.install(HEADER_BYTES + bytes, (segmentBytes) => {
+      const header: SegmentHeader = {
+        format: FORMAT,
+        salt: randomBytes(4).readUInt32LE(),
+        ...this.#identity,
+        number: before.header.number + 1,
+        bytes: segmentBytes,
+        sequence: this.#sequence + 1,
+        previousChecksum: this.#checksum,
+        base: { index: this.#index.lastIndex, term: this.#lastTerm },
+        hardState: this.#hardState,
+      };
+      const scratch = this.#scratchOf(HEADER_BYTES + bytes);
+      encodeSegmentHeader(scratch, header);
+      checksum = encodeFrame(scratch, HEADER_BYTES, {
+        salt: header.salt,
+        sequence: header.sequence,
+        previousChecksum: header.previousChecksum,
+        hardState,
+        entries,
+      });
+      return { header, bytes: scratch.subarray(0, HEADER_BYTES + bytes) };
+    });
+    this.#segments.push(segment);
+    this.#advance(segment, HEADER_BYTES, bytes, checksum, entries);
+    this.#inBackground(() => before.seal());
+  }
+
+  #advance(
+    segment: Segment,
+    offset: number,
+    bytes: number,
+    checksum: number,
+    entries: readonly Entry[],
+  ): void {
+    this.#index.add(segment, { offset, bytes, entries });
+    this.#offset = offset + bytes;
+    this.#sequence += 1;
+    this.#checksum = checksum;
+  }
+
+  async entries(from: number, to: number, maxBytes: number): Promise<readonly Entry[]> {
+    this.#checkUsable();
+    const { start, lastIndex } = this.#index;
+    if (from <= start.index) throw new LogReleasedError(from, start.index + 1);
+    assert(from <= to && to <= lastIndex, `entries ${from} to ${to} are within the log`);
+    const found: Entry[] = [];
+    let bytes = 0;
+    for (const run of this.#index.runs(from, to)) {
+      const entries: Entry[] = [];
+      for (const frame of await run.segment.readFrames(run.offset, run.bytes)) {
+        for (const entry of frame.entries) entries[entry.index - run.firstIndex] = entry;
+      }
+      const last = Math.min(to, run.lastIndex);
+      for (let index = Math.max(from, run.firstIndex); index <= last; index++) {
+        const entry = entries[index - run.firstIndex];
+        assert(entry?.index === index, `the frames of a run hold entry ${index}`);
+        bytes += entry.data.length;
+        if (found.length > 0 && bytes > maxBytes) return found;
+        found.push(entry);
+      }
+    }
+    return found;
+  }
+
+  async release(index: number): Promise<void> {
+    this.#checkUsable();
+    const removed: Segment[] = [];
+    let start: LogPosition | undefined;
+    for (const [position, segment] of this.#segments.entries()) {
+      const next = this.#segments[position + 1]?.header;
+      if (next === undefined || next.base.index > index) break;
+      removed.push(segment);
+      start = next.base;
+    }
+    if (start === undefined) return;
+    this.#segments = this.#segments.slice(removed.length);
+    this.#index.release(start, new Set(removed));
+    this.#inBackground(async () => {
+      // One at a time and oldest first: a crash never leaves a hole between segments.
+      for (const segment of removed) {
+        await this.#disk.remove(segment.path);
+        await this.#disk.syncDirectory(this.#path);
+        await segment.retire();
+      }
+    });
+    await this.#background;
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    assert(!this.#appending, 'the log is closed after the last append');
+    this.#closed = true;
+    await this.#background;
+    await this.#factory.close();
+    for (const segment of this.#segments) await segment.retire();
+  }
+
+  #inBackground(work: () => Promise<void>): void {
+    this.#background = this.#background.then(work).catch((error: unknown) => {
+      this.#fail(error);
+    });
+  }
+
+  #fail(error: unknown): StorageFailedError {
+    this.#failure ??= new StorageFailedError(this.#path, error);
+    return this.#failure;
+  }
+
+  #checkUsable(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+    assert(!this.#closed, 'the log is open');
+  }
+
+  #checkEntries(entries: readonly Entry[]): void {
+    const first = entries[0];
+    if (first === undefined) return;
+    const { start, lastIndex } = this.#index;
+    assert(first.index > start.index, 'released entries are never replaced');
+    assert(first.index <= lastIndex + 1, 'entries continue the log');
+    for (const [position, entry] of entries.entries()) {
+      assert(entry.index === first.index + position, 'entries of a batch are consecutive');
+    }
+  }
+
+  #scratchOf(bytes: number): Buffer {
+    if (bytes <= this.#scratch.length) return this.#scratch;
+    const larger = Buffer.allocUnsafeSlow(Math.max(bytes, 2 * this.#scratch.length));
+    if (larger.length <= SCRATCH_BYTES) this.#scratch = larger;
+    return larger;
+  }
+}
