@@ -1,0 +1,194 @@
+/**
+ * The batched stream: many unary calls in one message, and their answers in as few.
+ *
+ * Calls are independent: they run side by side, are answered as they become ready, and a bad one gets
+ * an error answer of its own. Answers that become ready in one turn of the event loop leave together.
+ */
+import type { ServerDuplexStream } from '@grpc/grpc-js';
+import { Fault, Status } from '../faults.ts';
+import { type Answer, Answers, type Call, Calls } from '../wire/conclave/v1/batch.ts';
+import { type CallContext, decode, type UnaryMethod } from './method.ts';
+import { type CallStatus, CONTEXT_DEADLINE, statusOf } from './status.ts';
+import type { OpenStream, OpenStreams } from './streams.ts';
+
+/** Calls, and bytes of requests, under way on one stream before it is read no further. */
+const MAX_CALLS = 8_192;
+const MAX_CALL_BYTES = 8 * 1024 * 1024;
+/** Answers are collected into one message up to this size; a larger answer travels alone. */
+const MESSAGE_BYTES = 512 * 1024;
+/** Bytes handed to the transport before it has to confirm some. */
+const WINDOW_BYTES = 4 * 1024 * 1024;
+/** Longest timeout that a timer can hold. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+export type BatchOptions = {
+  readonly streams: OpenStreams;
+  readonly needsLeader: boolean;
+  /** By the number of `Method`. */
+  readonly methods: ReadonlyMap<number, UnaryMethod>;
+  /** Told of every failure that is not an answer. */
+  readonly onError: (error: unknown, path: string) => void;
+};
+
+/** A call under way. The signal is made only if its handler asks for one. */
+class Pending implements CallContext {
+  readonly bytes: number;
+  timer: NodeJS.Timeout | undefined = undefined;
+  #abort: AbortController | undefined = undefined;
+
+  constructor(bytes: number) {
+    this.bytes = bytes;
+  }
+
+  get signal(): AbortSignal {
+    this.#abort ??= new AbortController();
+    return this.#abort.signal;
+  }
+
+  /** The client no longer waits for it. */
+  drop(): void {
+    clearTimeout(this.timer);
+    this.#abort?.abort();
+  }
+}
+
+const NOTHING: Buffer = Buffer.alloc(0);
+
+export function serveBatch(
+  call: ServerDuplexStream<Buffer, Buffer>,
+  { streams, needsLeader, methods, onError }: BatchOptions,
+): void {
+  const pending = new Map<number, Pending>();
+  let pendingBytes = 0;
+  let ready: Answer[] = [];
+  let readyBytes = 0;
+  let inFlightBytes = 0;
+  let isFlushScheduled = false;
+  let isHalfClosed = false;
+  let isOver = false;
+
+  const isFull = () =>
+    pending.size >= MAX_CALLS || pendingBytes >= MAX_CALL_BYTES || inFlightBytes >= WINDOW_BYTES;
+
+  const send = () => {
+    if (ready.length === 0) return;
+    const message = Buffer.from(Answers.encode({ answers: ready }).finish());
+    ready = [];
+    readyBytes = 0;
+    inFlightBytes += message.length;
+    call.write(message, () => {
+      inFlightBytes -= message.length;
+      proceed();
+    });
+  };
+  const flush = () => {
+    isFlushScheduled = false;
+    if (isOver) return;
+    send();
+    proceed();
+  };
+  /** Reads on when there is room, ends when all is answered. */
+  const proceed = () => {
+    if (isOver) return;
+    if (isHalfClosed && pending.size === 0 && ready.length === 0) finish(undefined);
+    else if (call.isPaused() && !isFull()) call.resume();
+  };
+  const answer = (id: number, response: Buffer, status: CallStatus | undefined) => {
+    if (isOver) return;
+    if (ready.length > 0 && readyBytes + response.length > MESSAGE_BYTES) send();
+    ready.push({ id, response, code: status?.code ?? 0, error: status?.details ?? '' });
+    readyBytes += response.length;
+    if (isFlushScheduled) return;
+    isFlushScheduled = true;
+    setImmediate(flush);
+  };
+
+  const drop = (id: number): boolean => {
+    const entry = pending.get(id);
+    if (entry === undefined) return false;
+    pending.delete(id);
+    pendingBytes -= entry.bytes;
+    entry.drop();
+    return true;
+  };
+
+  const run = async (id: number, method: UnaryMethod, request: Buffer, entry: Pending) => {
+    let response = NOTHING;
+    let status: CallStatus | undefined;
+    try {
+      const bytes = await method.invoke(request, entry);
+      response = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    } catch (error) {
+      status = statusOf(error);
+      onError(error, method.path);
+    }
+    // Cancelled, timed out, or its id in use again: nobody waits for this answer.
+    if (pending.get(id) !== entry) return;
+    pending.delete(id);
+    pendingBytes -= entry.bytes;
+    clearTimeout(entry.timer);
+    answer(id, response, status);
+  };
+
+  const begin = ({ id, method: number, request, timeoutMs, cancel }: Call) => {
+    if (cancel) {
+      drop(id);
+      return;
+    }
+    if (pending.has(id)) {
+      answer(id, NOTHING, {
+        code: Status.INVALID_ARGUMENT,
+        details: `call id ${id} is already in use by a call in flight on this stream`,
+      });
+      return;
+    }
+    const method = methods.get(number);
+    if (method === undefined) {
+      answer(id, NOTHING, {
+        code: Status.UNIMPLEMENTED,
+        details: `method ${number} is not served on the batched stream`,
+      });
+      return;
+    }
+    const entry = new Pending(request.length);
+    pending.set(id, entry);
+    pendingBytes += entry.bytes;
+    if (timeoutMs > 0) {
+      entry.timer = setTimeout(
+        () => {
+          if (drop(id)) answer(id, NOTHING, CONTEXT_DEADLINE);
+        },
+        Math.min(timeoutMs, MAX_TIMER_MS),
+      );
+    }
+    void run(id, method, request, entry);
+  };
+
+  const finish = (error: unknown) => {
+    if (isOver) return;
+    isOver = true;
+    streams.delete(stream);
+    for (const entry of pending.values()) entry.drop();
+    pending.clear();
+    if (error === undefined) call.end();
+    else call.emit('error', statusOf(error));
+  };
+  const stream: OpenStream = { needsLeader, fail: (fault: Fault) => finish(fault) };
+  streams.add(stream);
+
+  call.on('data', (bytes: Buffer) => {
+    if (isOver) return;
+    try {
+      for (const each of decode(Calls, bytes).calls) begin(each);
+    } catch (error) {
+      finish(error);
+      return;
+    }
+    if (isFull()) call.pause();
+  });
+  call.on('end', () => {
+    isHalfClosed = true;
+    proceed();
+  });
+  call.on('cancelled', () => finish(new Fault('canceled')));
+}

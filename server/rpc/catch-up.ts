@@ -1,0 +1,24 @@
+/** Lets watchers that are behind catch up in slices, so that nothing else on the loop waits long. */
+import { performance } from 'node:perf_hooks';
+import type { Hub } from '../watch/hub.ts';
+
+/** How long one slice may hold the event loop. */
+const SLICE_MS = 4;
+
+export function driveCatchUp(hub: Hub): void {
+  let isScheduled = false;
+  const run = () => {
+    isScheduled = false;
+    const endMs = performance.now() + SLICE_MS;
+    let hasMore = true;
+    while (hasMore && performance.now() < endMs) hasMore = hub.catchUp();
+    if (hasMore) schedule();
+  };
+  const schedule = () => {
+    if (isScheduled) return;
+    isScheduled = true;
+    setImmediate(run);
+  };
+  hub.onWork = schedule;
+  schedule();
+}

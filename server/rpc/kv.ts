@@ -1,0 +1,89 @@
+/** The KV service: reads through a read barrier, writes through the log. */
+import { Fault, type FaultCode } from '../faults.ts';
+import { validateDeleteRange, validatePut, validateRange, validateTxn } from '../mvcc/validate.ts';
+import { KVDefinition, type RequestOp, type TxnRequest } from '../wire/etcdserverpb/rpc.ts';
+import { putCost, txnCost } from './admission.ts';
+import * as convert from './convert.ts';
+import { headerAt } from './header.ts';
+import { methodsOf } from './method.ts';
+import type { ServiceContext } from './services.ts';
+
+export function kvMethods({ member, admission, maxTxnOps }: ServiceContext) {
+  const method = methodsOf(member, KVDefinition);
+  const { methods } = KVDefinition;
+
+  const range = method(
+    methods.range,
+    async (message, { signal }) => {
+      const request = convert.rangeRequest(message);
+      refuse(validateRange(request));
+      const { serializable } = message;
+      const result = await member.range(request, { serializable, signal });
+      return convert.rangeResponse(headerAt(member, result.revision), result);
+    },
+    { onLearner: (message) => message.serializable },
+  );
+
+  const put = method(methods.put, async (message, { requestBytes }) => {
+    const request = convert.putRequest(message);
+    refuse(validatePut(request));
+    admission.admit(requestBytes);
+    admission.admitGrowth(putCost(request));
+    const result = await member.propose(request);
+    return convert.putResponse(headerAt(member, result.revision), result);
+  });
+
+  const deleteRange = method(methods.deleteRange, async (message, { requestBytes }) => {
+    const request = convert.deleteRangeRequest(message);
+    refuse(validateDeleteRange(request));
+    admission.admit(requestBytes);
+    const result = await member.propose(request);
+    return convert.deleteRangeResponse(headerAt(member, result.revision), result);
+  });
+
+  const txn = method(methods.txn, async (message, { requestBytes, signal }) => {
+    const request = convert.txnRequest(message);
+    refuse(validateTxn(request, maxTxnOps));
+    const access = accessOf(message);
+    if (access !== 'write') {
+      const serializable = access === 'serializable';
+      const result = await member.readTxn(request, { serializable, signal });
+      return convert.txnResponse(headerAt(member, result.revision), result);
+    }
+    admission.admit(requestBytes);
+    const cost = txnCost(request);
+    if (cost > 0) admission.admitGrowth(cost);
+    const result = await member.propose(request);
+    return convert.txnResponse(headerAt(member, result.revision), result);
+  });
+
+  const compact = method(methods.compact, async (message, { requestBytes }) => {
+    admission.admit(requestBytes);
+    const result = await member.propose({
+      kind: 'compact',
+      revision: convert.toNumber(message.revision),
+      physical: message.physical,
+    });
+    return { header: headerAt(member, result.revision) };
+  });
+
+  return { range, put, deleteRange, txn, compact };
+}
+
+function refuse(fault: FaultCode | undefined): void {
+  if (fault !== undefined) throw new Fault(fault);
+}
+
+/**
+ * How a transaction has to be run: one with only reads needs no log entry, and no read barrier either
+ * if all of them are serializable. As in etcd a nested transaction counts as a write.
+ */
+function accessOf({ success, failure }: TxnRequest): 'write' | 'read' | 'serializable' {
+  const operations: readonly RequestOp[] = [...success, ...failure];
+  let access: 'read' | 'serializable' = 'serializable';
+  for (const { request } of operations) {
+    if (request?.$case !== 'requestRange') return 'write';
+    if (!request.value.serializable) access = 'read';
+  }
+  return access;
+}

@@ -1,0 +1,82 @@
+/** The Lease service. */
+import { Fault } from '../faults.ts';
+import { limits } from '../limits.ts';
+import {
+  LeaseDefinition,
+  LeaseKeepAliveRequest,
+  LeaseKeepAliveResponse,
+} from '../wire/etcdserverpb/rpc.ts';
+import { LEASE_COST } from './admission.ts';
+import { toNumber } from './convert.ts';
+import { headerAt, headerNow } from './header.ts';
+import { methodsOf } from './method.ts';
+import type { ServiceContext } from './services.ts';
+
+/** TTL of a lease that is not there. */
+const NO_SUCH_LEASE_TTL = -1n;
+
+const secondsOf = (seconds: number): bigint => BigInt(Math.trunc(seconds));
+
+export function leaseMethods({ member, admission, random }: ServiceContext) {
+  const method = methodsOf(member, LeaseDefinition);
+  const { methods } = LeaseDefinition;
+
+  const grant = method(methods.leaseGrant, async (message, { requestBytes }) => {
+    const ttlSeconds = toNumber(message.TTL);
+    if (ttlSeconds > limits.leaseTtlSeconds) throw new Fault('lease-ttl-too-large');
+    admission.admit(requestBytes);
+    admission.admitGrowth(LEASE_COST);
+    // Chosen before it is proposed: every member has to grant the same id.
+    const id = message.ID === 0n ? random.id() : message.ID;
+    const result = await member.propose({ kind: 'lease-grant', id, ttlSeconds });
+    return {
+      header: headerAt(member, result.revision),
+      ID: result.id,
+      TTL: secondsOf(result.ttlSeconds),
+      error: '',
+    };
+  });
+
+  const revoke = method(methods.leaseRevoke, async (message, { requestBytes }) => {
+    admission.admit(requestBytes);
+    const result = await member.propose({ kind: 'lease-revoke', id: message.ID });
+    return { header: headerAt(member, result.revision) };
+  });
+
+  const timeToLive = method(methods.leaseTimeToLive, async (message) => {
+    const lease = await member.describeLease(message.ID, message.keys);
+    const header = headerNow(member);
+    if (lease === undefined) {
+      return { header, ID: message.ID, TTL: NO_SUCH_LEASE_TTL, grantedTTL: 0n, keys: [] };
+    }
+    return {
+      header,
+      ID: message.ID,
+      TTL: secondsOf(lease.remainingSeconds),
+      grantedTTL: secondsOf(lease.grantedSeconds),
+      keys: lease.keys.map((key) => Buffer.from(key)),
+    };
+  });
+
+  const leases = method(methods.leaseLeases, async () => {
+    const ids = await member.leases();
+    return { header: headerNow(member), leases: ids.map((ID) => ({ ID })) };
+  });
+
+  /** One renewal; the stream and the batch both end here. A lost lease is a TTL of 0, not an error. */
+  const keepAlive = method(
+    {
+      name: 'LeaseKeepAlive',
+      requestType: LeaseKeepAliveRequest,
+      responseType: LeaseKeepAliveResponse,
+    },
+    async ({ ID }) => {
+      // The revision is read first: a later one could vouch for more than the renewal does.
+      const header = headerNow(member);
+      const ttlSeconds = await member.renewLease(ID);
+      return { header, ID, TTL: ttlSeconds === undefined ? 0n : secondsOf(ttlSeconds) };
+    },
+  );
+
+  return { grant, revoke, timeToLive, leases, keepAlive };
+}

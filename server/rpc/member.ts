@@ -1,0 +1,120 @@
+/**
+ * What the network face needs of the member behind it. `node.ts` implements it; tests use a fake.
+ *
+ * Every promise may reject with a `Fault` (no leader, timed out, stopped, refused by apply) or, when
+ * the signal given to it aborts, with that signal's reason.
+ */
+import type { Command, CommandResult } from '../command.ts';
+import type {
+  Bytes,
+  LeaseId,
+  RangeRequest,
+  RangeResult,
+  Revision,
+  TxnRequest,
+  TxnResult,
+} from '../mvcc/types.ts';
+import type { Hub } from '../watch/hub.ts';
+
+/** The result that belongs to a command; a `fault` result is thrown instead. */
+export type ResultOf<C extends Command> = ResultOfKind<C['kind'], CommandResult>;
+type ResultOfKind<Kind, Result> = Result extends { readonly kind: infer Kinds }
+  ? Kind extends Kinds
+    ? Result
+    : never
+  : never;
+
+export type AlarmKind = 'no-space' | 'corrupt';
+export type Alarm = { readonly memberId: bigint; readonly alarm: AlarmKind };
+
+export type MemberDescription = {
+  readonly id: bigint;
+  /** Empty until the member has started for the first time. */
+  readonly name: string;
+  readonly peerUrls: readonly string[];
+  readonly clientUrls: readonly string[];
+  readonly isLearner: boolean;
+};
+
+export type LeaseDescription = {
+  readonly remainingSeconds: number;
+  readonly grantedSeconds: number;
+  /** In key order; empty unless asked for. */
+  readonly keys: readonly Bytes[];
+};
+
+export type HashDescription = {
+  /** Unsigned 32 bits. */
+  readonly hash: number;
+  readonly compactRevision: Revision;
+  /** The revision that was hashed. */
+  readonly hashRevision: Revision;
+};
+
+/** A copy of the whole store, as it is at the moment of the call. */
+export type SnapshotSource = {
+  /** Exactly the sum of the chunks. */
+  readonly sizeBytes: number;
+  readonly chunks: AsyncIterable<Uint8Array>;
+};
+
+export type ReadOptions = {
+  /** Read what this member has, without asking a quorum whether it is the newest. */
+  readonly serializable: boolean;
+  readonly signal?: AbortSignal;
+};
+
+/** Cheap facts: read at every request, so they are plain properties. */
+export interface MemberFacts {
+  readonly clusterId: bigint;
+  readonly memberId: bigint;
+  readonly name: string;
+  /** The newest revision applied here. */
+  readonly revision: Revision;
+  readonly compactRevision: Revision;
+  readonly term: number;
+  /** 0n while none is known. */
+  readonly leader: bigint;
+  readonly isLeader: boolean;
+  readonly isLearner: boolean;
+  /** Set once the member begins to stop: new requests are refused. */
+  readonly isStopping: boolean;
+  readonly alarms: readonly Alarm[];
+  readonly members: readonly MemberDescription[];
+  readonly lastIndex: number;
+  readonly commitIndex: number;
+  readonly appliedIndex: number;
+  readonly electionTimeoutMs: number;
+}
+
+export interface Member extends MemberFacts {
+  readonly hub: Hub;
+
+  /** Replicates and applies. A caller that stops waiting does not undo it: the outcome is unknown. */
+  propose<C extends Command>(command: C): Promise<ResultOf<C>>;
+  range(request: RangeRequest, options: ReadOptions): Promise<RangeResult>;
+  /** Only for transactions without writes. */
+  readTxn(request: TxnRequest, options: ReadOptions): Promise<TxnResult>;
+  /** Resolves once this member has applied everything committed before the call. */
+  linearize(signal?: AbortSignal): Promise<void>;
+
+  /** The granted seconds, or undefined when there is no such lease. Any member may be asked. */
+  renewLease(id: LeaseId): Promise<number | undefined>;
+  /** Undefined when there is no such lease. Any member may be asked. */
+  describeLease(id: LeaseId, withKeys: boolean): Promise<LeaseDescription | undefined>;
+  /** In order of expiry. */
+  leases(): Promise<readonly LeaseId[]>;
+
+  /** `revision` 0 is the newest. */
+  hashKv(revision: Revision): Promise<HashDescription>;
+  snapshot(): Promise<SnapshotSource>;
+  /** Resolves once the target leads. Called on the leader only, with a voting member's id. */
+  moveLeader(target: bigint): Promise<void>;
+
+  /** Bytes on disk, how many hold live data, and the most they may be; a quota of 0 means no limit. */
+  readonly space: {
+    readonly sizeBytes: number;
+    readonly usedBytes: number;
+    readonly quotaBytes: number;
+  };
+}

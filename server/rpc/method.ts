@@ -1,0 +1,67 @@
+/** A unary method, served alike as a gRPC call of its own and inside the batched stream. */
+import { Fault } from '../faults.ts';
+import type { MemberFacts } from './member.ts';
+import { Rejection, UNDECODABLE } from './status.ts';
+
+/** What a handler may know of the call beside its message. */
+export interface CallContext {
+  /** Aborts when the client no longer waits. */
+  readonly signal: AbortSignal;
+}
+
+export type UnaryMethod = {
+  /** As in the HTTP/2 `:path`. */
+  readonly path: string;
+  invoke(request: Uint8Array, call: CallContext): Promise<Uint8Array>;
+};
+
+/** The part of a generated message that is used here. */
+export type Codec<Message> = {
+  encode(message: Message): { finish(): Uint8Array };
+  decode(bytes: Uint8Array): Message;
+};
+
+/** The part of a generated service definition that is used here. */
+export type MethodDefinition<Request, Response> = {
+  readonly name: string;
+  readonly requestType: Codec<Request>;
+  readonly responseType: Codec<Response>;
+};
+
+export type Handler<Request, Response> = (
+  request: Request,
+  call: CallContext & { readonly requestBytes: number },
+) => Promise<Response>;
+
+export type UnaryOptions<Request> = {
+  /** Whether a learner, which cannot read consistently, may answer. Default: it may not. */
+  readonly onLearner?: (request: Request) => boolean;
+};
+
+/** Makes unary methods of one service. */
+export function methodsOf(member: MemberFacts, service: { readonly fullName: string }) {
+  return <Request, Response>(
+    definition: MethodDefinition<Request, Response>,
+    handle: Handler<Request, Response>,
+    options: UnaryOptions<Request> = {},
+  ): UnaryMethod => ({
+    path: `/${service.fullName}/${definition.name}`,
+    async invoke(bytes, call) {
+      const request = decode(definition.requestType, bytes);
+      if (member.isStopping) throw new Fault('stopped');
+      if (member.isLearner && options.onLearner?.(request) !== true) {
+        throw new Fault('not-supported-for-learner');
+      }
+      const context = { requestBytes: bytes.length, signal: call.signal };
+      return definition.responseType.encode(await handle(request, context)).finish();
+    },
+  });
+}
+
+export function decode<Message>(codec: Codec<Message>, bytes: Uint8Array): Message {
+  try {
+    return codec.decode(bytes);
+  } catch {
+    throw new Rejection(UNDECODABLE.code, UNDECODABLE.details);
+  }
+}

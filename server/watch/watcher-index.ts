@@ -1,0 +1,43 @@
+/** Finds the watchers of a key at a cost of those found, not of those there are. */
+import type { Bytes } from '../mvcc/types.ts';
+import { isSingle } from './interval.ts';
+import { IntervalTree } from './interval-tree.ts';
+import type { Watcher } from './watcher.ts';
+
+/** Map keys: one character a byte, which is injective. */
+const nameOf = (key: Bytes): string =>
+  Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString('latin1');
+
+export class WatcherIndex {
+  readonly #byKey = new Map<string, Set<Watcher>>();
+  readonly #byRange = new IntervalTree<Watcher>();
+
+  add(watcher: Watcher): void {
+    if (!isSingle(watcher.interval)) {
+      this.#byRange.add(watcher.interval, watcher);
+      return;
+    }
+    const name = nameOf(watcher.interval.start);
+    const watchers = this.#byKey.get(name);
+    if (watchers === undefined) this.#byKey.set(name, new Set([watcher]));
+    else watchers.add(watcher);
+  }
+
+  /** Does nothing when the watcher is not there. */
+  remove(watcher: Watcher): void {
+    if (!isSingle(watcher.interval)) {
+      this.#byRange.remove(watcher.interval, watcher);
+      return;
+    }
+    const name = nameOf(watcher.interval.start);
+    const watchers = this.#byKey.get(name);
+    if (watchers?.delete(watcher) && watchers.size === 0) this.#byKey.delete(name);
+  }
+
+  match(key: Bytes, visit: (watcher: Watcher) => void): void {
+    if (this.#byKey.size > 0) {
+      for (const watcher of this.#byKey.get(nameOf(key)) ?? []) visit(watcher);
+    }
+    if (!this.#byRange.isEmpty) this.#byRange.stab(key, visit);
+  }
+}
