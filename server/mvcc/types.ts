@@ -5,11 +5,16 @@
  * 2^53. What a client sends beyond that is clamped at the edge, which keeps every comparison exact.
  * Lease ids are arbitrary 64-bit numbers and stay `bigint`.
  */
+import type { FaultCode } from '../faults.ts';
+
 export type Bytes = Uint8Array;
 export type Revision = number;
 export type LeaseId = bigint;
 
 export const NO_LEASE: LeaseId = 0n;
+
+/** Where a version is stored: its revision and its place among the changes of that revision. */
+export type Position = { readonly revision: Revision; readonly sub: number };
 
 export type KeyValue = {
   readonly key: Bytes;
@@ -19,6 +24,8 @@ export type KeyValue = {
   /** 1 at creation, +1 at every put; a deletion ends the count. */
   readonly version: number;
   readonly lease: LeaseId;
+  /** In events: the version that this one replaced, so that the value before is one look-up. */
+  readonly replaces?: Position;
 };
 
 export type Event =
@@ -104,6 +111,14 @@ export type TxnResult = {
   readonly kind: 'txn';
   readonly succeeded: boolean;
   readonly responses: readonly OperationResult[];
+  /** 0 for a nested transaction: only the outermost one has a revision. */
   readonly revision: Revision;
 };
 export type OperationResult = RangeResult | PutResult | DeleteRangeResult | TxnResult;
+
+/** A refusal as a value: what apply and reads return instead of throwing. */
+export type FaultResult = {
+  readonly kind: 'fault';
+  readonly code: FaultCode;
+  readonly revision: Revision;
+};

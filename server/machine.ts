@@ -1,0 +1,325 @@
+/**
+ * The replicated state machine: the store, leases, alarms and members behind one `apply`.
+ *
+ * Invariants:
+ * - The result and the writes of `apply` are a function of the entries so far. Clocks only set when
+ *   a lease runs out on this member, which decides nothing by itself.
+ * - `apply` never throws: whatever an entry asks has a defined result, a fault among them. What does
+ *   throw is a bug or a corrupt state, and stops the member.
+ * - An entry makes at most one revision; a refused one makes no change at all.
+ * - Revisions never go back: the newest and the compacted one are stored facts, never derived.
+ */
+import { unreachable } from './assert.ts';
+import type { Command, CommandResult } from './command.ts';
+import type { FaultCode } from './faults.ts';
+import { Lessor } from './lease/lessor.ts';
+import { BinaryReader, unsignedSize, writeUnsigned } from './mvcc/binary.ts';
+import { CompactionState } from './mvcc/compaction-state.ts';
+import { Draft, type ForwardReader } from './mvcc/draft.ts';
+import { readFact, writeFact } from './mvcc/facts.ts';
+import { Crc32c, type HashResult, readHash } from './mvcc/hash.ts';
+import { type RevisionEvents, readHistory, readPrevious } from './mvcc/history.ts';
+import {
+  allLeases,
+  attachmentBounds,
+  leaseIdOf,
+  leaseKey,
+  userKeyOfAttachment,
+} from './mvcc/keys.ts';
+import { type Horizon, readRange } from './mvcc/range.ts';
+import { slices } from './mvcc/slices.ts';
+import { deleteKey, readCurrent } from './mvcc/store.ts';
+import {
+  executeDeleteRange,
+  executePut,
+  executeTxn,
+  prepareTxn,
+  putFault,
+  readTxn,
+} from './mvcc/txn.ts';
+import {
+  type Bytes,
+  type Event,
+  type FaultResult,
+  type KeyValue,
+  type LeaseId,
+  NO_LEASE,
+  type RangeRequest,
+  type RangeResult,
+  type Revision,
+  type TxnRequest,
+  type TxnResult,
+} from './mvcc/types.ts';
+import {
+  validateDeleteRange,
+  validateLeaseTtl,
+  validatePut,
+  validateTxn,
+} from './mvcc/validate.ts';
+import type { StateReader, Write } from './ports.ts';
+import { type Alarm, type MemberFact, Roster } from './roster.ts';
+
+/** Where in the log an entry is, and when this member applies it. */
+export type AppliedAt = { readonly index: number; readonly term: number; readonly nowMs: number };
+
+export type Applied = {
+  /** To be stored together with the entry's index, before anything else is applied. */
+  readonly writes: Write[];
+  readonly result: CommandResult;
+  /** The events of the one revision that the entry made, in order; none when it made none. */
+  readonly events: readonly Event[];
+};
+
+export type MachineOptions = {
+  /** Shorter leases get this: a lease must outlive an election. */
+  readonly minLeaseTtlSeconds: number;
+  /** The most operations in a list of a transaction. */
+  readonly maxTxnOps: number;
+};
+
+/** The revision of a store in which nothing was ever written. */
+const FIRST_REVISION = 1;
+
+const NO_EVENTS: readonly Event[] = [];
+
+export class Machine implements Horizon {
+  readonly leases = new Lessor();
+  readonly #options: MachineOptions;
+  readonly #roster = new Roster();
+  readonly #compaction = new CompactionState();
+  #revision: Revision = FIRST_REVISION;
+
+  constructor(options: MachineOptions) {
+    this.#options = options;
+  }
+
+  /** The newest revision. */
+  get revision(): Revision {
+    return this.#revision;
+  }
+
+  /** The oldest revision that can be read; -1, as in etcd, before the first compaction. */
+  get compactRevision(): Revision {
+    return this.#compaction.revision;
+  }
+
+  /** Below this, nothing is left on the disk: a physical compaction waits for its revision here. */
+  get physicallyCompactedRevision(): Revision {
+    return this.#compaction.finishedRevision;
+  }
+
+  get alarms(): readonly Alarm[] {
+    return this.#roster.alarms;
+  }
+
+  get members(): readonly MemberFact[] {
+    return this.#roster.members;
+  }
+
+  /** Reads the facts kept in memory, at boot or after a snapshot. Leases get their full time. */
+  load(reader: StateReader, nowMs: number): void {
+    this.#revision = readFact(reader, 'revision') ?? FIRST_REVISION;
+    this.#compaction.load(reader);
+    this.#roster.load(reader);
+    this.leases.clear();
+    for (const slice of slices(reader, allLeases.start, allLeases.end)) {
+      for (const [key, value] of slice) {
+        this.leases.grant(leaseIdOf(key), decodeLease(value), nowMs);
+      }
+    }
+  }
+
+  /** Applies one command of the log. The writes must be stored before the next call. */
+  apply(at: AppliedAt, command: Command, reader: StateReader): Applied {
+    switch (command.kind) {
+      case 'put': {
+        const fault = validatePut(command) ?? putFault(reader, this.leases, command);
+        if (fault !== undefined) return this.#refuse(fault);
+        const draft = new Draft(reader, this.#revision, false);
+        return this.#finish(draft, executePut(draft, command));
+      }
+      case 'delete-range': {
+        const fault = validateDeleteRange(command);
+        if (fault !== undefined) return this.#refuse(fault);
+        const draft = new Draft(reader, this.#revision, false);
+        return this.#finish(draft, executeDeleteRange(draft, command));
+      }
+      case 'txn':
+        return this.#applyTxn(command, reader);
+      case 'compact': {
+        const fault = this.#compaction.faultOf(command.revision, this.#revision);
+        if (fault !== undefined) return this.#refuse(fault);
+        return this.#answer('compact', [this.#compaction.schedule(command.revision)]);
+      }
+      case 'lease-grant':
+        return this.#grant(command.id, command.ttlSeconds, at.nowMs);
+      case 'lease-revoke':
+        if (!this.leases.has(command.id)) return this.#refuse('lease-not-found');
+        return this.#endLease(command.id, 'lease-revoke', reader);
+      case 'lease-expire':
+        // Another leader may have renewed the lease since the one of that term proposed this.
+        if (at.term !== command.term || !this.leases.has(command.id)) {
+          return this.#answer('lease-expire', []);
+        }
+        return this.#endLease(command.id, 'lease-expire', reader);
+      case 'alarm': {
+        const alarm = { memberId: command.memberId, alarm: command.alarm };
+        const raise = command.action === 'activate';
+        return this.#answer('alarm', [
+          raise ? this.#roster.raise(alarm) : this.#roster.clear(alarm),
+        ]);
+      }
+      case 'member': {
+        const { memberId, name, peerUrls, clientUrls } = command;
+        return this.#answer('member', [
+          this.#roster.setMember({ id: memberId, name, peerUrls, clientUrls }),
+        ]);
+      }
+      default:
+        return unreachable(command);
+    }
+  }
+
+  /** Pauses after every `limits.readSliceKeys` keys; pinned to the revision at its first step. */
+  range(reader: StateReader, request: RangeRequest): Generator<void, RangeResult | FaultResult> {
+    return readRange(reader, request, this);
+  }
+
+  /**
+   * A transaction that `isReadOnly`, without a log entry.
+   *
+   * @throws {InvariantError} when it could write.
+   */
+  readTxn(reader: StateReader, request: TxnRequest): TxnResult | FaultResult {
+    const result = readTxn(reader, this, request);
+    return typeof result === 'string' ? this.#fault(result) : result;
+  }
+
+  /**
+   * The events of whole revisions from `from` on, which must not be below `compactRevision`: at most
+   * `maxRevisions`, and none further once `maxBytes` are reached.
+   */
+  history(
+    reader: StateReader,
+    from: Revision,
+    bounds: { readonly maxRevisions: number; readonly maxBytes: number },
+  ): readonly RevisionEvents[] {
+    return readHistory(reader, from, bounds);
+  }
+
+  /** What a key was before an event, whose `kv` is given; undefined for a creation or if compacted. */
+  previous(reader: StateReader, kv: KeyValue): KeyValue | undefined {
+    return readPrevious(reader, kv, this.compactRevision);
+  }
+
+  /** A lease's keys in order. */
+  leaseKeys(reader: StateReader, id: LeaseId): readonly Bytes[] {
+    const { start, end } = attachmentBounds(id);
+    const keys: Bytes[] = [];
+    for (const slice of slices(reader, start, end)) {
+      for (const [stored] of slice) keys.push(userKeyOfAttachment(stored));
+    }
+    return keys;
+  }
+
+  /** A checksum of the keys at a revision (0: the newest), equal on members that agree. Pauses. */
+  hashKv(reader: StateReader, revision: Revision): Generator<void, HashResult | FaultResult> {
+    return readHash(reader, revision, this);
+  }
+
+  /** A checksum of everything replicated: keys, leases, alarms, members. Pauses. */
+  *hash(reader: StateReader): Generator<void, number> {
+    const keys = yield* readHash(reader, 0, this);
+    const crc = new Crc32c();
+    if (keys.kind === 'hash') crc.addNumber(keys.hash);
+    crc.addNumber(this.#revision);
+    crc.addNumber(this.compactRevision + 1);
+    for (const slice of slices(reader, allLeases.start, allLeases.end)) {
+      for (const [key, value] of slice) {
+        crc.addField(key);
+        crc.addField(value);
+      }
+      yield;
+    }
+    this.#roster.addTo(crc);
+    return crc.value;
+  }
+
+  /**
+   * The next piece of removing what was compacted: to be stored before anything else is applied.
+   * `done` when nothing is left to do, until the next compaction.
+   */
+  compactionStep(reader: StateReader): { readonly writes: Write[]; readonly done: boolean } {
+    return this.#compaction.step(reader);
+  }
+
+  #applyTxn(request: TxnRequest, reader: StateReader): Applied {
+    const fault = validateTxn(request, this.#options.maxTxnOps);
+    if (fault !== undefined) return this.#refuse(fault);
+    const prepared = prepareTxn(reader, this.leases, this, request);
+    if (typeof prepared === 'string') return this.#refuse(prepared);
+    const draft = new Draft(reader, this.#revision, prepared.readsOwnWrites);
+    return this.#finish(draft, executeTxn(draft, this.compactRevision, prepared));
+  }
+
+  #grant(id: LeaseId, requestedSeconds: number, nowMs: number): Applied {
+    const fault = validateLeaseTtl(requestedSeconds);
+    if (fault !== undefined) return this.#refuse(fault);
+    if (id === NO_LEASE) return this.#refuse('lease-not-found');
+    if (this.leases.has(id)) return this.#refuse('lease-exists');
+    const ttlSeconds = Math.max(requestedSeconds, this.#options.minLeaseTtlSeconds);
+    this.leases.grant(id, ttlSeconds, nowMs);
+    return {
+      writes: [{ kind: 'put', key: leaseKey(id), value: encodeLease(ttlSeconds) }],
+      result: { kind: 'lease-grant', id, ttlSeconds, revision: this.#revision },
+      events: NO_EVENTS,
+    };
+  }
+
+  /** Deletes the keys of a lease in their order, in one revision, and the lease. */
+  #endLease(id: LeaseId, kind: 'lease-revoke' | 'lease-expire', reader: ForwardReader): Applied {
+    const draft = new Draft(reader, this.#revision, false);
+    const { start, end } = attachmentBounds(id);
+    for (const slice of slices(reader, start, end)) {
+      for (const [stored] of slice) {
+        const key = userKeyOfAttachment(stored);
+        const current = readCurrent(reader, key);
+        if (current !== undefined && !current.deleted) deleteKey(draft, key, current);
+      }
+    }
+    draft.remove(leaseKey(id));
+    this.leases.revoke(id);
+    return this.#finish(draft, { kind, revision: draft.revision });
+  }
+
+  /** Makes a draft's changes the new revision; a fault leaves the draft without effect. */
+  #finish(draft: Draft, result: CommandResult | FaultCode): Applied {
+    if (typeof result === 'string') return this.#refuse(result);
+    if (draft.events.length > 0) {
+      this.#revision = draft.nextRevision;
+      draft.writes.push(writeFact('revision', this.#revision));
+    }
+    return { writes: draft.writes, result, events: draft.events };
+  }
+
+  #answer(kind: 'compact' | 'lease-expire' | 'alarm' | 'member', writes: Write[]): Applied {
+    return { writes, result: { kind, revision: this.#revision }, events: NO_EVENTS };
+  }
+
+  #refuse(code: FaultCode): Applied {
+    return { writes: [], result: this.#fault(code), events: NO_EVENTS };
+  }
+
+  #fault(code: FaultCode): FaultResult {
+    return { kind: 'fault', code, revision: this.#revision };
+  }
+}
+
+/** What is stored of a lease: its granted seconds. */
+function encodeLease(ttlSeconds: number): Bytes {
+  const result = Buffer.allocUnsafe(unsignedSize(ttlSeconds));
+  writeUnsigned(result, 0, ttlSeconds);
+  return result;
+}
+
+const decodeLease = (data: Bytes): number => new BinaryReader(data).unsigned();

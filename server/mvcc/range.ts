@@ -1,0 +1,238 @@
+/**
+ * Reading keys, now or at an older revision.
+ *
+ * A read is pinned to one revision: writes made while it pauses do not show, because whatever is
+ * newer is skipped by following a key's versions back. Compaction passing the revision ends it.
+ */
+import type { FaultCode } from '../faults.ts';
+import { limits } from '../limits.ts';
+import { EMPTY } from './binary.ts';
+import type { ForwardReader } from './draft.ts';
+import { currentBounds, currentKey, historyKey, userKeyOfCurrent } from './keys.ts';
+import { type Current, decodeCurrent, decodeVersion, type Version } from './records.ts';
+import { slices } from './slices.ts';
+import type {
+  Bytes,
+  FaultResult,
+  KeyValue,
+  LeaseId,
+  Position,
+  RangeRequest,
+  RangeResult,
+  Revision,
+} from './types.ts';
+
+/** What is readable. A long read looks again after each pause. */
+export interface Horizon {
+  readonly revision: Revision;
+  /** The oldest readable revision; -1 before the first compaction. */
+  readonly compactRevision: Revision;
+}
+
+/** A key found, its value not fetched yet unless finding it did. */
+type Found = {
+  readonly key: Bytes;
+  readonly at: Position;
+  readonly createRevision: Revision;
+  readonly version: number;
+  readonly lease: LeaseId;
+  value: Bytes | undefined;
+};
+
+/** Whether a revision that was asked for can be read; 0 or less is the newest. */
+export function revisionFault(revision: Revision, horizon: Horizon): FaultCode | undefined {
+  if (revision > horizon.revision) return 'future-revision';
+  const at = revision <= 0 ? horizon.revision : revision;
+  return at < horizon.compactRevision ? 'compacted' : undefined;
+}
+
+/** Runs a read to its end without pausing. */
+export function runToEnd<Result>(read: Generator<void, Result>): Result {
+  for (;;) {
+    const step = read.next();
+    if (step.done) return step.value;
+  }
+}
+
+/** Pauses after every `limits.readSliceKeys` keys so that the caller can let other work run. */
+export function* readRange(
+  reader: ForwardReader,
+  request: RangeRequest,
+  horizon: Horizon,
+): Generator<void, RangeResult | FaultResult> {
+  const { revision } = horizon;
+  const fault = revisionFault(request.revision, horizon);
+  if (fault !== undefined) return { kind: 'fault', code: fault, revision };
+  const at = request.revision <= 0 ? revision : request.revision;
+
+  const wanted = request.countOnly ? 0 : pushedDownLimit(request);
+  const found: Found[] = [];
+  let count = 0;
+  if (request.rangeEnd.length === 0) {
+    const data = reader.get(currentKey(request.key));
+    const single = data && find(reader, request.key, decodeCurrent(data), at);
+    if (single !== undefined) {
+      count = 1;
+      if (wanted > 0 && passesFilters(single, request)) found.push(single);
+    }
+  } else {
+    const { start, end } = currentBounds(request);
+    let isFirst = true;
+    for (const slice of slices(reader, start, end)) {
+      if (!isFirst) {
+        yield;
+        if (at < horizon.compactRevision) return { kind: 'fault', code: 'compacted', revision };
+      }
+      isFirst = false;
+      for (const [stored, data] of slice) {
+        const current = decodeCurrent(data);
+        if (found.length >= wanted) {
+          if (existed(reader, current, at)) count += 1;
+          continue;
+        }
+        const entry = find(reader, userKeyOfCurrent(stored), current, at);
+        if (entry === undefined) continue;
+        count += 1;
+        if (passesFilters(entry, request)) found.push(entry);
+      }
+    }
+  }
+
+  const needsAllValues = request.sortTarget === 'value';
+  if (needsAllValues && !(yield* fetchValues(reader, found, at, horizon))) {
+    return { kind: 'fault', code: 'compacted', revision };
+  }
+  sort(found, request);
+  const more = request.limit > 0 && found.length > request.limit;
+  if (more) found.length = request.limit;
+  if (!request.keysOnly && !(yield* fetchValues(reader, found, at, horizon))) {
+    return { kind: 'fault', code: 'compacted', revision };
+  }
+  const kvs = found.map((entry) => toKeyValue(entry, request.keysOnly));
+  return { kind: 'range', kvs, more, count, revision };
+}
+
+/**
+ * How many keys are collected in key order before the rest is only counted. One more than the limit
+ * tells whether there are more. Sorting and filtering need all keys, except, as in etcd, a sort
+ * target without a sort order: that sorts what the limit left.
+ */
+function pushedDownLimit(request: RangeRequest): number {
+  const inKeyOrder =
+    request.sortOrder === 'none' ||
+    (request.sortTarget === 'key' && request.sortOrder === 'ascend');
+  const filtered =
+    request.minModRevision !== 0 ||
+    request.maxModRevision !== 0 ||
+    request.minCreateRevision !== 0 ||
+    request.maxCreateRevision !== 0;
+  return inKeyOrder && !filtered && request.limit > 0
+    ? request.limit + 1
+    : Number.POSITIVE_INFINITY;
+}
+
+/** The version of a key at a revision; undefined when it did not exist then. */
+function find(
+  reader: ForwardReader,
+  key: Bytes,
+  current: Current,
+  at: Revision,
+): Found | undefined {
+  if (current.revision <= at) {
+    if (current.deleted) return undefined;
+    const { createRevision, version, lease } = current;
+    return { key, at: current, createRevision, version, lease, value: undefined };
+  }
+  const old = versionAt(reader, current, at);
+  if (old === undefined) return undefined;
+  const { createRevision, version, lease, value } = old.version;
+  return { key, at: old.at, createRevision, version, lease, value };
+}
+
+/** Follows a key's versions back to the one at a revision; undefined when the key did not exist. */
+export function versionAt(
+  reader: ForwardReader,
+  newest: Position,
+  at: Revision,
+): { readonly at: Position; readonly version: Version } | undefined {
+  for (let position: Position | undefined = newest; position !== undefined; ) {
+    const data = reader.get(historyKey(position.revision, position.sub));
+    if (data === undefined) return undefined; // A tombstone below the compacted revision, removed.
+    const version: Version = decodeVersion(data);
+    if (position.revision <= at) return version.deleted ? undefined : { at: position, version };
+    position = version.replaces;
+  }
+  return undefined;
+}
+
+/** `find` for counting: most keys changed since then are decided without reading history. */
+function existed(reader: ForwardReader, current: Current, at: Revision): boolean {
+  if (current.revision <= at) return !current.deleted;
+  return current.createRevision <= at || versionAt(reader, current, at) !== undefined;
+}
+
+function passesFilters(entry: Found, request: RangeRequest): boolean {
+  const mod = entry.at.revision;
+  const create = entry.createRevision;
+  return (
+    (request.maxModRevision === 0 || mod <= request.maxModRevision) &&
+    (request.minModRevision === 0 || mod >= request.minModRevision) &&
+    (request.maxCreateRevision === 0 || create <= request.maxCreateRevision) &&
+    (request.minCreateRevision === 0 || create >= request.minCreateRevision)
+  );
+}
+
+/** Returns false when compaction passed the read's revision in between. */
+function* fetchValues(
+  reader: ForwardReader,
+  found: readonly Found[],
+  at: Revision,
+  horizon: Horizon,
+): Generator<void, boolean> {
+  let fetched = 0;
+  for (const entry of found) {
+    if (entry.value !== undefined) continue;
+    if (fetched === limits.readSliceKeys) {
+      fetched = 0;
+      yield;
+      if (at < horizon.compactRevision) return false;
+    }
+    const data = reader.get(historyKey(entry.at.revision, entry.at.sub));
+    entry.value = data === undefined ? EMPTY : decodeVersion(data).value;
+    fetched += 1;
+  }
+  return true;
+}
+
+/** Equal entries stay in key order. */
+function sort(found: Found[], { sortTarget, sortOrder }: RangeRequest): void {
+  const direction = sortOrder === 'descend' ? -1 : 1;
+  switch (sortTarget) {
+    case 'key':
+      if (sortOrder === 'descend') found.reverse();
+      return;
+    case 'version':
+      found.sort((a, b) => direction * (a.version - b.version));
+      return;
+    case 'create':
+      found.sort((a, b) => direction * (a.createRevision - b.createRevision));
+      return;
+    case 'mod':
+      found.sort((a, b) => direction * (a.at.revision - b.at.revision));
+      return;
+    case 'value':
+      found.sort((a, b) => direction * Buffer.compare(a.value ?? EMPTY, b.value ?? EMPTY));
+      return;
+  }
+}
+
+function toKeyValue(entry: Found, keysOnly: boolean): KeyValue {
+  return {
+    key: entry.key,
+    value: keysOnly ? EMPTY : (entry.value ?? EMPTY),
+    createRevision: entry.createRevision,
+    modRevision: entry.at.revision,
+    version: entry.version,
+    lease: entry.lease,
+  };
+}
