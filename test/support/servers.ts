@@ -1,0 +1,137 @@
+/** Real servers for harnesses: etcd from the system and conclave as it is shipped. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { freePort, Launched, temporaryDirectory } from './process.ts';
+import { waitFor, within } from './wait.ts';
+import { connectWire } from './wire-client.ts';
+
+export type SystemName = 'etcd' | 'conclave';
+
+export type ServerOptions = {
+  /** Default: a new temporary directory. */
+  readonly dataDirectory?: string;
+  readonly flags?: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+  /** Put in front of the server's command line, for tracers and the like. */
+  readonly wrapper?: readonly string[];
+};
+
+/** The root of the project, from the sources and from `dist` alike. */
+export const projectRoot = findRoot(fileURLToPath(new URL('.', import.meta.url)));
+
+function findRoot(folder: string): string {
+  const isRoot =
+    existsSync(join(folder, 'package.json')) && existsSync(join(folder, 'package-lock.json'));
+  return isRoot ? folder : findRoot(join(folder, '..'));
+}
+
+const conclaveMain = join(projectRoot, 'dist/recipes/cli/main.js');
+
+/** The command of the shipped CLI; `CONCLAVE_COMMAND` (words separated by spaces) overrides it. */
+export function conclaveCommand(): readonly string[] {
+  const given = process.env['CONCLAVE_COMMAND'];
+  if (given !== undefined) return given.split(' ');
+  if (!existsSync(conclaveMain)) throw new Error(`${conclaveMain} is missing: run npm run build`);
+  return [process.execPath, conclaveMain];
+}
+
+/** One member that can be killed and started again on the same data and the same port. */
+export class TestServer {
+  readonly system: SystemName;
+  readonly dataDirectory: string;
+  /** host:port for clients. */
+  readonly endpoint: string;
+  readonly url: string;
+  readonly #peerPort: number;
+  readonly #options: ServerOptions;
+  #process: Launched | undefined;
+
+  private constructor(
+    system: SystemName,
+    ports: { readonly client: number; readonly peer: number },
+    options: ServerOptions,
+  ) {
+    this.system = system;
+    this.dataDirectory = options.dataDirectory ?? join(temporaryDirectory(system), 'data');
+    this.endpoint = `127.0.0.1:${ports.client}`;
+    this.url = `http://${this.endpoint}`;
+    this.#peerPort = ports.peer;
+    this.#options = options;
+  }
+
+  static async start(system: SystemName, options: ServerOptions = {}): Promise<TestServer> {
+    const server = new TestServer(
+      system,
+      { client: await freePort(), peer: await freePort() },
+      options,
+    );
+    server.launch();
+    await server.ready();
+    return server;
+  }
+
+  get process(): Launched {
+    if (this.#process === undefined) throw new Error('the server was not launched');
+    return this.#process;
+  }
+
+  /** Starts the process without waiting for it to serve; `wrapper` replaces the one given at the start. */
+  launch(wrapper: readonly string[] = this.#options.wrapper ?? []): void {
+    const command = this.system === 'etcd' ? ['etcd'] : [...conclaveCommand(), 'serve'];
+    const [program = '', ...rest] = [...wrapper, ...command, ...this.#flags()];
+    this.#process = new Launched(program, rest, {
+      logPath: `${this.dataDirectory}.log`,
+      ...(this.#options.environment === undefined
+        ? {}
+        : { environment: this.#options.environment }),
+    });
+  }
+
+  /** Resolves when a linearizable read is answered; rejects when the process ends before that. */
+  async ready(timeoutMs = 20_000): Promise<void> {
+    const ended = this.process.exited.then((exit) => {
+      throw new Error(
+        `${this.system} ended with ${JSON.stringify(exit)} before it served:\n${this.process.logTail()}`,
+      );
+    });
+    ended.catch(() => undefined);
+    const client = connectWire(this.endpoint);
+    try {
+      await Promise.race([
+        ended,
+        waitFor(
+          `${this.system} at ${this.endpoint}`,
+          () => within(client.kv.range({ key: Buffer.from('ready') }), 1_000, 'a read'),
+          { timeoutMs },
+        ),
+      ]);
+    } catch (error) {
+      await this.process.kill('SIGKILL');
+      throw new Error(`${this.system} does not serve:\n${this.process.logTail()}`, {
+        cause: error,
+      });
+    } finally {
+      client.close();
+    }
+  }
+
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    await this.process.kill(signal);
+  }
+
+  #flags(): string[] {
+    const common = [
+      ...['--name', 'm0', '--data-dir', this.dataDirectory],
+      ...['--listen-client-urls', this.url, '--advertise-client-urls', this.url],
+      ...(this.#options.flags ?? []),
+    ];
+    if (this.system === 'conclave') return common;
+    const peerUrl = `http://127.0.0.1:${this.#peerPort}`;
+    return [
+      ...common,
+      ...['--listen-peer-urls', peerUrl, '--initial-advertise-peer-urls', peerUrl],
+      ...['--initial-cluster', `m0=${peerUrl}`, '--log-level', 'error', '--logger', 'zap'],
+    ];
+  }
+}
