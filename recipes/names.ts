@@ -1,0 +1,111 @@
+/**
+ * Where the recipes keep their keys. One name is one level: `/` is escaped, every prefix ends in
+ * `/`, so the keys of 'orders' and of 'orders/42' can never mix.
+ *
+ *     conclave/lock/<name>/<session>-<attempt>        value: LineRecord
+ *     conclave/election/<name>/<session>-<attempt>    value: LineRecord
+ *     conclave/gone/<session>-<attempt>               an attempt that may never join a line again
+ *     conclave/queue/<name>/job/<id>                  the payload
+ *     conclave/queue/<name>/ready/<id>                may be claimed
+ *     conclave/queue/<name>/at/<due>/<id>             waits for its time
+ *     conclave/queue/<name>/claim/<id>                a worker has it
+ *     conclave/queue/<name>/dead/<id>                 dead letter
+ *     conclave/queue/<name>/result/<id>               what a handler returned, for a while
+ *     conclave/queue/<name>/dedup/<key>               the unfinished job with this key
+ *     conclave/queue/<name>/worker/<session>          a live worker
+ *     conclave/queue/<name>/push/<session>-<lane>     the last push of a producer's lane
+ *     conclave/service/<name>/<instance>              a registered instance
+ */
+import { invalidArgument } from '../sdk/errors.ts';
+
+/** Longest name, in bytes of UTF-8 before escaping. */
+export const nameBytesMax = 200;
+
+/** `/` would open a new level, `%` is the escape itself, control characters break terminals. */
+const escaped = /[%/\p{Cc}]/gu;
+const loneSurrogate = /\p{Cs}/u;
+
+const hexByte = (byte: number) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`;
+
+/**
+ * One name as one level of a key.
+ *
+ * @param field what the name is for, for the error
+ * @throws ConclaveError INVALID_ARGUMENT when it is empty, too long or not well-formed text
+ */
+export function escapeName(name: string, field: string): string {
+  const allowed = `a text of 1 to ${nameBytesMax} bytes of UTF-8`;
+  if (typeof name !== 'string' || name === '' || loneSurrogate.test(name)) {
+    throw invalidArgument(field, name, allowed);
+  }
+  const length = Buffer.byteLength(name);
+  if (length > nameBytesMax) throw invalidArgument(field, `${length} bytes`, allowed);
+  return name.replace(escaped, (character) =>
+    [...Buffer.from(character, 'utf8')].map(hexByte).join(''),
+  );
+}
+
+/** The name that `escapeName` made this level of. Text that it never makes is returned as it is. */
+export function unescapeName(level: string): string {
+  try {
+    return decodeURIComponent(level);
+  } catch {
+    return level;
+  }
+}
+
+/** Prefix of all keys of the recipes. */
+export const rootPrefix = 'conclave/';
+
+export const lockPrefix = (name: string): string =>
+  `${rootPrefix}lock/${escapeName(name, 'name')}/`;
+
+export const electionPrefix = (name: string): string =>
+  `${rootPrefix}election/${escapeName(name, 'name')}/`;
+
+export const servicePrefix = (service: string): string =>
+  `${rootPrefix}service/${escapeName(service, 'service')}/`;
+
+/** Marks an attempt whose enqueue must have no effect any more, however late it arrives. */
+export const goneKey = (member: string): string => `${rootPrefix}gone/${member}`;
+
+/** The prefixes of one queue, each ending in `/`. */
+export type QueueKeys = {
+  readonly root: string;
+  readonly job: string;
+  readonly ready: string;
+  readonly at: string;
+  readonly claim: string;
+  readonly dead: string;
+  readonly result: string;
+  readonly dedup: string;
+  readonly worker: string;
+  readonly push: string;
+};
+
+export function queueKeys(name: string): QueueKeys {
+  const root = `${rootPrefix}queue/${escapeName(name, 'name')}/`;
+  return {
+    root,
+    job: `${root}job/`,
+    ready: `${root}ready/`,
+    at: `${root}at/`,
+    claim: `${root}claim/`,
+    dead: `${root}dead/`,
+    result: `${root}result/`,
+    dedup: `${root}dedup/`,
+    worker: `${root}worker/`,
+    push: `${root}push/`,
+  };
+}
+
+const half = 2 ** 32;
+
+/** 64 random bits in hexadecimal, from a source uniform in [0, 1). */
+export const randomId = (random: () => number): string =>
+  hex32(Math.floor(random() * half)) + hex32(Math.floor(random() * half));
+
+const hex32 = (value: number) => value.toString(16).padStart(8, '0');
+
+/** A number of at most 64 bits as text whose order is the numbers' order. */
+export const sortableHex = (value: bigint): string => value.toString(16).padStart(16, '0');

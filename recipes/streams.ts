@@ -1,0 +1,42 @@
+/**
+ * From loops to Observables. A loop gets a signal that aborts when its consumer leaves, so that a
+ * wait inside it ends at once and its `finally` runs.
+ */
+import { shareReplay } from 'rxjs';
+import { fromIterable, type Observable } from '../sdk/observe.ts';
+
+/** An iterable whose consumer's `break` aborts the loop behind it. */
+export const abortable = <T>(
+  run: (signal: AbortSignal) => AsyncGenerator<T>,
+  outer?: AbortSignal,
+): AsyncIterable<T> => ({
+  [Symbol.asyncIterator]() {
+    const controller = new AbortController();
+    const onOuter = () => controller.abort(outer?.reason);
+    if (outer?.aborted) onOuter();
+    outer?.addEventListener('abort', onOuter, { once: true });
+    const generator = run(controller.signal);
+    const done = () => outer?.removeEventListener('abort', onOuter);
+    return {
+      async next() {
+        const result = await generator.next();
+        if (result.done) done();
+        return result;
+      },
+      async return() {
+        done();
+        controller.abort();
+        await generator.return(undefined);
+        return { done: true, value: undefined };
+      },
+    };
+  },
+});
+
+/** Runs the loop once for each subscriber. */
+export const observe = <T>(run: (signal: AbortSignal) => AsyncGenerator<T>): Observable<T> =>
+  fromIterable(() => abortable(run));
+
+/** Runs the loop while anybody listens; later subscribers get the latest value at once. */
+export const observeShared = <T>(run: (signal: AbortSignal) => AsyncGenerator<T>): Observable<T> =>
+  observe(run).pipe(shareReplay({ bufferSize: 1, refCount: true }));
