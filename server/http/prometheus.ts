@@ -219,8 +219,8 @@ function registerMember(registry: Registry, member: Member): void {
   gauge('etcd_debugging_mvcc_current_revision', 'The newest revision.', () => member.revision);
   gauge(
     'etcd_debugging_mvcc_compact_revision',
-    'The revision of the last compaction.',
-    () => member.compactRevision,
+    'The revision of the last compaction, 0 before the first.',
+    () => Math.max(0, member.compactRevision),
   );
   new Gauge({
     name: 'etcd_server_id',

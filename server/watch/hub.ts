@@ -20,15 +20,15 @@ import type { Event, KeyValue, Revision } from '../mvcc/types.ts';
 import { CatchUpBatch } from './catch-up-batch.ts';
 import { Ring } from './ring.ts';
 import { type StreamHub, WatchStream } from './stream.ts';
-import { type RevisionEvents, share, type WatchEvent } from './watch-event.ts';
+import { type RevisionEvents, type SharedRevision, share, type WatchEvent } from './watch-event.ts';
 import { type Watcher, wants } from './watcher.ts';
 import { WatcherIndex } from './watcher-index.ts';
 
 /** Where the hub reads what is no longer in memory. */
 export type HubSource = {
   /**
-   * Whole revisions from `from` on, ascending and without a gap, within both maxima but at least one.
-   * `from` is neither below the compact revision nor above the current one.
+   * Whole revisions from `from` on, ascending and without a gap, within both maxima, but at least one
+   * if there is any. `from` is neither below the compact revision nor above the current one.
    */
   history(
     from: Revision,
@@ -41,7 +41,7 @@ export type HubSource = {
 export type HubOptions = {
   readonly source: HubSource;
   readonly revision: Revision;
-  /** 0 before the first compaction. */
+  /** -1 before the first compaction. */
   readonly compactRevision: Revision;
   /** @default limits.watchRingBytes */
   readonly ringBytes?: number;
@@ -207,14 +207,19 @@ export class Hub implements StreamHub {
     const revisions =
       first !== undefined && next >= first
         ? this.#ring.slice(next, maxRevisions, CATCH_UP_BYTES)
-        : this.#source.history(next, { maxRevisions, maxBytes: CATCH_UP_BYTES }).map(share);
-    const last = revisions.at(-1);
-    assert(
-      revisions[0]?.revision === next && last !== undefined && last.revision <= this.#revision,
-      'history begins at the revision asked for',
-    );
-    this.#batch = new CatchUpBatch(next, last.revision, revisions);
+        : this.#readHistory(next, maxRevisions);
+    // The first revision of a store has no events: a start there finds nothing at all.
+    const to = revisions.at(-1)?.revision ?? this.#revision;
+    this.#batch = new CatchUpBatch(next, to, revisions);
     return this.#batch;
+  }
+
+  /** The store may be ahead of what was published: that will be published still. */
+  #readHistory(from: Revision, maxRevisions: number): readonly SharedRevision[] {
+    return this.#source
+      .history(from, { maxRevisions, maxBytes: CATCH_UP_BYTES })
+      .filter(({ revision }) => revision <= this.#revision)
+      .map(share);
   }
 
   /** Revisions below `compactRevision` can no longer be read. */
