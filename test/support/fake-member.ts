@@ -1,5 +1,5 @@
 /**
- * A member without Raft: the real machine over the memory state, applying at once. Tests steer what
+ * A member without Raft: the real machine over a state in memory, applying at once. Tests steer what
  * a cluster would decide: who leads, whether it stops, how long answers take.
  */
 import type { Command } from '../../server/command.ts';
@@ -15,8 +15,9 @@ import type {
   ResultOf,
   SnapshotSource,
 } from '../../server/rpc/member.ts';
-import { MemoryState } from '../../server/storage/memory.ts';
+
 import { Hub, type HubOptions } from '../../server/watch/hub.ts';
+import { SortedState } from './sorted-state.ts';
 
 export type FakeMemberOptions = Partial<
   Pick<HubOptions, 'ringBytes' | 'streamBytes' | 'watchersPerStream' | 'catchUpRevisions'>
@@ -27,7 +28,7 @@ export class FakeMember implements Member {
   readonly memberId = 0xabcn;
   readonly name = 'fake';
   readonly electionTimeoutMs = 20;
-  readonly state = new MemoryState();
+  readonly state = new SortedState();
   readonly machine = new Machine({ minLeaseTtlSeconds: 2, maxTxnOps: 128 });
   readonly hub: Hub;
   leader = 0xabcn;
