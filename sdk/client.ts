@@ -18,6 +18,15 @@ export type RetryOptions = {
   readonly maxDelay?: Duration;
 };
 
+export type TlsOptions = {
+  /** Certificates of the authorities to trust, in PEM. @default the system's */
+  readonly ca?: Uint8Array | string;
+  /** The client's certificate chain, in PEM. */
+  readonly cert?: Uint8Array | string;
+  /** Its private key, in PEM. */
+  readonly key?: Uint8Array | string;
+};
+
 /** The part of a pino-like logger that is used. */
 export type Logger = {
   debug(details: object, message: string): void;
@@ -38,6 +47,10 @@ export type ConnectOptions = {
   readonly retry?: RetryOptions;
   /** 'auto' puts calls into batches where the server can, else one call per request. @default 'auto' */
   readonly transport?: 'auto' | 'unary' | 'batch';
+  /** For https endpoints. @default the system's authorities, no client certificate */
+  readonly tls?: TlsOptions;
+  /** Ends waiting for the connection. Once open it has no effect. */
+  readonly signal?: AbortSignal;
   /** @default silent */
   readonly logger?: Logger;
   /** For tests. @default the system's */

@@ -6,6 +6,7 @@ export type {
   ConnectOptions,
   Logger,
   RetryOptions,
+  TlsOptions,
 } from './client.ts';
 export type { Cancel, Clock } from './clock.ts';
 export type {
@@ -18,6 +19,7 @@ export type {
   MemberStatus,
 } from './cluster.ts';
 export { bytes, type Codec, decodeWith, encodeWith, json, text } from './codec.ts';
+export { connect } from './connect.ts';
 export {
   aborted,
   ConclaveError,

@@ -37,3 +37,7 @@ export const parseDuration = (value: Duration, field: string): number => {
   if (match === null || factor === undefined) throw invalidArgument(field, value, allowed);
   return Number(match[1]) * factor;
 };
+
+/** The timeout of a call in milliseconds, when it names one. */
+export const parseTimeout = (options: CallOptions): number | undefined =>
+  options.timeout === undefined ? undefined : parseDuration(options.timeout, 'timeout');

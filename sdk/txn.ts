@@ -172,8 +172,8 @@ export type TxnResult<Then extends Operations, Else extends Operations> =
 /** The parts of a transaction, for code that carries it on (nesting, guards, logging). */
 export type TxnParts = {
   readonly compares: readonly Compare[];
-  readonly then: Operations;
-  readonly else: Operations;
+  readonly success: Operations;
+  readonly failure: Operations;
 };
 
 /**

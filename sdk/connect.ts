@@ -1,0 +1,81 @@
+/** Opening a client. */
+import type { Client, ConnectOptions } from './client.ts';
+import { systemClock } from './clock.ts';
+import { Connection, type ConnectionOptions } from './connection.ts';
+import { parseEndpoints } from './endpoints.ts';
+import { invalidArgument } from './errors.ts';
+import { parseDuration } from './options.ts';
+import { parseRetry } from './retry.ts';
+import { clientOver } from './store-client.ts';
+
+/**
+ * Opens a client.
+ *
+ * - `connect()` or `connect({ directory })`: a durable store in a directory (`./.conclave`), hosted
+ *   by whichever process of this machine came first and shared by all that open the same directory.
+ * - `connect('host1:2379,host2:2379')` or a list: a cluster, of conclave or of etcd.
+ *
+ * @throws ConclaveError INVALID_ARGUMENT, and UNREACHABLE when no endpoint accepts within
+ *   `connectTimeout`
+ */
+export const connect = async (
+  target: string | readonly string[] | ConnectOptions = {},
+): Promise<Client> => {
+  const options = optionsOf(target);
+  const connectTimeoutMs = parseDuration(options.connectTimeout ?? '10s', 'connectTimeout');
+  const transport = options.transport ?? 'auto';
+  if (transport !== 'auto' && transport !== 'unary' && transport !== 'batch') {
+    throw invalidArgument('transport', transport, "'auto', 'unary' or 'batch'");
+  }
+  const common = {
+    link: { transport, tls: options.tls, withoutBatches: new Set<string>() },
+    retry: parseRetry(options.retry),
+    requestTimeoutMs: parseDuration(options.requestTimeout ?? '10s', 'requestTimeout'),
+    random: options.random ?? Math.random,
+    logger: options.logger,
+  };
+  const store = await locate(options);
+  const connection = new Connection({ ...common, ...store.connection });
+  try {
+    await connection.link(connectTimeoutMs, options.signal);
+  } catch (error) {
+    connection.close();
+    await store.release();
+    throw error;
+  }
+  const clock = options.clock ?? systemClock;
+  return clientOver(connection, clock, options.namespace ?? '', store.release);
+};
+
+type Located = {
+  readonly connection: Pick<ConnectionOptions, 'endpoints' | 'prepare'>;
+  readonly release: () => Promise<void>;
+};
+
+const locate = async (options: ConnectOptions): Promise<Located> => {
+  if (options.endpoints !== undefined) {
+    if (options.directory !== undefined) {
+      throw invalidArgument('directory', options.directory, 'absent when endpoints are given');
+    }
+    const endpoints = parseEndpoints(options.endpoints);
+    return { connection: { endpoints }, release: async () => {} };
+  }
+  // A program that only talks to servers never loads the embedded store.
+  const { openEmbedded } = await import('./embedded.ts');
+  const store = await openEmbedded(options.directory ?? '.conclave');
+  return {
+    connection: { endpoints: parseEndpoints([store.endpoint]), prepare: () => store.prepare() },
+    release: () => store.release(),
+  };
+};
+
+const optionsOf = (target: string | readonly string[] | ConnectOptions): ConnectOptions => {
+  if (typeof target === 'string' || isList(target)) return { endpoints: target };
+  if (typeof target !== 'object' || target === null) {
+    throw invalidArgument('target', target, 'endpoints or an object of options');
+  }
+  return target;
+};
+
+const isList = (target: readonly string[] | ConnectOptions): target is readonly string[] =>
+  Array.isArray(target);

@@ -1,0 +1,245 @@
+/**
+ * Many calls on one stream. All calls made in one turn of the event loop travel in one message;
+ * answers are matched by id. While the stream is full, calls wait here and travel together later.
+ */
+import { type Channel, Client, type ClientDuplexStream, credentials } from '@grpc/grpc-js';
+import { Status } from 'nice-grpc-common';
+import {
+  type Answer,
+  Answers,
+  BatchDefinition,
+  type Call,
+  Calls,
+  Method,
+} from '../server/wire/conclave/v1/batch.ts';
+import { type MethodName, methods, type RequestOf, type ResponseOf } from './methods.ts';
+import {
+  type AttemptOptions,
+  neverConnected,
+  TransportFailure,
+  type UnaryCaller,
+} from './transport.ts';
+import { closedFailure, timeoutFailure } from './transport-unary.ts';
+
+/** Servers refuse messages over 2 MiB; a single call may be larger than this and then travels alone. */
+const messageBytes = 1024 * 1024;
+
+const path = `/${BatchDefinition.fullName}/${BatchDefinition.methods.exchange.name}`;
+const largestTimeoutMs = 2 ** 32 - 1;
+
+type Pending = {
+  readonly method: MethodName;
+  readonly succeed: (response: Buffer) => void;
+  readonly fail: (failure: TransportFailure) => void;
+  sent: boolean;
+};
+
+type Stream = ClientDuplexStream<Calls, Answers>;
+
+export class BatchCaller implements UnaryCaller {
+  readonly #client: Client;
+  readonly #pending = new Map<number, Pending>();
+  #outbox: Call[] = [];
+  #stream: Stream | undefined;
+  /** The server answered something on this stream, so it serves batches. */
+  #served = false;
+  #flushScheduled = false;
+  #full = false;
+  #nextId = 1;
+  #closed = false;
+
+  /** @param channel stays the caller's to close */
+  constructor(channel: Channel) {
+    this.#client = new Client('channel-override', credentials.createInsecure(), {
+      channelOverride: channel,
+    });
+  }
+
+  /** Rejects with status UNIMPLEMENTED, and not sent, when the server does not serve batches. */
+  unary<M extends MethodName>(
+    method: M,
+    request: RequestOf<M>,
+    { signal, timeoutMs }: AttemptOptions,
+  ): Promise<ResponseOf<M>> {
+    if (this.#closed) return Promise.reject(closedFailure(false));
+    const row = methods[method] as (typeof methods)[MethodName];
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) {
+        reject(new TransportFailure('aborted', Status.CANCELLED, 'aborted', false));
+        return;
+      }
+      const id = this.#allocateId();
+      const limitMs = Math.min(timeoutMs, largestTimeoutMs);
+      const settle = () => {
+        this.#pending.delete(id);
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', onAbort);
+      };
+      const pending: Pending = {
+        method,
+        sent: false,
+        succeed: (response) => {
+          settle();
+          try {
+            resolve(row.response.decode(response) as ResponseOf<M>);
+          } catch (cause) {
+            reject(
+              new TransportFailure('status', Status.INTERNAL, 'unreadable answer', true, { cause }),
+            );
+          }
+        },
+        fail: (failure) => {
+          settle();
+          reject(failure);
+        },
+      };
+      const onAbort = () => {
+        this.#abandon(id, pending);
+        pending.fail(new TransportFailure('aborted', Status.CANCELLED, 'aborted', pending.sent));
+      };
+      const timer = Number.isFinite(timeoutMs)
+        ? setTimeout(
+            () => {
+              this.#abandon(id, pending);
+              pending.fail(timeoutFailure(method, timeoutMs, pending.sent));
+            },
+            Math.min(timeoutMs, 2 ** 31 - 1),
+          )
+        : undefined;
+      signal?.addEventListener('abort', onAbort);
+      this.#pending.set(id, pending);
+      this.#enqueue({
+        id,
+        method: row.batch,
+        request: encodeRequest(method, request),
+        timeoutMs: Number.isFinite(limitMs) ? Math.ceil(limitMs) : 0,
+        cancel: false,
+      });
+    });
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#stream?.cancel();
+    this.#failAll((pending) => closedFailure(pending.sent));
+  }
+
+  #allocateId(): number {
+    do {
+      this.#nextId = this.#nextId >= 0xffff_ffff ? 1 : this.#nextId + 1;
+    } while (this.#pending.has(this.#nextId));
+    return this.#nextId;
+  }
+
+  #enqueue(call: Call): void {
+    this.#outbox.push(call);
+    if (this.#flushScheduled || this.#full) return;
+    this.#flushScheduled = true;
+    setImmediate(() => {
+      this.#flushScheduled = false;
+      this.#flush();
+    });
+  }
+
+  #flush(): void {
+    if (this.#closed || this.#outbox.length === 0) return;
+    const stream = this.#stream ?? this.#open();
+    while (this.#outbox.length > 0 && !this.#full) {
+      const calls = this.#nextMessage();
+      for (const call of calls) {
+        const pending = this.#pending.get(call.id);
+        if (pending !== undefined) pending.sent = true;
+      }
+      this.#full = !stream.write({ calls });
+    }
+  }
+
+  #nextMessage(): Call[] {
+    let bytes = 0;
+    let count = 0;
+    for (const call of this.#outbox) {
+      bytes += call.request.length + 32;
+      if (count > 0 && bytes > messageBytes) break;
+      count++;
+    }
+    return this.#outbox.splice(0, count);
+  }
+
+  #open(): Stream {
+    const stream: Stream = this.#client.makeBidiStreamRequest(
+      path,
+      (message: Calls) => bufferOver(Calls.encode(message).finish()),
+      (data: Buffer) => Answers.decode(data),
+    );
+    this.#stream = stream;
+    this.#served = false;
+    this.#full = false;
+    stream.on('data', (message: Answers) => this.#receive(message.answers));
+    stream.on('drain', () => {
+      if (this.#stream !== stream) return;
+      this.#full = false;
+      this.#flush();
+    });
+    // Every stream ends with exactly one status; without a listener the error would be thrown.
+    stream.on('error', () => undefined);
+    stream.on('status', ({ code, details }) => this.#ended(stream, code, details));
+    return stream;
+  }
+
+  #receive(answers: readonly Answer[]): void {
+    this.#served = true;
+    for (const { id, response, code, error } of answers) {
+      const pending = this.#pending.get(id);
+      if (pending === undefined) continue;
+      if (code === Status.OK) pending.succeed(response);
+      else pending.fail(new TransportFailure('status', code, error, true));
+    }
+  }
+
+  /** The stream is over. What it carried fails; what still waits here was never sent. */
+  #ended(stream: Stream, code: number, details: string): void {
+    if (this.#stream !== stream) return;
+    this.#stream = undefined;
+    this.#full = false;
+    const notServed = code === Status.UNIMPLEMENTED && !this.#served;
+    const nothingSent = notServed || neverConnected(details);
+    const status = code === Status.OK ? Status.UNAVAILABLE : code;
+    const text = details === '' ? 'the stream of calls ended' : details;
+    this.#failAll(
+      (pending) => new TransportFailure('status', status, text, pending.sent && !nothingSent),
+    );
+  }
+
+  #failAll(failure: (pending: Pending) => TransportFailure): void {
+    this.#outbox = [];
+    for (const pending of [...this.#pending.values()]) pending.fail(failure(pending));
+  }
+
+  #abandon(id: number, pending: Pending): void {
+    if (pending.sent) {
+      const cancel = {
+        id,
+        method: Method.UNSPECIFIED,
+        request: nothing,
+        timeoutMs: 0,
+        cancel: true,
+      };
+      this.#enqueue(cancel);
+    } else {
+      this.#outbox = this.#outbox.filter((call) => call.id !== id);
+    }
+  }
+}
+
+const nothing = Buffer.alloc(0);
+
+const encodeRequest = <M extends MethodName>(method: M, request: RequestOf<M>): Buffer => {
+  const { encode } = methods[method].request as {
+    encode(message: RequestOf<M>): { finish(): Uint8Array };
+  };
+  return bufferOver(encode(request).finish());
+};
+
+const bufferOver = (bytes: Uint8Array): Buffer =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -1,0 +1,83 @@
+/**
+ * What a connection to one member can do. Two ways of making unary calls stand behind it (one gRPC
+ * call each, or many on one stream) and nothing above this file knows which is in use.
+ */
+
+import type {
+  SnapshotResponse,
+  WatchRequest,
+  WatchResponse,
+} from '../server/wire/etcdserverpb/rpc.ts';
+import type { MethodName, RequestOf, ResponseOf } from './methods.ts';
+
+export type AttemptOptions = {
+  readonly signal?: AbortSignal | undefined;
+  /** Infinity means no limit. */
+  readonly timeoutMs: number;
+};
+
+export type StreamOptions = { readonly signal: AbortSignal };
+
+export interface UnaryCaller {
+  /** One attempt. Rejects with TransportFailure. */
+  unary<M extends MethodName>(
+    method: M,
+    request: RequestOf<M>,
+    options: AttemptOptions,
+  ): Promise<ResponseOf<M>>;
+  /** Fails what is in flight. */
+  close(): void;
+}
+
+export interface Transport extends UnaryCaller {
+  watch(
+    requests: AsyncIterable<WatchRequest>,
+    options: StreamOptions,
+  ): AsyncIterable<WatchResponse>;
+  snapshot(options: StreamOptions): AsyncIterable<SnapshotResponse>;
+}
+
+export type FailureKind =
+  /** The server or gRPC answered with a status. */
+  | 'status'
+  /** The time given passed. */
+  | 'timeout'
+  /** The signal given aborted. */
+  | 'aborted'
+  /** The transport was closed. */
+  | 'closed';
+
+/** Why one attempt failed. */
+export class TransportFailure extends Error {
+  override readonly name = 'TransportFailure';
+  readonly kind: FailureKind;
+  /** The gRPC status code. */
+  readonly status: number;
+  /** Its text. */
+  readonly details: string;
+  /** Whether the server may have seen the request. */
+  readonly sent: boolean;
+
+  constructor(
+    kind: FailureKind,
+    status: number,
+    details: string,
+    sent: boolean,
+    options?: ErrorOptions,
+  ) {
+    super(details, options);
+    this.kind = kind;
+    this.status = status;
+    this.details = details;
+    this.sent = sent;
+  }
+}
+
+/**
+ * Whether gRPC gave up before it had a connection to send on. These are the texts of @grpc/grpc-js,
+ * which reports it in no other way.
+ */
+export const neverConnected = (details: string): boolean =>
+  /No connection established|Name resolution failed|Channel has been shut down|Channel closed before call/.test(
+    details,
+  );
