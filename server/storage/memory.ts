@@ -47,7 +47,7 @@ export class MemoryState implements State {
   }
 
   apply(index: number, writes: readonly Write[]): void {
-    assert(index > this.#appliedIndex, 'entries are applied in order');
+    assert(index >= this.#appliedIndex, 'entries are applied in order');
     for (const write of writes) {
       const key = keyOf(write.key);
       const before = this.#tree.get(key);

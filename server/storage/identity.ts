@@ -1,0 +1,88 @@
+/** Whose data directory this is: a small file, replaced as a whole or not at all. */
+import { open, readFile, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { nodeDisk } from './disk.ts';
+import { DataDirectoryError } from './errors.ts';
+
+export type Identity = {
+  readonly name: string;
+  readonly clusterId: bigint;
+  readonly memberId: bigint;
+};
+
+const FILE = 'identity.json';
+/** Format of the directory as a whole: what is where. */
+const FORMAT = 1;
+
+const HEX_ID = /^[0-9a-f]{1,16}$/;
+
+/** undefined: the directory has none, or does not exist. Throws `DataDirectoryError`. */
+export async function readIdentity(directory: string): Promise<Identity | undefined> {
+  const path = join(directory, FILE);
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw new DataDirectoryError('not-writable', path, `Cannot read ${path}: ${messageOf(error)}`);
+  }
+  const damaged = new DataDirectoryError(
+    'incomplete',
+    path,
+    `${path} is damaged. Restore it from a copy of this data directory; do not start with another one.`,
+  );
+  let content: unknown;
+  try {
+    content = JSON.parse(text);
+  } catch {
+    throw damaged;
+  }
+  if (typeof content !== 'object' || content === null) throw damaged;
+  const fields = new Map<string, unknown>(Object.entries(content));
+  const format = fields.get('format');
+  if (typeof format !== 'number') throw damaged;
+  if (format > FORMAT) {
+    throw new DataDirectoryError(
+      'newer-format',
+      directory,
+      `The data directory ${directory} has format ${format} and this version reads up to ${FORMAT}. Start the newer version that wrote it.`,
+    );
+  }
+  const name = fields.get('name');
+  const clusterId = idOf(fields.get('clusterId'));
+  const memberId = idOf(fields.get('memberId'));
+  if (typeof name !== 'string' || clusterId === undefined || memberId === undefined) throw damaged;
+  return { name, clusterId, memberId };
+}
+
+function idOf(value: unknown): bigint | undefined {
+  return typeof value === 'string' && HEX_ID.test(value) ? BigInt(`0x${value}`) : undefined;
+}
+
+/** Durable when it resolves. */
+export async function writeIdentity(directory: string, identity: Identity): Promise<void> {
+  const path = join(directory, FILE);
+  const content = {
+    format: FORMAT,
+    name: identity.name,
+    clusterId: identity.clusterId.toString(16),
+    memberId: identity.memberId.toString(16),
+  };
+  const file = await open(`${path}.tmp`, 'w', 0o600);
+  try {
+    await file.writeFile(`${JSON.stringify(content, undefined, 2)}\n`);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(`${path}.tmp`, path);
+  await nodeDisk.syncDirectory(directory);
+}
+
+const isMissing = (error: unknown): boolean =>
+  error instanceof Error &&
+  'code' in error &&
+  (error.code === 'ENOENT' || error.code === 'ENOTDIR');
+
+const messageOf = (error: unknown): string =>
+  error instanceof Error ? error.message : String(error);

@@ -1,0 +1,318 @@
+/**
+ * The state on LMDB, behind an overlay of recent writes.
+ *
+ * `apply` writes to memory and returns. In the background the oldest part of the overlay goes to
+ * LMDB in one transaction that also writes the applied index, prepared on the event loop and
+ * committed on the thread pool. Reads merge overlay and LMDB.
+ *
+ * Invariants:
+ * - an apply and its index are in one LMDB transaction, and transactions are in order of applies;
+ * - a part of the overlay is dropped only after a fresh LMDB snapshot was seen to contain it;
+ * - every value read is checked; damaged data is reported and never served;
+ * - after the first failed write nothing is written, acknowledged or closed: closing could flush a
+ *   half-written file. The owner is told once, and must end the process without cleaning up.
+ */
+import { statfs } from 'node:fs/promises';
+import { assert } from '../assert.ts';
+import type { Bytes } from '../mvcc/types.ts';
+import type { State, Write } from '../ports.ts';
+import { asBuffer, bytesOf, keyOf } from './byte-order.ts';
+import { CorruptionError, NoSpaceError, StorageFailedError } from './errors.ts';
+import { type BaseRow, LmdbStore } from './lmdb-store.ts';
+import { merge } from './merge.ts';
+import { type Change, type Generation, Overlay } from './overlay.ts';
+import { decodeRecord } from './record.ts';
+
+export type LmdbStateOptions = {
+  /** Directory of the LMDB files; made when it does not exist. The caller owns it exclusively. */
+  readonly path: string;
+  /**
+   * Called once, when a write failed or stored data is damaged. The process must end at once, with
+   * `process.abort()`.
+   */
+  readonly onFailure: (error: Error) => void;
+  /** Bytes free on the disk of `path`. @default asks the file system */
+  readonly freeBytes?: () => Promise<number>;
+};
+
+/** Writes are collected for so long, unless one of the next two is reached first. */
+const FLUSH_DELAY_MS = 100;
+const FLUSH_BYTES = 1024 * 1024;
+const FLUSH_WRITES = 2_048;
+const NO_SPACE_RETRY_MS = 1_000;
+
+/** Room that must stay free on the disk besides what a flush may need: LMDB must never meet ENOSPC. */
+const RESERVE_BYTES = 16 * 1024 * 1024;
+/** A changed key may dirty a leaf and its branch. */
+const PAGES_PER_WRITE = 2;
+
+/** A commit that takes longer is not slow but lost: lmdb-js does not report every failure. */
+const STALL_TICK_MS = 10_000;
+const STALL_TICKS = 12;
+
+/** Throws `CorruptionError` when the files are damaged. */
+export async function openLmdbState(options: LmdbStateOptions): Promise<State> {
+  return new LmdbState(options, LmdbStore.open(options.path));
+}
+
+type Waiter = {
+  readonly index: number;
+  readonly resolve: () => void;
+  readonly reject: (error: Error) => void;
+};
+
+class LmdbState implements State {
+  readonly #path: string;
+  readonly #onFailure: (error: Error) => void;
+  readonly #freeBytes: () => Promise<number>;
+  readonly #store: LmdbStore;
+  readonly #overlay: Overlay;
+  #appliedIndex: number;
+  #durableIndex: number;
+  #waiters: Waiter[] = [];
+  #draining: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #failure: Error | undefined;
+  #closed = false;
+
+  constructor(options: LmdbStateOptions, store: LmdbStore) {
+    this.#path = options.path;
+    this.#onFailure = options.onFailure;
+    this.#freeBytes = options.freeBytes ?? (() => freeBytesOf(options.path));
+    this.#store = store;
+    this.#appliedIndex = store.appliedIndex();
+    this.#durableIndex = this.#appliedIndex;
+    this.#overlay = new Overlay(this.#appliedIndex);
+  }
+
+  get appliedIndex(): number {
+    return this.#appliedIndex;
+  }
+
+  get durableIndex(): number {
+    return this.#durableIndex;
+  }
+
+  get backlogBytes(): number {
+    return this.#overlay.bytes;
+  }
+
+  apply(index: number, writes: readonly Write[]): void {
+    this.#checkUsable();
+    assert(index > this.#appliedIndex, 'entries are applied in order');
+    this.#overlay.apply(index, writes);
+    this.#appliedIndex = index;
+    if (this.#draining !== undefined) return;
+    if (this.#isFlushDue()) this.#drain();
+    else this.#timer ??= this.#flushLater(FLUSH_DELAY_MS);
+  }
+
+  get(key: Bytes): Bytes | undefined {
+    this.#checkUsable();
+    const change = this.#overlay.get(key);
+    if (change === 'removed') return undefined;
+    const record = change ?? this.#guarded(() => this.#store.get(key));
+    return record === undefined ? undefined : this.#valueOf(key, record);
+  }
+
+  scan(
+    start: Bytes,
+    end: Bytes | undefined,
+    options: { readonly limit: number; readonly reverse?: boolean },
+  ): readonly (readonly [key: Bytes, value: Bytes])[] {
+    this.#checkUsable();
+    if (options.limit <= 0) return [];
+    const reverse = options.reverse === true;
+    const sources = this.#overlay.sources(start, end, reverse);
+    return this.#guarded(() => {
+      const base = this.#store.rows(start, end, reverse);
+      return sources.length === 0
+        ? this.#collect(base, options.limit)
+        : this.#collectMerged(sources, base, reverse, options.limit);
+    });
+  }
+
+  #collect(rows: Iterable<BaseRow>, limit: number): (readonly [Bytes, Bytes])[] {
+    const found: (readonly [Bytes, Bytes])[] = [];
+    for (const { key, record } of rows) {
+      found.push([key, this.#valueOf(key, record)]);
+      if (found.length === limit) break;
+    }
+    return found;
+  }
+
+  #collectMerged(
+    overlay: Iterator<readonly [string, Change]>[],
+    base: Iterable<BaseRow>,
+    reverse: boolean,
+    limit: number,
+  ): (readonly [Bytes, Bytes])[] {
+    const found: (readonly [Bytes, Bytes])[] = [];
+    for (const [name, change] of merge([...overlay, named(base)], reverse)) {
+      if (change === 'removed') continue;
+      const key = bytesOf(name);
+      found.push([key, this.#valueOf(key, change)]);
+      if (found.length === limit) break;
+    }
+    return found;
+  }
+
+  #valueOf(key: Bytes, record: Buffer): Bytes {
+    const value = decodeRecord(key, record);
+    if (value !== undefined) return value;
+    const name = asBuffer(key.subarray(0, 64)).toString('hex');
+    throw this.#fail(
+      new CorruptionError(this.#path, undefined, `the value of key 0x${name} has a wrong checksum`),
+    );
+  }
+
+  flush(): Promise<void> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    if (this.#durableIndex === this.#appliedIndex) return Promise.resolve();
+    const flushed = new Promise<void>((resolve, reject) => {
+      this.#waiters.push({ index: this.#appliedIndex, resolve, reject });
+    });
+    this.#drain();
+    return flushed;
+  }
+
+  size(): { readonly totalBytes: number; readonly usedBytes: number } {
+    const size = this.#store.size();
+    return {
+      totalBytes: size.totalBytes,
+      usedBytes: size.usedBytes + this.#overlay.bytes,
+    };
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    try {
+      await this.flush();
+    } catch (error) {
+      // The log holds what did not fit: nothing is lost by closing.
+      if (!(error instanceof NoSpaceError)) throw error;
+    }
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    await this.#draining;
+    await this.#store.close();
+  }
+
+  #isFlushDue(): boolean {
+    return this.#waiters.length > 0 || this.#overlay.isWorthFlushing(FLUSH_BYTES, FLUSH_WRITES);
+  }
+
+  #flushLater(delayMs: number): NodeJS.Timeout {
+    return setTimeout(() => {
+      this.#timer = undefined;
+      this.#drain();
+    }, delayMs).unref();
+  }
+
+  #drain(): void {
+    if (this.#draining !== undefined || this.#failure !== undefined || this.#closed) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#draining = this.#writeGenerations().finally(() => {
+      this.#draining = undefined;
+    });
+  }
+
+  /** Never rejects: waiters and `onFailure` learn what went wrong. */
+  async #writeGenerations(): Promise<void> {
+    try {
+      do {
+        const generation = this.#overlay.freezeOldest();
+        await this.#checkSpace(generation);
+        await withStallLimit(this.#store.write(generation));
+        this.#settle(generation);
+      } while (this.#isFlushDue());
+      if (this.#appliedIndex > this.#durableIndex) this.#timer = this.#flushLater(FLUSH_DELAY_MS);
+    } catch (error) {
+      if (error instanceof NoSpaceError) {
+        this.#rejectWaiters(error);
+        this.#timer = this.#flushLater(NO_SPACE_RETRY_MS);
+        return;
+      }
+      this.#rejectWaiters(
+        this.#fail(
+          error instanceof CorruptionError ? error : new StorageFailedError(this.#path, error),
+        ),
+      );
+    }
+  }
+
+  /** The generation is durable. It leaves the overlay once a new snapshot was seen to contain it. */
+  #settle(generation: Generation): void {
+    this.#store.renewSnapshot();
+    const shown = this.#store.appliedIndex();
+    assert(shown === generation.index, 'a new snapshot shows what was committed');
+    this.#overlay.drop(generation);
+    this.#durableIndex = generation.index;
+    const done = this.#waiters.filter(({ index }) => index <= generation.index);
+    this.#waiters = this.#waiters.filter(({ index }) => index > generation.index);
+    for (const waiter of done) waiter.resolve();
+  }
+
+  async #checkSpace(generation: Generation): Promise<void> {
+    const { pageBytes } = this.#store;
+    const needed =
+      RESERVE_BYTES + 2 * generation.bytes + PAGES_PER_WRITE * pageBytes * generation.changes.size;
+    const free = await this.#freeBytes();
+    if (free < needed) throw new NoSpaceError(this.#path, free, needed);
+  }
+
+  #rejectWaiters(error: Error): void {
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const waiter of waiters) waiter.reject(error);
+  }
+
+  #guarded<Result>(read: () => Result): Result {
+    try {
+      return read();
+    } catch (error) {
+      throw error instanceof CorruptionError ? this.#fail(error) : error;
+    }
+  }
+
+  #fail(error: Error): Error {
+    if (this.#failure === undefined) {
+      this.#failure = error;
+      this.#onFailure(error);
+    }
+    return this.#failure;
+  }
+
+  #checkUsable(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+    assert(!this.#closed, 'the state is open');
+  }
+}
+
+function* named(rows: Iterable<BaseRow>): Generator<readonly [string, Change], void> {
+  for (const { key, record } of rows) yield [keyOf(key), record];
+}
+
+async function freeBytesOf(path: string): Promise<number> {
+  const { bavail, bsize } = await statfs(path);
+  return bavail * bsize;
+}
+
+/** Counts ticks rather than time, so that a process that was stopped for a while does not give up. */
+async function withStallLimit(work: Promise<void>): Promise<void> {
+  let ticks = 0;
+  let timer: NodeJS.Timeout | undefined;
+  const stalled = new Promise<never>((_, reject) => {
+    timer = setInterval(() => {
+      ticks += 1;
+      if (ticks < STALL_TICKS) return;
+      reject(new Error(`a commit did not finish in ${(STALL_TICKS * STALL_TICK_MS) / 1000} s`));
+    }, STALL_TICK_MS).unref();
+  });
+  try {
+    await Promise.race([work, stalled]);
+  } finally {
+    clearInterval(timer);
+  }
+}

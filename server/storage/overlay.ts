@@ -1,0 +1,115 @@
+/**
+ * Writes that readers see and LMDB does not have yet.
+ *
+ * They come in generations: the newest takes writes, older ones are frozen and wait, oldest first,
+ * to be written. Each holds whole applies, so one LMDB transaction a generation keeps the promise
+ * that an apply is durable entirely or not at all. Generations are limited in size, which bounds how
+ * long preparing one transaction keeps the event loop.
+ */
+import { assert } from '../assert.ts';
+import type { Bytes } from '../mvcc/types.ts';
+import type { Write } from '../ports.ts';
+import { keyOf, pairsBetween, SortedMap } from './byte-order.ts';
+import { RecordArena } from './record.ts';
+
+/** What a generation says of a key: its record, or that the key is gone. */
+export type Change = Buffer | 'removed';
+
+const GENERATION_WRITES = 8_192;
+const GENERATION_BYTES = 8 * 1024 * 1024;
+
+export class Generation {
+  readonly changes = new SortedMap<Change>();
+  /** Applied up to here. */
+  index: number;
+  bytes = 0;
+
+  constructor(index: number) {
+    this.index = index;
+  }
+
+  get full(): boolean {
+    return this.changes.size >= GENERATION_WRITES || this.bytes >= GENERATION_BYTES;
+  }
+}
+
+export class Overlay {
+  /** Newest first; the first takes writes. */
+  #generations: Generation[];
+  readonly #arena = new RecordArena();
+
+  constructor(index: number) {
+    this.#generations = [new Generation(index)];
+  }
+
+  get #newest(): Generation {
+    const generation = this.#generations[0];
+    assert(generation !== undefined, 'one generation takes writes');
+    return generation;
+  }
+
+  get bytes(): number {
+    let bytes = 0;
+    for (const generation of this.#generations) bytes += generation.bytes;
+    return bytes;
+  }
+
+  /** Is there a frozen generation, or would it pay to freeze the newest? */
+  isWorthFlushing(bytes: number, writes: number): boolean {
+    const newest = this.#newest;
+    return this.#generations.length > 1 || newest.bytes >= bytes || newest.changes.size >= writes;
+  }
+
+  apply(index: number, writes: readonly Write[]): void {
+    if (this.#newest.full) this.#generations.unshift(new Generation(index));
+    const generation = this.#newest;
+    for (const write of writes) {
+      const change = write.kind === 'put' ? this.#arena.encode(write.key, write.value) : 'removed';
+      generation.changes.set(keyOf(write.key), change);
+      generation.bytes += write.key.length + (change === 'removed' ? 0 : change.length);
+    }
+    generation.index = index;
+  }
+
+  /** The oldest generation, frozen: it stays visible until `drop`. */
+  freezeOldest(): Generation {
+    if (this.#generations.length === 1) {
+      this.#generations.unshift(new Generation(this.#newest.index));
+    }
+    const oldest = this.#generations.at(-1);
+    assert(oldest !== undefined, 'freezing leaves a frozen generation');
+    return oldest;
+  }
+
+  /** Forgets a frozen generation. Only once LMDB shows its writes to the next reader. */
+  drop(generation: Generation): void {
+    assert(this.#generations.length > 1, 'the generation that takes writes stays');
+    assert(this.#generations.at(-1) === generation, 'generations become durable in order');
+    this.#generations.pop();
+  }
+
+  /** undefined: ask LMDB. */
+  get(key: Bytes): Change | undefined {
+    let name: string | undefined;
+    for (const generation of this.#generations) {
+      if (generation.changes.size === 0) continue;
+      name ??= keyOf(key);
+      const change = generation.changes.get(name);
+      if (change !== undefined) return change;
+    }
+    return undefined;
+  }
+
+  /** Changes with start <= key < end in order, one source a generation, newest first. */
+  sources(
+    start: Bytes,
+    end: Bytes | undefined,
+    reverse: boolean,
+  ): Iterator<readonly [key: string, change: Change]>[] {
+    const used = this.#generations.filter((generation) => generation.changes.size > 0);
+    if (used.length === 0) return [];
+    const from = keyOf(start);
+    const to = end === undefined ? undefined : keyOf(end);
+    return used.map((generation) => pairsBetween(generation.changes, from, to, reverse));
+  }
+}

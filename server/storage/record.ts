@@ -1,0 +1,82 @@
+/**
+ * A value as it is stored: with a checksum over key and value, because LMDB has none, and with the
+ * whole key where the physical key cannot hold it.
+ *
+ * ```
+ * 0 crc32 of key and value    4 value
+ * 0 crc32 of key and value    4 key bytes u32    8 key    value     (long keys)
+ * ```
+ */
+import { crc32 } from 'node:zlib';
+import type { Bytes } from '../mvcc/types.ts';
+import { isLong } from './physical-key.ts';
+
+const CHECKSUM_BYTES = 4;
+const LENGTH_BYTES = 4;
+
+const checksumOf = (key: Bytes, value: Bytes): number => crc32(value, crc32(key));
+
+export function recordBytes(key: Bytes, value: Bytes): number {
+  return CHECKSUM_BYTES + (isLong(key) ? LENGTH_BYTES + key.length : 0) + value.length;
+}
+
+/** Writes the record at `offset`; `target` has room for `recordBytes`. */
+export function encodeRecord(target: Buffer, offset: number, key: Bytes, value: Bytes): void {
+  target.writeUInt32LE(checksumOf(key, value), offset);
+  let at = offset + CHECKSUM_BYTES;
+  if (isLong(key)) {
+    target.writeUInt32LE(key.length, at);
+    target.set(key, at + LENGTH_BYTES);
+    at += LENGTH_BYTES + key.length;
+  }
+  target.set(value, at);
+}
+
+/** The whole key of a long key's record; undefined when the record cannot hold one. */
+export function longKeyOf(record: Buffer): Buffer | undefined {
+  const start = CHECKSUM_BYTES + LENGTH_BYTES;
+  if (record.length < start) return undefined;
+  const end = start + record.readUInt32LE(CHECKSUM_BYTES);
+  return end <= record.length ? record.subarray(start, end) : undefined;
+}
+
+/** The value of `key`; undefined when the record is damaged or another key's. */
+export function decodeRecord(key: Bytes, record: Buffer): Buffer | undefined {
+  if (record.length < CHECKSUM_BYTES) return undefined;
+  let at = CHECKSUM_BYTES;
+  if (isLong(key)) {
+    const stored = longKeyOf(record);
+    if (stored === undefined || !stored.equals(key)) return undefined;
+    at += LENGTH_BYTES + key.length;
+  }
+  const value = record.subarray(at);
+  return checksumOf(key, value) === record.readUInt32LE(0) ? value : undefined;
+}
+
+const ARENA_BYTES = 256 * 1024;
+
+/**
+ * Encodes records one behind the other in large buffers, which are never written twice: a record may
+ * be kept and shared, and costs no allocation of its own.
+ */
+export class RecordArena {
+  #slab = Buffer.alloc(0);
+  #used = 0;
+
+  encode(key: Bytes, value: Bytes): Buffer {
+    const bytes = recordBytes(key, value);
+    if (bytes * 8 > ARENA_BYTES) {
+      const own = Buffer.allocUnsafeSlow(bytes);
+      encodeRecord(own, 0, key, value);
+      return own;
+    }
+    if (this.#used + bytes > this.#slab.length) {
+      this.#slab = Buffer.allocUnsafeSlow(ARENA_BYTES);
+      this.#used = 0;
+    }
+    const offset = this.#used;
+    this.#used += bytes;
+    encodeRecord(this.#slab, offset, key, value);
+    return this.#slab.subarray(offset, offset + bytes);
+  }
+}
