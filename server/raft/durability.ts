@@ -7,9 +7,9 @@
  * can send it too early.
  *
  * Invariant D1: `durableIndex` counts only entries that are in the log now and were in a finished
- * write. When entries are replaced while their write is under way, that write no longer counts for
- * them. Comparing index and term when the write finishes would not be enough: the same entry may
- * have been replaced and put back meanwhile, and storage still has the replacement to write.
+ * write. Entries that are replaced while their write is under way do not count when it finishes, even
+ * if the same ones have come back: they are written again. So a late confirmation can never vouch
+ * for an entry that storage has, or will have, replaced.
  */
 import { assert } from '../assert.ts';
 import type { RaftLog } from './log.ts';

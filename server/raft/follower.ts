@@ -70,15 +70,8 @@ function onAppend(state: State, follower: Follower, message: Append): void {
   const { from: to, prevIndex, prevTerm, entries } = message;
   const { id: from, term } = state;
 
-  let matchIndex: number;
-  if (prevIndex < log.commit) {
-    // A late message: what is committed equals the leader's log without comparing.
-    matchIndex = log.commit;
-  } else if (log.matches({ index: prevIndex, term: prevTerm })) {
-    const changedFrom = log.merge(entries);
-    if (changedFrom !== undefined) state.durability.replacedFrom(changedFrom);
-    matchIndex = prevIndex + entries.length;
-  } else {
+  // What is committed equals the leader's log without comparing, though it may be released here.
+  if (prevIndex >= log.commit && !log.matches({ index: prevIndex, term: prevTerm })) {
     const hint = log.lastPositionWithin({ index: prevIndex, term: prevTerm });
     state.send({
       kind: 'append-rejected',
@@ -92,6 +85,9 @@ function onAppend(state: State, follower: Follower, message: Append): void {
     return;
   }
 
+  const replacedFrom = log.merge(entries);
+  if (replacedFrom !== undefined) state.durability.replacedFrom(replacedFrom);
+  const matchIndex = Math.max(prevIndex + entries.length, log.commit);
   follower.matchIndex = Math.max(follower.matchIndex, matchIndex);
   state.commitTo(Math.min(message.commit, follower.matchIndex));
   state.sendWhenStored({ kind: 'append-accepted', from, to, term, matchIndex });

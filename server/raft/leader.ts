@@ -132,6 +132,7 @@ export function flushLeader(state: State, leader: Leader): void {
 function beat(state: State, leader: Leader): void {
   // A hand-over that got lost is repeated; the target ignores it once it is in the next term.
   handOver(state, leader);
+  for (const progress of leader.peers.values()) progress.sentAtHeartbeat = progress.next - 1;
   // Reads do not wait longer than this for a round whose messages got lost: they start another.
   const { context } = leader.reads;
   startRound(state, leader);

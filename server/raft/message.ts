@@ -127,7 +127,8 @@ export type Leadership = {
 /**
  * To be made durable in one flush, then answered by `Raft.stored(sequence)`. The next write appears
  * only after that, so writes never overlap and everything that came up meanwhile shares one flush.
- * `entries` may begin at or below the last stored index: they replace the tail from there.
+ * `entries` may begin at or below the last stored index: they replace the tail from there. The hard
+ * state comes first on disk: a write cut short may lose entries, never keep them without their term.
  */
 export type StorageWrite = {
   readonly sequence: number;

@@ -30,6 +30,8 @@ export type Progress = {
   readContext: number;
   /** The greatest commit index that the peer was sent and could use. */
   sentCommit: number;
+  /** What had been sent at the latest heartbeat; an answer to it that shows less hints at a loss. */
+  sentAtHeartbeat: number;
   /** The peer may lack what was sent: an append goes out even if there is nothing new. */
   doubtful: boolean;
 };
@@ -43,6 +45,7 @@ export function unknownProgress(lastIndex: number): Progress {
     active: false,
     readContext: 0,
     sentCommit: 0,
+    sentAtHeartbeat: 0,
     doubtful: false,
   };
 }

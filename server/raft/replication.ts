@@ -89,8 +89,8 @@ export function onHeartbeatResponse(
   if (progress.flow.kind === 'probe') {
     progress.flow.awaiting = false;
     state.unsent = true;
-  } else if (message.matchIndex < progress.next - 1) {
-    // Not everything sent has arrived, or the peer restarted: it may be late or it may be lost.
+  } else if (message.matchIndex < Math.min(progress.sentAtHeartbeat, progress.next - 1)) {
+    // What was sent has not arrived, or the peer restarted: a rejection or a match will tell.
     progress.doubtful = true;
     state.unsent = true;
   }

@@ -130,8 +130,13 @@ export class State {
     this.role = this.#newFollower(NO_NODE);
   }
 
+  /**
+   * What to store. It names only entries that are durable already: a write that is cut short by a
+   * power loss must not leave a commit index without its entries.
+   */
   get hardState(): HardState {
-    return { term: this.term, votedFor: this.votedFor, commit: this.log.commit };
+    const commit = Math.min(this.log.commit, this.durability.durableIndex);
+    return { term: this.term, votedFor: this.votedFor, commit };
   }
 
   get leader(): NodeId {
