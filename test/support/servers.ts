@@ -11,10 +11,10 @@ export type SystemName = 'etcd' | 'conclave';
 export type ServerOptions = {
   /** Default: a new temporary directory. */
   readonly dataDirectory?: string;
+  /** Default: beside the data directory. */
+  readonly logPath?: string;
   readonly flags?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
-  /** Put in front of the server's command line, for tracers and the like. */
-  readonly wrapper?: readonly string[];
 };
 
 /** The root of the project, from the sources and from `dist` alike. */
@@ -44,6 +44,7 @@ export class TestServer {
   readonly endpoint: string;
   readonly url: string;
   readonly #peerPort: number;
+  readonly #logPath: string;
   readonly #options: ServerOptions;
   #process: Launched | undefined;
 
@@ -57,6 +58,7 @@ export class TestServer {
     this.endpoint = `127.0.0.1:${ports.client}`;
     this.url = `http://${this.endpoint}`;
     this.#peerPort = ports.peer;
+    this.#logPath = options.logPath ?? `${this.dataDirectory}.log`;
     this.#options = options;
   }
 
@@ -76,15 +78,23 @@ export class TestServer {
     return this.#process;
   }
 
-  /** Starts the process without waiting for it to serve; `wrapper` replaces the one given at the start. */
-  launch(wrapper: readonly string[] = this.#options.wrapper ?? []): void {
+  /** Starts the process without waiting for it to serve. */
+  launch(): void {
     const command = this.system === 'etcd' ? ['etcd'] : [...conclaveCommand(), 'serve'];
-    const [program = '', ...rest] = [...wrapper, ...command, ...this.#flags()];
+    const [program = '', ...rest] = [...command, ...this.#flags()];
     this.#process = new Launched(program, rest, {
-      logPath: `${this.dataDirectory}.log`,
+      logPath: this.#logPath,
       ...(this.#options.environment === undefined
         ? {}
         : { environment: this.#options.environment }),
+    });
+  }
+
+  /** Starts a tracer on the running server: the command with `-p` and the process id behind it. */
+  attach(command: readonly string[]): Launched {
+    const [program = '', ...rest] = command;
+    return new Launched(program, [...rest, '-p', `${this.process.pid}`], {
+      logPath: `${this.#logPath}.tracer`,
     });
   }
 

@@ -46,8 +46,12 @@ export class WatchStream {
   }
 
   /** Opens the stream with the barrier's watcher on it. */
-  static async open(client: WireClient, leaseName: (id: bigint) => string): Promise<WatchStream> {
-    const stream = new WatchStream(client, leaseName);
+  static async open(
+    client: WireClient,
+    system: SystemName,
+    leaseName: (id: bigint) => string,
+  ): Promise<WatchStream> {
+    const stream = new WatchStream(client, system, leaseName);
     await stream.fence();
     return stream;
   }

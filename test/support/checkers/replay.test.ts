@@ -10,10 +10,16 @@ const change = (fields: Partial<Change> & { key: string }): Change => ({
   lease: 0n,
   ...fields,
 });
-const acknowledged = (revision: bigint, changed: boolean | undefined = true): Answer => ({
+const acknowledged = (revision: bigint, changed = true): Answer => ({
   kind: 'acknowledged',
   revision,
   changed,
+});
+/** A revoke does not say whether it deleted anything. */
+const revoked = (revision: bigint): Answer => ({
+  kind: 'acknowledged',
+  revision,
+  changed: undefined,
 });
 const put = (id: number, key: string, value: string, answer: Answer, floor = 1n): Operation => ({
   id,
@@ -43,7 +49,7 @@ const operations: readonly Operation[] = [
     floor: 4n,
     answer: acknowledged(5n),
   },
-  { id: 5, action: { kind: 'revoke', lease: 9n }, floor: 5n, answer: acknowledged(6n, undefined) },
+  { id: 5, action: { kind: 'revoke', lease: 9n }, floor: 5n, answer: revoked(6n) },
   put(6, 'c', 'never happened', { kind: 'unknown' }),
   {
     id: 7,
@@ -130,6 +136,31 @@ test('a swap that was refused although its condition held is found', () => {
     answer: acknowledged(6n, false),
   };
   expect(check(log, [...operations, swap])).toEqual([expect.stringContaining('no effect')]);
+});
+
+test('a revoke that finds its last key taken over by another write has no effect', () => {
+  const takenOver: readonly RevisionOfLog[] = [
+    ...log.slice(0, 4),
+    {
+      revision: 6n,
+      changes: [change({ key: 'b', value: 'free', createRevision: 5n, version: 2n })],
+    },
+  ];
+  const history = [...replaced(4, put(5, 'b', 'free', acknowledged(6n), 5n))];
+  const revoke: Operation = {
+    id: 8,
+    action: { kind: 'revoke', lease: 9n },
+    floor: 5n,
+    answer: revoked(6n),
+  };
+  expect(check(takenOver, [...history, revoke])).toEqual([]);
+});
+
+test('a revoke whose lease keeps a key is found', () => {
+  const early = { ...operations[4], floor: 4n, answer: revoked(5n) } as Operation;
+  expect(check(log.slice(0, 4), replaced(4, early))).toEqual([
+    expect.stringContaining('no effect: operation 5'),
+  ]);
 });
 
 test('wrong metadata of an event is found', () => {

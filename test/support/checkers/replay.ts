@@ -84,14 +84,13 @@ export class RevisionReplay {
     open: Operation[],
     violations: string[],
   ): Operation | undefined {
-    const claims = told.filter(
-      ({ answer, action }) =>
-        'changed' in answer &&
-        (answer.changed === true ||
-          (answer.changed === undefined &&
-            action.kind === 'revoke' &&
-            this.#leaseKeys(action.lease).length > 0)),
+    const claims = told.filter(({ answer }) => 'changed' in answer && answer.changed === true);
+    // A revoke is not told whether its lease held keys. It may have made the revision, or it found
+    // nothing to delete and names the revision it found.
+    const revoke = told.find(
+      ({ action }) => action.kind === 'revoke' && this.#explains(action, changes),
     );
+    if (claims.length === 0 && revoke !== undefined) return revoke;
     if (claims.length > 1)
       violations.push(`revision ${revision} is claimed by ${claims.map(describe).join(' and ')}`);
     const [claim] = claims;
