@@ -75,6 +75,8 @@ export type MachineOptions = {
   readonly minLeaseTtlSeconds: number;
   /** The most operations in a list of a transaction. */
   readonly maxTxnOps: number;
+  /** Records that one compaction step looks at. Default: as many as fit a small number of bytes. */
+  readonly compactionStepRecords?: number;
 };
 
 /** The revision of a store in which nothing was ever written. */
@@ -86,11 +88,12 @@ export class Machine implements Horizon {
   readonly leases = new Lessor();
   readonly #options: MachineOptions;
   readonly #roster = new Roster();
-  readonly #compaction = new CompactionState();
+  readonly #compaction: CompactionState;
   #revision: Revision = FIRST_REVISION;
 
   constructor(options: MachineOptions) {
     this.#options = options;
+    this.#compaction = new CompactionState(options.compactionStepRecords);
   }
 
   /** The newest revision. */

@@ -25,7 +25,14 @@ const FIRST_STEP_RECORDS = 64;
 export class CompactionState {
   #revision: Revision = NEVER;
   #progress: CompactionProgress = NEVER_COMPACTED;
-  #stepRecords = FIRST_STEP_RECORDS;
+  readonly #fixedStepRecords: number | undefined;
+  #stepRecords: number;
+
+  /** Without a fixed number of records a step, the number follows their size. */
+  constructor(fixedStepRecords?: number) {
+    this.#fixedStepRecords = fixedStepRecords;
+    this.#stepRecords = fixedStepRecords ?? FIRST_STEP_RECORDS;
+  }
 
   get revision(): Revision {
     return this.#revision;
@@ -57,7 +64,7 @@ export class CompactionState {
     if (this.#progress.finished === this.#revision) return { writes: [], done: true };
     const step = compactionStep(reader, this.#revision, this.#progress, this.#stepRecords);
     this.#progress = step.progress;
-    if (step.recordsRead > 0) {
+    if (this.#fixedStepRecords === undefined && step.recordsRead > 0) {
       const fitting = Math.floor((STEP_BYTES * step.recordsRead) / step.bytesRead);
       this.#stepRecords = Math.min(Math.max(fitting, MIN_STEP_RECORDS), limits.readSliceKeys);
     }

@@ -1,0 +1,179 @@
+import { expect, test } from 'vitest';
+import { limits } from '../../server/limits.ts';
+import type { RangeRequest } from '../../server/mvcc/types.ts';
+import { plain } from '../support/plain.ts';
+import { compact, del, everything, FROM_KEY, get, grant, put } from './requests.ts';
+import { Rig } from './rig.ts';
+
+type Options = Partial<RangeRequest>;
+
+/** a, b, c, d at revisions 2 to 5 with values 3, 2, 1, 0; then a again at 6. */
+function filled(): Rig {
+  const rig = new Rig();
+  for (const [key, value] of ['a3', 'b2', 'c1', 'd0'].map((pair) => [...pair])) {
+    rig.apply(put(key ?? '', value));
+  }
+  rig.apply(put('a', '3'));
+  return rig;
+}
+
+function keysOf(rig: Rig, options: Options): string {
+  const result = rig.range(get('a', FROM_KEY, options)) as { kvs: { key: string }[] };
+  return result.kvs.map(({ key }) => key).join('');
+}
+
+test('limit, more and count', () => {
+  const rig = filled();
+  expect(rig.range(get('a', FROM_KEY, { limit: 2 }))).toMatchObject({ more: true, count: 4 });
+  expect(keysOf(rig, { limit: 2 })).toBe('ab');
+  expect(rig.range(get('a', FROM_KEY, { limit: 4 }))).toMatchObject({ more: false, count: 4 });
+  expect(keysOf(rig, { limit: -1 })).toBe('abcd');
+});
+
+test('the count ignores limit and filters', () => {
+  const rig = filled();
+  expect(rig.range(get('a', FROM_KEY, { minModRevision: 5, limit: 1 }))).toMatchObject({
+    kvs: [{ key: 'a' }],
+    more: true,
+    count: 4,
+  });
+});
+
+test('count only has no keys and never more', () => {
+  const rig = filled();
+  expect(rig.range(get('a', FROM_KEY, { countOnly: true, limit: 1 }))).toEqual({
+    kind: 'range',
+    kvs: [],
+    more: false,
+    count: 4,
+    revision: 6,
+  });
+});
+
+test('keys only has everything but the value', () => {
+  const rig = new Rig();
+  rig.apply(grant(5n));
+  rig.apply(put('a', 'v', { lease: 5n }));
+  expect(rig.range(get('a', '', { keysOnly: true }))).toMatchObject({
+    kvs: [{ key: 'a', value: '', createRevision: 2, modRevision: 2, version: 1, lease: 5n }],
+  });
+});
+
+test('sorting', () => {
+  const rig = filled();
+  expect(keysOf(rig, { sortOrder: 'descend' })).toBe('dcba');
+  expect(keysOf(rig, { sortOrder: 'ascend', sortTarget: 'value' })).toBe('dcba');
+  expect(keysOf(rig, { sortOrder: 'descend', sortTarget: 'mod' })).toBe('adcb');
+  expect(keysOf(rig, { sortOrder: 'descend', sortTarget: 'create' })).toBe('dcba');
+  expect(keysOf(rig, { sortOrder: 'descend', sortTarget: 'version', limit: 1 })).toBe('a');
+  expect(keysOf(rig, { sortOrder: 'ascend', sortTarget: 'value', keysOnly: true })).toBe('dcba');
+});
+
+test('a sort target without a sort order sorts what the limit left', () => {
+  const rig = filled();
+  expect(keysOf(rig, { sortTarget: 'value' })).toBe('dcba');
+  expect(keysOf(rig, { sortTarget: 'value', limit: 2 })).toBe('cb');
+  expect(keysOf(rig, { sortTarget: 'value', limit: 2, sortOrder: 'ascend' })).toBe('dc');
+});
+
+test('filters by revision', () => {
+  const rig = filled();
+  expect(keysOf(rig, { minModRevision: 5 })).toBe('ad');
+  expect(keysOf(rig, { maxModRevision: 4 })).toBe('bc');
+  expect(keysOf(rig, { minCreateRevision: 3, maxCreateRevision: 4 })).toBe('bc');
+});
+
+test('older revisions', () => {
+  const rig = filled();
+  rig.apply(del('b'));
+  rig.apply(put('b', 'again'));
+  expect(keysOf(rig, { revision: 3 })).toBe('ab');
+  expect(keysOf(rig, { revision: 7 })).toBe('acd');
+  expect(rig.range(get('b', '', { revision: 6 }))).toMatchObject({
+    kvs: [{ value: '2', modRevision: 3 }],
+    revision: 8,
+  });
+  expect(rig.range(get('a', FROM_KEY, { revision: 4, countOnly: true }))).toMatchObject({
+    count: 3,
+  });
+});
+
+test('which revisions can be read', () => {
+  const rig = filled();
+  expect(keysOf(rig, { revision: -5 })).toBe('abcd');
+  expect(rig.range(get('a', '', { revision: 7 }))).toEqual({
+    kind: 'fault',
+    code: 'future-revision',
+    revision: 6,
+  });
+  rig.apply(compact(4));
+  expect(keysOf(rig, { revision: 4 })).toBe('abc');
+  expect(rig.range(get('a', '', { revision: 3 }))).toMatchObject({ code: 'compacted' });
+});
+
+const MANY = limits.readSliceKeys * 2 + 10;
+
+function manyKeys(): Rig {
+  const rig = new Rig();
+  for (let n = 0; n < MANY; n += 1) rig.apply(put(`k${String(n).padStart(6, '0')}`, `${n}`));
+  return rig;
+}
+
+test('a long read pauses, and what is written meanwhile does not show', () => {
+  for (const options of [{}, { keysOnly: true }, { sortTarget: 'value' }] as const) {
+    const rig = manyKeys();
+    const request = get('k', 'l', options);
+    const expected = rig.range(request);
+    const read = rig.machine.range(rig.state, request);
+    let pauses = 0;
+    let written = 0;
+    for (;;) {
+      const step = read.next();
+      if (step.done) {
+        expect(plain(step.value)).toEqual(expected);
+        break;
+      }
+      pauses += 1;
+      // One before the reader, one far after it, a new one, and a deletion.
+      rig.apply(put('k000001', `changed ${written++}`));
+      rig.apply(put(`k${String(MANY - 1).padStart(6, '0')}`, 'changed'));
+      rig.apply(put(`k000600${written}`, 'new'));
+      rig.apply(del(`k${String(MANY - 1 - written).padStart(6, '0')}`));
+    }
+    expect(pauses).toBeGreaterThanOrEqual(2);
+  }
+});
+
+test('a long read ends when compaction passes its revision', () => {
+  for (const options of [{}, { keysOnly: true }, { sortTarget: 'value' }] as const) {
+    const rig = manyKeys();
+    for (let pausesBefore = 1; ; pausesBefore += 1) {
+      const read = rig.machine.range(rig.state, get('k', 'l', options));
+      let step = read.next();
+      for (let pause = 1; pause < pausesBefore && !step.done; pause += 1) step = read.next();
+      if (step.done) {
+        expect(pausesBefore).toBeGreaterThan(2);
+        break;
+      }
+      rig.apply(put('a'));
+      rig.apply(compact(rig.machine.revision));
+      rig.compactToEnd();
+      for (step = read.next(); !step.done; ) step = read.next();
+      expect(step.value).toMatchObject({ kind: 'fault', code: 'compacted' });
+    }
+  }
+});
+
+test('a long read survives a compaction to its own revision', () => {
+  const rig = manyKeys();
+  const expected = rig.range(everything);
+  const read = rig.machine.range(rig.state, everything);
+  read.next();
+  rig.apply(compact(rig.machine.revision));
+  rig.apply(put('k000000', 'changed'));
+  rig.apply(del('k000900'));
+  rig.compactToEnd();
+  let step = read.next();
+  while (!step.done) step = read.next();
+  expect(plain(step.value)).toEqual(expected);
+});
