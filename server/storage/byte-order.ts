@@ -6,6 +6,12 @@
 import sortedBtree from 'sorted-btree';
 import type { Bytes } from '../mvcc/types.ts';
 
+type Tree = typeof sortedBtree.default;
+
+// Node gives a CommonJS module's exports as its default; other loaders give its `default` export.
+const BTree: Tree =
+  'default' in sortedBtree ? sortedBtree.default : (sortedBtree as unknown as Tree);
+
 export const asBuffer = (bytes: Bytes): Buffer =>
   Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
@@ -16,7 +22,7 @@ export const bytesOf = (key: string): Buffer => Buffer.from(key, 'latin1');
 const compareKeys = (left: string, right: string): number =>
   left < right ? -1 : left > right ? 1 : 0;
 
-export class SortedMap<Value> extends sortedBtree.default<string, Value> {
+export class SortedMap<Value> extends BTree<string, Value> {
   constructor() {
     super(undefined, compareKeys);
   }

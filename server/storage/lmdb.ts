@@ -56,7 +56,8 @@ export async function openLmdbState(options: LmdbStateOptions): Promise<State> {
 }
 
 type Waiter = {
-  readonly index: number;
+  /** Of the apply that must become durable. */
+  readonly sequence: number;
   readonly resolve: () => void;
   readonly reject: (error: Error) => void;
 };
@@ -67,10 +68,12 @@ class LmdbState implements State {
   readonly #freeBytes: () => Promise<number>;
   readonly #store: LmdbStore;
   readonly #overlay: Overlay;
-  #appliedIndex: number;
   #durableIndex: number;
+  #durableSequence = 0;
   #waiters: Waiter[] = [];
-  #draining: Promise<void> | undefined;
+  #draining = false;
+  /** Settles when the last flush that was begun has ended. */
+  #drained: Promise<void> = Promise.resolve();
   #timer: NodeJS.Timeout | undefined;
   #failure: Error | undefined;
   #closed = false;
@@ -80,13 +83,12 @@ class LmdbState implements State {
     this.#onFailure = options.onFailure;
     this.#freeBytes = options.freeBytes ?? (() => freeBytesOf(options.path));
     this.#store = store;
-    this.#appliedIndex = store.appliedIndex();
-    this.#durableIndex = this.#appliedIndex;
-    this.#overlay = new Overlay(this.#appliedIndex);
+    this.#durableIndex = store.appliedIndex();
+    this.#overlay = new Overlay(this.#durableIndex);
   }
 
   get appliedIndex(): number {
-    return this.#appliedIndex;
+    return this.#overlay.appliedIndex;
   }
 
   get durableIndex(): number {
@@ -99,10 +101,9 @@ class LmdbState implements State {
 
   apply(index: number, writes: readonly Write[]): void {
     this.#checkUsable();
-    assert(index > this.#appliedIndex, 'entries are applied in order');
+    assert(index >= this.appliedIndex, 'entries are applied in order');
     this.#overlay.apply(index, writes);
-    this.#appliedIndex = index;
-    if (this.#draining !== undefined) return;
+    if (this.#draining) return;
     if (this.#isFlushDue()) this.#drain();
     else this.#timer ??= this.#flushLater(FLUSH_DELAY_MS);
   }
@@ -168,9 +169,10 @@ class LmdbState implements State {
 
   flush(): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    if (this.#durableIndex === this.#appliedIndex) return Promise.resolve();
+    const { sequence } = this.#overlay;
+    if (this.#durableSequence === sequence) return Promise.resolve();
     const flushed = new Promise<void>((resolve, reject) => {
-      this.#waiters.push({ index: this.#appliedIndex, resolve, reject });
+      this.#waiters.push({ sequence, resolve, reject });
     });
     this.#drain();
     return flushed;
@@ -194,7 +196,7 @@ class LmdbState implements State {
     }
     this.#closed = true;
     clearTimeout(this.#timer);
-    await this.#draining;
+    await this.#drained;
     await this.#store.close();
   }
 
@@ -210,12 +212,11 @@ class LmdbState implements State {
   }
 
   #drain(): void {
-    if (this.#draining !== undefined || this.#failure !== undefined || this.#closed) return;
+    if (this.#draining || this.#failure !== undefined || this.#closed) return;
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#draining = this.#writeGenerations().finally(() => {
-      this.#draining = undefined;
-    });
+    this.#draining = true;
+    this.#drained = this.#writeGenerations();
   }
 
   /** Never rejects: waiters and `onFailure` learn what went wrong. */
@@ -227,7 +228,9 @@ class LmdbState implements State {
         await withStallLimit(this.#store.write(generation));
         this.#settle(generation);
       } while (this.#isFlushDue());
-      if (this.#appliedIndex > this.#durableIndex) this.#timer = this.#flushLater(FLUSH_DELAY_MS);
+      if (this.#overlay.sequence > this.#durableSequence) {
+        this.#timer = this.#flushLater(FLUSH_DELAY_MS);
+      }
     } catch (error) {
       if (error instanceof NoSpaceError) {
         this.#rejectWaiters(error);
@@ -239,6 +242,9 @@ class LmdbState implements State {
           error instanceof CorruptionError ? error : new StorageFailedError(this.#path, error),
         ),
       );
+    } finally {
+      // In the turn that found nothing left to do: whoever applies next starts the next flush.
+      this.#draining = false;
     }
   }
 
@@ -249,8 +255,9 @@ class LmdbState implements State {
     assert(shown === generation.index, 'a new snapshot shows what was committed');
     this.#overlay.drop(generation);
     this.#durableIndex = generation.index;
-    const done = this.#waiters.filter(({ index }) => index <= generation.index);
-    this.#waiters = this.#waiters.filter(({ index }) => index > generation.index);
+    this.#durableSequence = generation.sequence;
+    const done = this.#waiters.filter(({ sequence }) => sequence <= generation.sequence);
+    this.#waiters = this.#waiters.filter(({ sequence }) => sequence > generation.sequence);
     for (const waiter of done) waiter.resolve();
   }
 

@@ -17,13 +17,19 @@ export type DurabilitySchedule = (complete: () => void) => void;
 
 const endOfTurn: DurabilitySchedule = (complete) => queueMicrotask(complete);
 
-type Version = { readonly tree: SortedMap<Bytes>; readonly index: number };
+type Version = {
+  readonly tree: SortedMap<Bytes>;
+  readonly index: number;
+  /** The number of the last apply in it. Unlike the index, every apply has its own. */
+  readonly sequence: number;
+};
 
 export class MemoryState implements State {
   readonly #schedule: DurabilitySchedule;
   #tree = new SortedMap<Bytes>();
   #appliedIndex = 0;
-  #durable: Version = { tree: this.#tree.clone(), index: 0 };
+  #sequence = 0;
+  #durable: Version = { tree: this.#tree.clone(), index: 0, sequence: 0 };
   #backlogBytes = 0;
   #liveBytes = 0;
   /** Of the flush under way; replaced at a crash, so that a flush from before it has no effect. */
@@ -62,6 +68,7 @@ export class MemoryState implements State {
       this.#backlogBytes += write.value.length;
     }
     this.#appliedIndex = index;
+    this.#sequence += 1;
     void this.flush();
   }
 
@@ -86,13 +93,17 @@ export class MemoryState implements State {
   }
 
   flush(): Promise<void> {
-    if (this.#durable.index === this.#appliedIndex) return Promise.resolve();
+    if (this.#durable.sequence === this.#sequence) return Promise.resolve();
     this.#flushing ??= this.#startFlush();
     return this.#flushing.then(() => this.flush());
   }
 
   #startFlush(): Promise<void> {
-    const version: Version = { tree: this.#tree.clone(), index: this.#appliedIndex };
+    const version: Version = {
+      tree: this.#tree.clone(),
+      index: this.#appliedIndex,
+      sequence: this.#sequence,
+    };
     const backlogBytes = this.#backlogBytes;
     const life = this.#life;
     return new Promise((resolve) => {
@@ -102,7 +113,7 @@ export class MemoryState implements State {
         this.#backlogBytes -= backlogBytes;
         this.#flushing = undefined;
         resolve();
-        if (this.#appliedIndex > version.index) void this.flush();
+        if (this.#sequence > version.sequence) void this.flush();
       });
     });
   }
@@ -121,6 +132,7 @@ export class MemoryState implements State {
     this.#flushing = undefined;
     this.#tree = this.#durable.tree.clone();
     this.#appliedIndex = this.#durable.index;
+    this.#sequence = this.#durable.sequence;
     this.#backlogBytes = 0;
     this.#liveBytes = 0;
     for (const [key, value] of this.#tree.entries()) this.#liveBytes += key.length + value.length;

@@ -22,10 +22,13 @@ export class Generation {
   readonly changes = new SortedMap<Change>();
   /** Applied up to here. */
   index: number;
+  /** The number of the last apply in it. Unlike the index, every apply has its own. */
+  sequence: number;
   bytes = 0;
 
-  constructor(index: number) {
+  constructor(index: number, sequence: number) {
     this.index = index;
+    this.sequence = sequence;
   }
 
   get full(): boolean {
@@ -39,13 +42,21 @@ export class Overlay {
   readonly #arena = new RecordArena();
 
   constructor(index: number) {
-    this.#generations = [new Generation(index)];
+    this.#generations = [new Generation(index, 0)];
   }
 
   get #newest(): Generation {
     const generation = this.#generations[0];
     assert(generation !== undefined, 'one generation takes writes');
     return generation;
+  }
+
+  get appliedIndex(): number {
+    return this.#newest.index;
+  }
+
+  get sequence(): number {
+    return this.#newest.sequence;
   }
 
   get bytes(): number {
@@ -61,7 +72,8 @@ export class Overlay {
   }
 
   apply(index: number, writes: readonly Write[]): void {
-    if (this.#newest.full) this.#generations.unshift(new Generation(index));
+    const sequence = this.sequence + 1;
+    if (this.#newest.full) this.#generations.unshift(new Generation(index, sequence));
     const generation = this.#newest;
     for (const write of writes) {
       const change = write.kind === 'put' ? this.#arena.encode(write.key, write.value) : 'removed';
@@ -69,12 +81,13 @@ export class Overlay {
       generation.bytes += write.key.length + (change === 'removed' ? 0 : change.length);
     }
     generation.index = index;
+    generation.sequence = sequence;
   }
 
   /** The oldest generation, frozen: it stays visible until `drop`. */
   freezeOldest(): Generation {
     if (this.#generations.length === 1) {
-      this.#generations.unshift(new Generation(this.#newest.index));
+      this.#generations.unshift(new Generation(this.appliedIndex, this.sequence));
     }
     const oldest = this.#generations.at(-1);
     assert(oldest !== undefined, 'freezing leaves a frozen generation');

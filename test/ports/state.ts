@@ -1,0 +1,323 @@
+/** What every `State` must do. Run against each implementation by `state.test.ts`. */
+import * as fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { State, Write } from '../../server/ports.ts';
+
+export type StateUnderTest = {
+  readonly state: State;
+  /** Closes cleanly and opens again. */
+  reopen(): Promise<StateUnderTest>;
+  /** Loses power and opens again, where that can be done in one process. */
+  crash?(): Promise<StateUnderTest>;
+  dispose(): Promise<void>;
+};
+
+const bytes = (text: string): Buffer => Buffer.from(text, 'latin1');
+const put = (key: Uint8Array, value: Uint8Array): Write => ({ kind: 'put', key, value });
+const remove = (key: Uint8Array): Write => ({ kind: 'remove', key });
+const filled = (length: number, byte: number): Buffer => Buffer.alloc(length, byte);
+
+/** Around the longest key that LMDB takes, and around the length from which keys are shortened. */
+const PREFIX = filled(1_900, 0x61);
+const after = (prefix: Buffer, text: string): Buffer => Buffer.concat([prefix, bytes(text)]);
+const AWKWARD_KEYS: readonly Buffer[] = [
+  Buffer.alloc(0),
+  ...[1, 2, 3].flatMap((length) => [filled(length, 0x00), filled(length, 0xff)]),
+  ...[1_898, 1_899, 1_900, 1_901, 1_977, 1_978, 1_979, 2_500].flatMap((length) => [
+    filled(length, 0x00),
+    filled(length, 0x61),
+    filled(length, 0xff),
+  ]),
+  after(PREFIX, '\x00'),
+  after(PREFIX, '\xff'),
+  after(PREFIX, '\xff\xff'),
+  after(PREFIX, 'a\x00'),
+  after(PREFIX, 'b'),
+  after(PREFIX.subarray(0, 1_899), 'b'),
+  after(PREFIX.subarray(0, 1_899), 'bc'),
+  after(PREFIX.subarray(0, 1_899), '`'),
+];
+
+type Model = Map<string, Buffer>;
+
+const keyArbitrary = fc.oneof(
+  { weight: 3, arbitrary: fc.constantFrom(...AWKWARD_KEYS) },
+  { weight: 1, arbitrary: fc.uint8Array({ maxLength: 2 }).map((array) => Buffer.from(array)) },
+);
+const writeArbitrary: fc.Arbitrary<Write> = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant('put' as const),
+      key: keyArbitrary,
+      value: fc.uint8Array({ maxLength: 20 }),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('remove' as const), key: keyArbitrary }) },
+);
+const scanArbitrary = fc.record({
+  start: keyArbitrary,
+  end: fc.option(keyArbitrary, { nil: undefined }),
+  limit: fc.oneof(fc.nat({ max: 5 }), fc.constant(1_000)),
+  reverse: fc.boolean(),
+});
+type Step =
+  /** `forEntry`: otherwise the index stays, as for the removal of compacted garbage. */
+  | { kind: 'apply'; forEntry: boolean; writes: readonly Write[] }
+  | { kind: 'get'; key: Buffer }
+  | ({ kind: 'scan' } & {
+      start: Buffer;
+      end: Buffer | undefined;
+      limit: number;
+      reverse: boolean;
+    })
+  | { kind: 'flush' | 'pause' | 'reopen' | 'crash' };
+const stepArbitrary: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      kind: fc.constant('apply' as const),
+      forEntry: fc.integer({ min: 0, max: 3 }).map((number) => number > 0),
+      writes: fc.array(writeArbitrary, { maxLength: 6 }),
+    }),
+  },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant('get' as const), key: keyArbitrary }) },
+  { weight: 6, arbitrary: scanArbitrary.map((scan) => ({ kind: 'scan' as const, ...scan })) },
+  {
+    weight: 4,
+    arbitrary: fc.constantFrom<Step>(
+      { kind: 'flush' },
+      { kind: 'pause' },
+      { kind: 'reopen' },
+      { kind: 'crash' },
+    ),
+  },
+);
+
+const nameOf = (key: Uint8Array): string => Buffer.from(key).toString('latin1');
+
+function modelScan(
+  model: Model,
+  scan: { start: Buffer; end: Buffer | undefined; limit: number; reverse: boolean },
+): [Buffer, Buffer][] {
+  const { start, end, limit, reverse } = scan;
+  const rows = [...model]
+    .map(([key, value]): [Buffer, Buffer] => [bytes(key), value])
+    .filter(([key]) => Buffer.compare(key, start) >= 0)
+    .filter(([key]) => end === undefined || Buffer.compare(key, end) < 0)
+    .sort(([left], [right]) => Buffer.compare(left, right));
+  if (reverse) rows.reverse();
+  return rows.slice(0, limit);
+}
+
+const ALL = { start: Buffer.alloc(0), end: undefined, limit: 10_000, reverse: false };
+
+const plain = (rows: readonly (readonly [Uint8Array, Uint8Array])[]): string[] =>
+  rows.map(([key, value]) => `${Buffer.from(key).toString('hex')}=${nameOf(value)}`);
+
+async function runSteps(open: () => Promise<StateUnderTest>, steps: readonly Step[]) {
+  let current = await open();
+  try {
+    let index = current.state.appliedIndex;
+    let versions: { index: number; content: Model }[] = [{ index, content: new Map() }];
+    const modelNow = (): Model => versions.at(-1)?.content ?? new Map();
+    for (const step of steps) {
+      const { state } = current;
+      if (step.kind === 'apply') {
+        if (step.forEntry) index += 1;
+        const next = new Map(modelNow());
+        for (const write of step.writes) {
+          if (write.kind === 'put') next.set(nameOf(write.key), Buffer.from(write.value));
+          else next.delete(nameOf(write.key));
+        }
+        versions.push({ index, content: next });
+        state.apply(index, step.writes);
+        expect(state.appliedIndex).toBe(index);
+      } else if (step.kind === 'get') {
+        const found = state.get(step.key);
+        const expected = modelNow().get(nameOf(step.key));
+        expect(found === undefined ? undefined : nameOf(found)).toBe(
+          expected === undefined ? undefined : nameOf(expected),
+        );
+      } else if (step.kind === 'scan') {
+        const { start, end, limit, reverse } = step;
+        const found = state.scan(start, end, { limit, reverse });
+        expect(plain(found)).toEqual(plain(modelScan(modelNow(), step)));
+      } else if (step.kind === 'flush') {
+        await state.flush();
+        expect(state.durableIndex).toBe(index);
+        expect(state.backlogBytes).toBe(0);
+      } else if (step.kind === 'pause') {
+        await new Promise((resolve) => setImmediate(resolve));
+      } else if (step.kind === 'reopen') {
+        current = await current.reopen();
+        expect(current.state.appliedIndex).toBe(index);
+        expect(current.state.durableIndex).toBe(index);
+      } else if (current.crash !== undefined) {
+        const durable = state.durableIndex;
+        current = await current.crash();
+        index = current.state.appliedIndex;
+        expect(index).toBe(durable);
+        const survived = plain(current.state.scan(ALL.start, ALL.end, ALL)).join();
+        const match = versions.findLastIndex(
+          (version) =>
+            version.index === index && plain(modelScan(version.content, ALL)).join() === survived,
+        );
+        expect(match).toBeGreaterThanOrEqual(0);
+        versions = versions.slice(0, match + 1);
+      }
+    }
+    expect(plain(current.state.scan(ALL.start, ALL.end, ALL))).toEqual(
+      plain(modelScan(modelNow(), ALL)),
+    );
+  } finally {
+    await current.dispose();
+  }
+}
+
+export function describeState(
+  name: string,
+  open: () => Promise<StateUnderTest>,
+  options: { readonly runs: number },
+): void {
+  describe(name, () => {
+    test('behaves like a sorted map whatever the sequence of operations', async () => {
+      await fc.assert(
+        fc.asyncProperty(fc.array(stepArbitrary, { maxLength: 40, size: 'max' }), (steps) =>
+          runSteps(open, steps),
+        ),
+        { numRuns: options.runs },
+      );
+    });
+
+    describe('with one state', () => {
+      let current: StateUnderTest;
+      beforeEach(async () => {
+        current = await open();
+      });
+      afterEach(() => current.dispose());
+
+      test('starts empty at index 0', () => {
+        expect(current.state.appliedIndex).toBe(0);
+        expect(current.state.durableIndex).toBe(0);
+        expect(current.state.scan(Buffer.alloc(0), undefined, { limit: 10 })).toEqual([]);
+      });
+
+      test('the last write of an apply to a key counts', () => {
+        const key = bytes('k');
+        current.state.apply(1, [put(key, bytes('a')), remove(key), put(key, bytes('b'))]);
+        expect(nameOf(current.state.get(key) ?? bytes('nothing'))).toBe('b');
+      });
+
+      test('an apply without writes moves the index, also across a restart', async () => {
+        current.state.apply(7, []);
+        current = await current.reopen();
+        expect(current.state.appliedIndex).toBe(7);
+      });
+
+      test('a scan is a copy that later writes do not change', async () => {
+        const { state } = current;
+        state.apply(1, [put(bytes('a'), bytes('1')), put(bytes('b'), bytes('2'))]);
+        await state.flush();
+        const rows = state.scan(bytes('a'), undefined, { limit: 10 });
+        const value = state.get(bytes('a'));
+        state.apply(2, [put(bytes('a'), bytes('changed')), remove(bytes('b'))]);
+        await state.flush();
+        state.scan(bytes('a'), undefined, { limit: 10 });
+        expect(plain(rows)).toEqual(['61=1', '62=2']);
+        expect(nameOf(value ?? bytes(''))).toBe('1');
+      });
+
+      test('buffers may be reused once apply has returned', async () => {
+        const key = bytes('key');
+        const value = bytes('value');
+        current.state.apply(1, [put(key, value)]);
+        key.fill(0);
+        value.fill(0);
+        expect(nameOf(current.state.get(bytes('key')) ?? bytes(''))).toBe('value');
+        current = await current.reopen();
+        expect(nameOf(current.state.get(bytes('key')) ?? bytes(''))).toBe('value');
+      });
+
+      test('takes keys and values of 1.5 MiB', async () => {
+        const keys = [filled(1.5 * 1024 * 1024, 0xff), filled(1.5 * 1024 * 1024 - 1, 0xff)];
+        const value = filled(1.5 * 1024 * 1024, 0x07);
+        current.state.apply(
+          1,
+          keys.map((key) => put(key, value)),
+        );
+        for (const _ of ['in memory', 'on disk']) {
+          for (const key of keys) expect(current.state.get(key)?.length).toBe(value.length);
+          const rows = current.state.scan(bytes('\xff'), undefined, { limit: 5 });
+          expect(rows.map(([key]) => key.length)).toEqual(keys.map((key) => key.length).reverse());
+          const reversed = current.state.scan(bytes('\xff'), keys[0], { limit: 5, reverse: true });
+          expect(reversed.map(([key]) => key.length)).toEqual([keys[1]?.length]);
+          current = await current.reopen();
+        }
+      });
+
+      test('scans with limits across memory and disk, in both directions', async () => {
+        const { state } = current;
+        const stored = AWKWARD_KEYS.filter((_, position) => position % 2 === 0);
+        const recent = AWKWARD_KEYS.filter((_, position) => position % 2 === 1);
+        const gone = stored.slice(0, 3);
+        state.apply(
+          1,
+          stored.map((key) => put(key, bytes('stored'))),
+        );
+        await state.flush();
+        state.apply(2, [...recent.map((key) => put(key, bytes('recent'))), ...gone.map(remove)]);
+        const model: Model = new Map();
+        for (const key of stored.slice(3)) model.set(nameOf(key), bytes('stored'));
+        for (const key of recent) model.set(nameOf(key), bytes('recent'));
+        for (const start of AWKWARD_KEYS) {
+          for (const end of [...AWKWARD_KEYS, undefined]) {
+            for (const reverse of [false, true]) {
+              for (const limit of [1, 3, 100]) {
+                const scan = { start, end, limit, reverse };
+                expect(plain(state.scan(start, end, { limit, reverse }))).toEqual(
+                  plain(modelScan(model, scan)),
+                );
+              }
+            }
+          }
+        }
+      });
+
+      test('counts live bytes, and fewer after removals', async () => {
+        const { state } = current;
+        const keys = Array.from({ length: 200 }, (_, number) => bytes(`key-${number}`));
+        state.apply(
+          1,
+          keys.map((key) => put(key, filled(1_000, 1))),
+        );
+        await state.flush();
+        const full = state.size();
+        expect(full.usedBytes).toBeGreaterThan(200_000);
+        expect(full.totalBytes).toBeGreaterThanOrEqual(full.usedBytes);
+        state.apply(2, keys.map(remove));
+        await state.flush();
+        expect(state.size().usedBytes).toBeLessThan(full.usedBytes / 4);
+      });
+
+      test('flushes again and again, also what comes while one is under way', async () => {
+        const { state } = current;
+        for (let index = 1; index <= 20; index++) {
+          state.apply(index, [put(bytes(`k${index}`), filled(100, index))]);
+          const flushed = state.flush();
+          state.apply(index, [put(bytes(`garbage${index}`), bytes(''))]);
+          await flushed;
+          expect(state.durableIndex).toBe(index);
+        }
+        await state.flush();
+        expect(state.backlogBytes).toBe(0);
+      });
+
+      test('becomes durable by itself', async () => {
+        const { state } = current;
+        state.apply(1, [put(bytes('k'), bytes('v'))]);
+        await expect.poll(() => state.durableIndex).toBe(1);
+      });
+    });
+  });
+}
