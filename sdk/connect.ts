@@ -48,7 +48,7 @@ export const connect = async (
 };
 
 type Located = {
-  readonly connection: Pick<ConnectionOptions, 'endpoints' | 'prepare'>;
+  readonly connection: Pick<ConnectionOptions, 'endpoints' | 'provide'>;
   readonly release: () => Promise<void>;
 };
 
@@ -64,7 +64,7 @@ const locate = async (options: ConnectOptions): Promise<Located> => {
   const { openEmbedded } = await import('./embedded.ts');
   const store = await openEmbedded(options.directory ?? '.conclave');
   return {
-    connection: { endpoints: parseEndpoints([store.endpoint]), prepare: () => store.prepare() },
+    connection: { endpoints: parseEndpoints([store.endpoint]), provide: () => store.provide() },
     release: () => store.release(),
   };
 };

@@ -26,8 +26,8 @@ export type ConnectionOptions = {
   readonly requestTimeoutMs: number;
   readonly random: () => number;
   readonly logger: Logger | undefined;
-  /** Runs before each attempt to connect; the embedded store starts or finds its host here. */
-  readonly prepare?: (() => Promise<void>) | undefined;
+  /** Runs when nobody answers at an endpoint: the embedded store then sees to it that somebody will. */
+  readonly provide?: (() => Promise<void>) | undefined;
 };
 
 export type CallSettings = {
@@ -231,21 +231,35 @@ export class Connection {
   }
 
   async #tryConnect(endpoint: Endpoint): Promise<boolean> {
-    let link: Link | undefined;
+    if (await this.#connectTo(endpoint)) return true;
+    const { provide } = this.#options;
+    if (provide === undefined || this.#closed) return this.#closed;
     try {
-      await this.#options.prepare?.();
-      if (this.#closed) return true;
-      link = new Link(endpoint, this.#options.link);
+      await provide();
+    } catch (error) {
+      this.#failed(endpoint, error);
+      return false;
+    }
+    return this.#connectTo(endpoint);
+  }
+
+  async #connectTo(endpoint: Endpoint): Promise<boolean> {
+    const link = new Link(endpoint, this.#options.link);
+    try {
       await link.connected(connectAttemptMs);
-    } catch (failure) {
-      link?.close();
-      this.#lastError = judge(failure, 'read').error;
-      this.#options.logger?.debug({ endpoint: endpoint.name, err: failure }, 'cannot connect');
+    } catch (error) {
+      link.close();
+      this.#failed(endpoint, error);
       return false;
     }
     if (this.#closed) link.close();
     else this.#activate(link);
     return true;
+  }
+
+  #failed(endpoint: Endpoint, error: unknown): void {
+    this.#lastError = judge(error, 'read').error;
+    this.#options.logger?.debug({ endpoint: endpoint.name, err: error }, 'cannot connect');
   }
 
   #activate(link: Link): void {

@@ -13,13 +13,16 @@ import { ConclaveError } from './errors.ts';
 export type EmbeddedStore = {
   /** 'unix:/path' */
   readonly endpoint: string;
-  /** To run before each attempt to connect: sees to it that somebody hosts the store. */
-  prepare(): Promise<void>;
+  /** To call when nobody answers at the endpoint: sees to it that somebody hosts the store. */
+  provide(): Promise<void>;
   /** Lets go of the store; the last user in this process closes it, if hosted here. */
   release(): Promise<void>;
 };
 
 type Member = { close(): Promise<void> };
+
+/** What the server says when another process owns the directory. */
+const inUse = 'in-use';
 
 /** The longest path of a socket that every system accepts, its final zero byte included. */
 const longestSocketPath = 100;
@@ -36,7 +39,7 @@ export const openEmbedded = async (directory: string): Promise<EmbeddedStore> =>
   let released = false;
   return {
     endpoint: `unix:${host.socket}`,
-    prepare: () => host.ensure(),
+    provide: () => host.ensure(),
     async release() {
       if (released) return;
       released = true;
@@ -84,7 +87,7 @@ class Host {
         listenClientUrls: [`unix:${this.socket}`],
       });
     } catch (error) {
-      if (codeOf(error) !== 'DATA_DIRECTORY_IN_USE') throw error;
+      if (codeOf(error) !== inUse) throw error;
     }
   }
 }

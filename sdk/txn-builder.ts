@@ -20,7 +20,7 @@ export class TxnBuilder<Then extends Operations, Else extends Operations>
     this.parts = parts;
   }
 
-  if(...compares: readonly Compare[]): Txn<Then, Else> {
+  if(...compares: Compare[]): Txn<Then, Else> {
     return this.#with({ ...this.parts, compares: [...this.parts.compares, ...compares] });
   }
 

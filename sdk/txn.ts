@@ -182,7 +182,7 @@ export type TxnParts = {
  */
 export interface Txn<Then extends Operations = readonly [], Else extends Operations = readonly []> {
   readonly parts: TxnParts;
-  if(...compares: readonly Compare[]): Txn<Then, Else>;
+  if(...compares: Compare[]): Txn<Then, Else>;
   then<const Ops extends Operations>(...operations: Ops): Txn<readonly [...Then, ...Ops], Else>;
   else<const Ops extends Operations>(...operations: Ops): Txn<Then, readonly [...Else, ...Ops]>;
   /**

@@ -1,0 +1,144 @@
+/** One watch against hand-made answers of a server. */
+import { expect, test } from 'vitest';
+import { Keyspace } from '../../sdk/keys.ts';
+import type { WatchNotice, WatchOptions } from '../../sdk/watch.ts';
+import { WatchSubscription } from '../../sdk/watch-subscription.ts';
+import { WatchResponse } from '../../server/wire/etcdserverpb/rpc.ts';
+
+const setUp = (options: WatchOptions = {}) => {
+  const calls: string[] = [];
+  const watch = new WatchSubscription(new Keyspace('ns/'), { prefix: '' }, options, {
+    pause: () => calls.push('pause'),
+    resume: () => calls.push('resume'),
+    remove: () => calls.push('remove'),
+  });
+  const iterator = watch[Symbol.asyncIterator]();
+  const next = async (): Promise<WatchNotice | undefined> => (await iterator.next()).value;
+  return { watch, calls, next };
+};
+
+const response = (header: bigint, revisions: readonly bigint[] = [], fragment = false) =>
+  WatchResponse.fromPartial({
+    header: { revision: header },
+    fragment,
+    events: revisions.map((modRevision) => ({
+      kv: { key: Buffer.from(`ns/k${modRevision}`), modRevision },
+    })),
+  });
+
+test('without a start the first revision is the one after the created answer', () => {
+  const { watch } = setUp();
+  expect(watch.request(1n).startRevision).toBe(0n);
+  watch.onCreated(response(41n));
+  expect(watch.request(2n).startRevision).toBe(42n);
+});
+
+test('resumes after the last event, not after the header of a catch-up answer', () => {
+  const { watch } = setUp({ from: 5n });
+  watch.onCreated(response(900n));
+  expect(watch.request(2n).startRevision).toBe(5n);
+  watch.onResponse(response(900n, [5n, 6n]));
+  expect(watch.request(3n).startRevision).toBe(7n);
+});
+
+test('progress moves nothing', async () => {
+  const { watch, next } = setUp({ from: 5n, progress: true });
+  watch.onCreated(response(8n));
+  watch.onResponse(response(50n));
+  expect(await next()).toEqual({ type: 'progress', revision: 50n });
+  expect(watch.request(2n).startRevision).toBe(5n);
+});
+
+test('progress nobody asked for is not shown', async () => {
+  const { watch, next } = setUp({ from: 5n });
+  watch.onResponse(response(50n));
+  watch.onResponse(response(51n, [51n]));
+  expect(await next()).toMatchObject({ type: 'events', revision: 51n });
+});
+
+test('a response of several revisions becomes a notice for each', async () => {
+  const { watch, next } = setUp({ from: 1n });
+  watch.onResponse(response(9n, [3n, 3n, 4n, 7n]));
+  const sizes = [await next(), await next(), await next()].map(
+    (notice) => notice?.type === 'events' && [notice.revision, notice.events.length],
+  );
+  expect(sizes).toEqual([
+    [3n, 2],
+    [4n, 1],
+    [7n, 1],
+  ]);
+});
+
+test('pieces are put together; those whose rest is lost are asked for again', async () => {
+  const { watch, next } = setUp({ from: 1n });
+  watch.onResponse(response(3n, [3n, 3n], true));
+  expect(watch.request(2n).startRevision).toBe(1n);
+  watch.onResponse(response(3n, [3n, 3n], true));
+  watch.onResponse(response(3n, [3n]));
+  const notice = await next();
+  expect(notice?.type === 'events' && notice.events).toHaveLength(3);
+});
+
+test('after a reset events continue right behind the listing', async () => {
+  const { watch, next } = setUp({ from: 5n });
+  watch.reset({ type: 'reset', revision: 20n, compactRevision: 15n, kvs: [] });
+  expect(await next()).toMatchObject({ type: 'reset', revision: 20n });
+  expect(watch.request(2n).startRevision).toBe(21n);
+});
+
+test('a full buffer pauses the watch, and room resumes it', async () => {
+  const { watch, calls, next } = setUp({ from: 1n, highWaterMark: 4 });
+  watch.onResponse(response(3n, [1n, 2n, 3n]));
+  expect(calls).toEqual([]);
+  watch.onResponse(response(5n, [4n, 5n]));
+  expect(calls).toEqual(['pause']);
+  await next();
+  await next();
+  expect(calls).toEqual(['pause']);
+  await next();
+  expect(calls).toEqual(['pause', 'resume']);
+  expect(watch.request(2n).startRevision).toBe(6n);
+});
+
+test('what was received before a failure is delivered first; then the failure, once', async () => {
+  const { watch, calls, next } = setUp({ from: 1n });
+  const controller = new AbortController();
+  const aborting = setUp({ from: 1n, signal: controller.signal });
+  aborting.watch.onResponse(response(1n, [1n]));
+  controller.abort(new Error('enough'));
+  expect(await aborting.next()).toMatchObject({ revision: 1n });
+  await expect(aborting.next()).rejects.toMatchObject({
+    code: 'ABORTED',
+    cause: expect.objectContaining({ message: 'enough' }),
+  });
+  expect(await aborting.next()).toBeUndefined();
+  expect(aborting.calls).toEqual(['remove']);
+  const waiting = next();
+  await watch.cancel();
+  expect(await waiting).toBeUndefined();
+  expect(calls).toEqual(['remove']);
+  await expect(watch.created).rejects.toMatchObject({ code: 'CLOSED' });
+});
+
+test('keys come without the namespace; one consumer only', async () => {
+  const { watch, next } = setUp({ from: 1n });
+  watch.onResponse(response(1n, [1n]));
+  const notice = await next();
+  expect(notice?.type === 'events' && notice.events[0]?.kv.key).toBe('k1');
+  expect(() => watch[Symbol.asyncIterator]()).toThrow(
+    expect.objectContaining({ code: 'FAILED_PRECONDITION' }),
+  );
+});
+
+test.each([
+  ['from', { from: 5 as never }],
+  ['highWaterMark', { highWaterMark: 0 }],
+  ['puts', { puts: false, deletes: false }],
+])('refuses a bad %s', (field, options) => {
+  expect(() => setUp(options)).toThrow(
+    expect.objectContaining({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(`'${field}'`),
+    }),
+  );
+});
