@@ -1,4 +1,4 @@
-/** A TCP proxy that misbehaves on request: it cuts, stalls, refuses, and loses answers. */
+/** A TCP proxy that misbehaves on request: it cuts, stalls, refuses, and loses or delays answers. */
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 
 type Pair = { readonly client: Socket; readonly server: Socket };
@@ -13,6 +13,10 @@ export class TcpProxy implements AsyncDisposable {
   #refusing = false;
   #stalled = false;
   #losingAnswers = false;
+  /** Answers on hold, in order. */
+  #held: (() => void)[] | undefined;
+  /** Bytes that came from clients. */
+  requestBytes = 0;
 
   private constructor(listener: Server, pairs: Set<Pair>, port: number) {
     this.#listener = listener;
@@ -65,7 +69,15 @@ export class TcpProxy implements AsyncDisposable {
     this.#losingAnswers = true;
   }
 
+  /** Requests pass, answers wait for `heal`. */
+  holdAnswers(): void {
+    this.#held ??= [];
+  }
+
   heal(): void {
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    for (const release of held) release();
     this.#refusing = false;
     this.#stalled = false;
     this.#losingAnswers = false;
@@ -100,10 +112,13 @@ export class TcpProxy implements AsyncDisposable {
       socket.on('close', end);
     }
     client.on('data', (data) => {
+      this.requestBytes += data.length;
       if (!this.#stalled) server.write(data);
     });
     server.on('data', (data) => {
-      if (!this.#stalled && !this.#losingAnswers) client.write(data);
+      if (this.#stalled || this.#losingAnswers) return;
+      if (this.#held === undefined) client.write(data);
+      else this.#held.push(() => client.write(data));
     });
   }
 }
