@@ -9,15 +9,16 @@
  *         32 number u53  40 bytes u53      48 sequence u53    56 previous u32
  *         64 base index  72 base term      80 hard state (24)                  252 crc u32
  * frame    0 magic u32    4 payload u32     8 sequence u53    16 previous u32   20 crc u32   24 payload
- * payload  0 flags u8     4 entries u32     8 first index u53 16 hard state (24, if flag 1)
- *          then per entry: term u53, kind u8, (3 zeros), data bytes u32, data
+ * payload  0 flags u32    4 entries u32     8 first index u53 16 term before u53
+ *         24 hard state (24, if flag 1), then per entry: term u53, kind u32, data bytes u32, data
  * footer   0 magic u32    4 crc u32         8 number of the following segment u53
  * ```
  *
  * A frame is what one append wrote in one write, so it is there entirely or not at all. Its checksum
  * covers everything else in it, with the checksum of the frame before (the chain) and starts from
  * the segment's random salt: bytes that a client stored can never pass for a frame. Frames begin at
- * multiples of 8, and the rest of a segment is zero.
+ * multiples of 8, and the rest of a segment is zero. A frame names the term of the entry before its
+ * first, as Raft's own messages do: where that entry was released, nothing else remembers it.
  */
 import { crc32 } from 'node:zlib';
 import type { Entry, EntryKind, HardState } from '../raft/message.ts';
@@ -34,7 +35,7 @@ FRAME_MAGIC_BYTES.writeUInt32LE(FRAME_MAGIC);
 const FOOTER_MAGIC = 0xc0_1c_5e_a1;
 
 const HARD_STATE_BYTES = 24;
-const PAYLOAD_HEADER_BYTES = 16;
+const PAYLOAD_HEADER_BYTES = 24;
 const ENTRY_HEADER_BYTES = 16;
 const FLAG_HARD_STATE = 1;
 const TWO_32 = 2 ** 32;
@@ -69,7 +70,12 @@ export type Frame = {
   readonly offset: number;
   /** Bytes from this frame to the next. */
   readonly bytes: number;
+} & FrameContent;
+
+export type FrameContent = {
   readonly hardState: HardState | undefined;
+  /** Term of the entry before the first one of these; 0 when there are none. */
+  readonly termBefore: number;
   readonly entries: readonly Entry[];
 };
 
@@ -164,15 +170,14 @@ export function encodeFrame(
     readonly salt: number;
     readonly sequence: number;
     readonly previousChecksum: number;
-    readonly hardState: HardState | undefined;
-    readonly entries: readonly Entry[];
-  },
+  } & FrameContent,
 ): number {
-  const { hardState, entries } = frame;
+  const { hardState, termBefore, entries } = frame;
   let at = offset + FRAME_HEADER_BYTES;
   target.writeUInt32LE(hardState === undefined ? 0 : FLAG_HARD_STATE, at);
   target.writeUInt32LE(entries.length, at + 4);
   writeU53(target, entries[0]?.index ?? 0, at + 8);
+  writeU53(target, termBefore, at + 16);
   at += PAYLOAD_HEADER_BYTES;
   if (hardState !== undefined) {
     writeHardState(target, hardState, at);
@@ -242,14 +247,11 @@ export function decodeFrame(
   };
 }
 
-function decodePayload(
-  source: Buffer,
-  start: number,
-  end: number,
-): { hardState: HardState | undefined; entries: Entry[] } | undefined {
+function decodePayload(source: Buffer, start: number, end: number): FrameContent | undefined {
   const flags = source.readUInt32LE(start);
   const count = source.readUInt32LE(start + 4);
   const firstIndex = readU53(source, start + 8);
+  const termBefore = readU53(source, start + 16);
   let at = start + PAYLOAD_HEADER_BYTES;
   let hardState: HardState | undefined;
   if (flags === FLAG_HARD_STATE) {
@@ -271,7 +273,7 @@ function decodePayload(
     });
     at = dataEnd;
   }
-  return at === end ? { hardState, entries } : undefined;
+  return at === end ? { hardState, termBefore, entries } : undefined;
 }
 
 /** The first intact frame after `offset`, at any alignment of 8; undefined when there is none. */

@@ -15,10 +15,16 @@ export type Run = {
   bytes: number;
   readonly firstIndex: number;
   lastIndex: number;
+  /** Of the entry before `firstIndex`. */
+  readonly termBefore: number;
 };
+
+type TermStart = { readonly index: number; readonly term: number };
 
 export class WalIndex {
   #runs: Run[] = [];
+  /** Where the term changes, ascending. */
+  #terms: TermStart[] = [];
   #start: LogPosition;
   #lastIndex: number;
 
@@ -32,28 +38,33 @@ export class WalIndex {
     return this.#start;
   }
 
-  get lastIndex(): number {
-    return this.#lastIndex;
+  get last(): LogPosition {
+    return { index: this.#lastIndex, term: this.termAt(this.#lastIndex) };
   }
 
-  /** Takes note of a frame on disk. Entries at or below the last index replace the tail. */
-  add(segment: Segment, frame: Pick<Frame, 'offset' | 'bytes' | 'entries'>): void {
+  /** Term of an entry of the log, or of the one before it begins. */
+  termAt(index: number): number {
+    assert(index >= this.#start.index && index <= this.#lastIndex, `entry ${index} is in the log`);
+    return this.#terms.findLast((start) => start.index <= index)?.term ?? this.#start.term;
+  }
+
+  /**
+   * Takes note of a frame on disk. Entries at or below the last index replace the tail. They may also
+   * begin below the start, when a log is read whose older segments were released after that.
+   */
+  add(segment: Segment, frame: Pick<Frame, 'offset' | 'bytes' | 'termBefore' | 'entries'>): void {
     const first = frame.entries[0]?.index;
     if (first === undefined) return;
-    assert(first > this.#start.index && first <= this.#lastIndex + 1, 'the log has no gaps');
-    let run = this.#runs.at(-1);
-    while (run !== undefined && run.firstIndex >= first) {
-      this.#runs.pop();
-      run = this.#runs.at(-1);
+    assert(first <= this.#lastIndex + 1, 'the log has no gaps');
+    this.#truncate(first, frame.termBefore);
+    for (const { index, term } of frame.entries) {
+      if (this.#terms.at(-1)?.term !== term) this.#terms.push({ index, term });
     }
-    if (run !== undefined) run.lastIndex = Math.min(run.lastIndex, first - 1);
     this.#lastIndex = first + frame.entries.length - 1;
+    const run = this.#runs.at(-1);
     const joins =
-      run !== undefined &&
-      run.segment === segment &&
-      run.offset + run.bytes === frame.offset &&
-      run.bytes < RUN_BYTES;
-    if (run !== undefined && joins) {
+      run?.segment === segment && run.offset + run.bytes === frame.offset && run.bytes < RUN_BYTES;
+    if (joins) {
       run.bytes += frame.bytes;
       run.lastIndex = this.#lastIndex;
     } else {
@@ -63,8 +74,17 @@ export class WalIndex {
         bytes: frame.bytes,
         firstIndex: first,
         lastIndex: this.#lastIndex,
+        termBefore: frame.termBefore,
       });
     }
+  }
+
+  #truncate(first: number, termBefore: number): void {
+    if (first <= this.#start.index) this.#start = { index: first - 1, term: termBefore };
+    this.#runs = dropTail(this.#runs, ({ firstIndex }) => firstIndex >= first);
+    this.#terms = dropTail(this.#terms, ({ index }) => index >= first);
+    const run = this.#runs.at(-1);
+    if (run !== undefined) run.lastIndex = Math.min(run.lastIndex, first - 1);
   }
 
   /** The runs that hold from..to, in order. */
@@ -85,9 +105,29 @@ export class WalIndex {
     return found;
   }
 
-  /** Forgets entries up to `start`; its segments are about to go. */
-  release(start: LogPosition, removed: ReadonlySet<Segment>): void {
-    this.#start = start;
-    this.#runs = this.#runs.filter((run) => !removed.has(run.segment));
+  /** Does the segment hold an entry behind `index`? */
+  isNeeded(segment: Segment, index: number): boolean {
+    return this.#runs.some((run) => run.segment === segment && run.lastIndex > index);
   }
+
+  /** Forgets the entries of segments that are about to go: the oldest ones. */
+  forget(segments: ReadonlySet<Segment>): void {
+    const { last } = this;
+    this.#runs = this.#runs.filter((run) => !segments.has(run.segment));
+    const first = this.#runs[0];
+    this.#start =
+      first === undefined ? last : { index: first.firstIndex - 1, term: first.termBefore };
+    const { index, term } = this.#start;
+    this.#terms = [{ index, term }, ...this.#terms.filter((start) => start.index > index)];
+  }
+}
+
+function dropTail<Item>(items: Item[], isDropped: (item: Item) => boolean): Item[] {
+  let length = items.length;
+  for (; length > 0; length--) {
+    const item = items[length - 1];
+    if (item === undefined || !isDropped(item)) break;
+  }
+  items.length = length;
+  return items;
 }

@@ -172,7 +172,8 @@ class Recovery {
     const continues =
       header.sequence === this.#sequence + 1 &&
       header.previousChecksum === this.#checksum &&
-      header.base.index === this.#index.lastIndex;
+      header.base.index === this.#index.last.index &&
+      header.base.term === this.#index.last.term;
     if (!continues) {
       throw new CorruptionError(path, 48, 'the file does not continue the one before it');
     }
@@ -214,16 +215,16 @@ class Recovery {
     }
     const first = frame.entries[0]?.index;
     if (first !== undefined) {
-      const { start, lastIndex } = this.#index;
-      if (first > lastIndex + 1) {
-        const damage = `entries ${lastIndex + 1} to ${first - 1} are missing`;
+      const { start, last } = this.#index;
+      if (first > last.index + 1) {
+        const damage = `entries ${last.index + 1} to ${first - 1} are missing`;
         throw new CorruptionError(path, frame.offset, damage);
       }
-      if (first <= start.index) {
-        const damage = `entry ${first} replaces one that was committed`;
+      if (first > start.index && this.#index.termAt(first - 1) !== frame.termBefore) {
+        const damage = `entry ${first} does not follow the one before it`;
         throw new CorruptionError(path, frame.offset, damage);
       }
-      this.#entries.length = first - start.index - 1;
+      this.#entries.length = Math.max(0, first - start.index - 1);
       for (const entry of frame.entries) this.#entries.push(entry);
     }
     this.#index.add(segment, frame);

@@ -5,8 +5,8 @@
  * - one append is one frame is one write, and one write is in flight at a time;
  * - an append resolves only after its frame is durable;
  * - a segment exists, by name, only with its header and its first frame complete;
- * - what must outlive released segments (hard state, the entry before the first kept one) is in the
- *   header of the oldest one kept;
+ * - what must outlive released segments (hard state, index and term of the last entry before) is in
+ *   the header of the oldest one kept, and in the first frame of every replaced tail;
  * - after the first failed write nothing more is written and everything is refused with that error.
  */
 import { randomBytes } from 'node:crypto';
@@ -20,13 +20,12 @@ import {
   encodeFrame,
   encodeSegmentHeader,
   FORMAT,
+  type FrameContent,
   frameBytes,
   HEADER_BYTES,
-  type LogPosition,
   type SegmentHeader,
 } from './wal-format.ts';
-import type { WalIndex } from './wal-index.ts';
-import { WalIndex as Index } from './wal-index.ts';
+import { WalIndex } from './wal-index.ts';
 import { type RecoveredWal, recoverWal, type WalIdentity } from './wal-recovery.ts';
 import { type Segment, SegmentFactory } from './wal-segment.ts';
 
@@ -79,7 +78,7 @@ async function begin(factory: SegmentFactory, identity: WalIdentity): Promise<Re
   });
   return {
     segments: [segment],
-    index: new Index(start),
+    index: new WalIndex(start),
     start,
     entries: [],
     hardState,
@@ -100,7 +99,6 @@ class Wal implements Log {
   readonly #index: WalIndex;
   #segments: Segment[];
   #hardState: HardState;
-  #lastTerm: number;
   #offset: number;
   #sequence: number;
   #checksum: number;
@@ -125,7 +123,6 @@ class Wal implements Log {
     this.#segments = [...state.segments];
     this.#index = state.index;
     this.#hardState = state.hardState;
-    this.#lastTerm = state.entries.at(-1)?.term ?? state.start.term;
     this.#offset = state.offset;
     this.#sequence = state.sequence;
     this.#checksum = state.checksum;
@@ -147,45 +144,38 @@ class Wal implements Log {
     const { hardState, entries } = batch;
     if (hardState === undefined && entries.length === 0) return;
     this.#checkEntries(entries);
+    const first = entries[0]?.index;
+    const termBefore = first === undefined ? 0 : this.#index.termAt(first - 1);
+    const content = { hardState, termBefore, entries };
     this.#appending = true;
     try {
       const bytes = frameBytes(hardState, entries);
-      if (this.#offset + bytes > this.#current.limit) await this.#roll(hardState, entries, bytes);
-      else await this.#write(hardState, entries, bytes);
+      if (this.#offset + bytes > this.#current.limit) await this.#roll(content, bytes);
+      else await this.#write(content, bytes);
     } catch (error) {
       throw this.#fail(error);
     } finally {
       this.#appending = false;
     }
     if (hardState !== undefined) this.#hardState = hardState;
-    this.#lastTerm = entries.at(-1)?.term ?? this.#lastTerm;
     if (this.#offset * 2 > this.#current.header.bytes) this.#factory.prepare();
   }
 
-  async #write(
-    hardState: HardState | undefined,
-    entries: readonly Entry[],
-    bytes: number,
-  ): Promise<void> {
+  async #write(content: FrameContent, bytes: number): Promise<void> {
     const segment = this.#current;
     const scratch = this.#scratchOf(bytes);
     const checksum = encodeFrame(scratch, 0, {
       salt: segment.header.salt,
       sequence: this.#sequence + 1,
       previousChecksum: this.#checksum,
-      hardState,
-      entries,
+      ...content,
     });
     await segment.write(scratch.subarray(0, bytes), this.#offset);
-    this.#advance(segment, this.#offset, bytes, checksum, entries);
+    this.#advance(segment, this.#offset, bytes, checksum, content);
   }
 
   /** The frame does not fit any more: it becomes the first of a new segment. */
-  async #roll(
-    hardState: HardState | undefined,
-    entries: readonly Entry[],
-    bytes: number,
-  ): Promise<void> {
+  async #roll(content: FrameContent, bytes: number): Promise<void> {
     const before = this.#current;
     let checksum = 0;
     const segment = await this.#factory.install(HEADER_BYTES + bytes, (segmentBytes) => {
@@ -197,7 +187,7 @@ class Wal implements Log {
         bytes: segmentBytes,
         sequence: this.#sequence + 1,
         previousChecksum: this.#checksum,
-        base: { index: this.#index.lastIndex, term: this.#lastTerm },
+        base: this.#index.last,
         hardState: this.#hardState,
       };
       const scratch = this.#scratchOf(HEADER_BYTES + bytes);
@@ -206,13 +196,12 @@ class Wal implements Log {
         salt: header.salt,
         sequence: header.sequence,
         previousChecksum: header.previousChecksum,
-        hardState,
-        entries,
+        ...content,
       });
       return { header, bytes: scratch.subarray(0, HEADER_BYTES + bytes) };
     });
     this.#segments.push(segment);
-    this.#advance(segment, HEADER_BYTES, bytes, checksum, entries);
+    this.#advance(segment, HEADER_BYTES, bytes, checksum, content);
     this.#inBackground(() => before.seal());
   }
 
@@ -221,9 +210,9 @@ class Wal implements Log {
     offset: number,
     bytes: number,
     checksum: number,
-    entries: readonly Entry[],
+    content: FrameContent,
   ): void {
-    this.#index.add(segment, { offset, bytes, entries });
+    this.#index.add(segment, { offset, bytes, ...content });
     this.#offset = offset + bytes;
     this.#sequence += 1;
     this.#checksum = checksum;
@@ -231,9 +220,9 @@ class Wal implements Log {
 
   async entries(from: number, to: number, maxBytes: number): Promise<readonly Entry[]> {
     this.#checkUsable();
-    const { start, lastIndex } = this.#index;
+    const { start, last } = this.#index;
     if (from <= start.index) throw new LogReleasedError(from, start.index + 1);
-    assert(from <= to && to <= lastIndex, `entries ${from} to ${to} are within the log`);
+    assert(from <= to && to <= last.index, `entries ${from} to ${to} are within the log`);
     const found: Entry[] = [];
     let bytes = 0;
     for (const run of this.#index.runs(from, to)) {
@@ -241,8 +230,8 @@ class Wal implements Log {
       for (const frame of await run.segment.readFrames(run.offset, run.bytes)) {
         for (const entry of frame.entries) entries[entry.index - run.firstIndex] = entry;
       }
-      const last = Math.min(to, run.lastIndex);
-      for (let index = Math.max(from, run.firstIndex); index <= last; index++) {
+      const end = Math.min(to, run.lastIndex);
+      for (let index = Math.max(from, run.firstIndex); index <= end; index++) {
         const entry = entries[index - run.firstIndex];
         assert(entry?.index === index, `the frames of a run hold entry ${index}`);
         bytes += entry.data.length;
@@ -255,17 +244,13 @@ class Wal implements Log {
 
   async release(index: number): Promise<void> {
     this.#checkUsable();
-    const removed: Segment[] = [];
-    let start: LogPosition | undefined;
-    for (const [position, segment] of this.#segments.entries()) {
-      const next = this.#segments[position + 1]?.header;
-      if (next === undefined || next.base.index > index) break;
-      removed.push(segment);
-      start = next.base;
-    }
-    if (start === undefined) return;
-    this.#segments = this.#segments.slice(removed.length);
-    this.#index.release(start, new Set(removed));
+    const needed = this.#segments.findIndex(
+      (segment) => segment === this.#current || this.#index.isNeeded(segment, index),
+    );
+    const removed = this.#segments.slice(0, needed);
+    if (removed.length === 0) return;
+    this.#segments = this.#segments.slice(needed);
+    this.#index.forget(new Set(removed));
     this.#inBackground(async () => {
       // One at a time and oldest first: a crash never leaves a hole between segments.
       for (const segment of removed) {
@@ -306,9 +291,9 @@ class Wal implements Log {
   #checkEntries(entries: readonly Entry[]): void {
     const first = entries[0];
     if (first === undefined) return;
-    const { start, lastIndex } = this.#index;
+    const { start, last } = this.#index;
     assert(first.index > start.index, 'released entries are never replaced');
-    assert(first.index <= lastIndex + 1, 'entries continue the log');
+    assert(first.index <= last.index + 1, 'entries continue the log');
     for (const [position, entry] of entries.entries()) {
       assert(entry.index === first.index + position, 'entries of a batch are consecutive');
     }
