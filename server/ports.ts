@@ -49,7 +49,10 @@ export interface State extends StateReader {
   readonly appliedIndex: number;
   /** The index whose writes are durable: the log up to here is no longer needed for recovery. */
   readonly durableIndex: number;
-  /** Visible to reads at once, durable later. Throws `CorruptionError` never: writing checks nothing. */
+  /**
+   * Visible to reads at once, durable later, in order. `index` is not below `appliedIndex`; it equals
+   * it for writes that no entry asked for, such as removing compacted garbage.
+   */
   apply(index: number, writes: readonly Write[]): void;
   /** Resolves once everything applied so far is durable. */
   flush(): Promise<void>;

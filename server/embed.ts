@@ -1,0 +1,250 @@
+/**
+ * Starts a member in this process: opens its storage, recovers, elects, listens.
+ *
+ * The order matters. Requests are accepted only when everything acknowledged before the last stop
+ * is applied again; on the way down answers in flight leave first and storage closes last.
+ */
+import type { Logger } from 'pino';
+import { AutoCompaction, type AutoCompactionPolicy } from './auto-compaction.ts';
+import { systemClock, systemRandom } from './clock.ts';
+import { Listener } from './http/listener.ts';
+import { PrometheusMetrics } from './http/prometheus.ts';
+import type { HttpHandler } from './http/router.ts';
+import { limits } from './limits.ts';
+import { LocalMember } from './local-member.ts';
+import { abortProcess, defaultLogger } from './logging.ts';
+import { Machine } from './machine.ts';
+import { Node } from './node.ts';
+import { Raft } from './raft/raft.ts';
+import { Replica } from './replica.ts';
+import { RpcServer } from './rpc/server.ts';
+import { SpaceKeeper } from './space-keeper.ts';
+import { openStores, type Stores } from './stores.ts';
+import { Hub } from './watch/hub.ts';
+
+export type MemberOptions = {
+  /** Where the data lives. Without it everything is in memory and gone at the end, for tests. */
+  readonly directory?: string;
+  /** @default 'default' */
+  readonly name?: string;
+  /** `http://host:port`, port 0 for a free one, or `unix:/path`. @default one free port of 127.0.0.1 */
+  readonly listenClientUrls?: readonly string[];
+  /** What clients are told. @default where it listens */
+  readonly advertiseClientUrls?: readonly string[];
+  /** Only health, version and metrics. @default none */
+  readonly listenMetricsUrls?: readonly string[];
+  /** What other members are told; makes up the identity of a new cluster. */
+  readonly peerUrls?: readonly string[];
+  readonly clusterToken?: string;
+  /** @default 100 */
+  readonly heartbeatIntervalMs?: number;
+  /** @default 1000 */
+  readonly electionTimeoutMs?: number;
+  /** Entries applied between two releases of the log. @default 10000 */
+  readonly snapshotCount?: number;
+  /** @default limits.quotaBytes */
+  readonly quotaBytes?: number;
+  /** @default periodic, one hour */
+  readonly autoCompaction?: AutoCompactionPolicy;
+  readonly maxTxnOps?: number;
+  readonly maxRequestBytes?: number;
+  readonly watchProgressNotifyIntervalMs?: number;
+  /** Web origins that may use the port. @default none but its own */
+  readonly origins?: readonly string[];
+  /** Host names that HTTP requests may be addressed to, beside those it listens on. */
+  readonly hosts?: readonly string[];
+  /** @default warnings and worse, as JSON on stderr */
+  readonly logger?: Logger;
+  /** Metrics of the process as well, for one member of a process. @default false */
+  readonly processMetrics?: boolean;
+  /**
+   * Called once when storage fails or an invariant breaks. Nothing is acknowledged from then on, and
+   * the process must end without closing the storage. @default logs why and aborts the process
+   */
+  readonly onFatal?: (error: Error) => void;
+};
+
+export interface RunningMember {
+  /** Where clients reach it: `host:port` and `unix:/path`. */
+  readonly endpoints: readonly string[];
+  readonly clusterId: bigint;
+  readonly memberId: bigint;
+  /** Adds a handler to the client port, beside health and metrics. */
+  mount(path: string, handler: HttpHandler): void;
+  /** Lets answers in flight finish, then closes everything. Idempotent. */
+  close(): Promise<void>;
+}
+
+const HOUR_MS = 3_600_000;
+/** How long answers in flight and streams get when a member stops. */
+const GRACE_MS = 5_000;
+/** etcd's rule: requests may take this long, and two elections. */
+const REQUEST_TIMEOUT_MS = 5_000;
+
+/**
+ * @throws {DataDirectoryError} when the directory cannot be used; `in-use` when another process has it
+ * @throws {CorruptionError} when stored data is damaged
+ */
+export async function startMember(options: MemberOptions = {}): Promise<RunningMember> {
+  const logger = options.logger ?? defaultLogger();
+  const onFatal = options.onFatal ?? abortProcess(logger);
+  const stores = await openStores(options, onFatal);
+  try {
+    return await start(options, stores, logger, onFatal);
+  } catch (error) {
+    await stores.close();
+    throw error;
+  }
+}
+
+async function start(
+  options: MemberOptions,
+  stores: Stores,
+  logger: Logger,
+  onFatal: (error: Error) => void,
+): Promise<RunningMember> {
+  const { state, log, recovered, identity } = stores;
+  const heartbeatMs = options.heartbeatIntervalMs ?? 100;
+  const electionTimeoutMs = options.electionTimeoutMs ?? 1_000;
+  const maxTxnOps = options.maxTxnOps ?? limits.txnOps;
+  const requestTimeoutMs = REQUEST_TIMEOUT_MS + 2 * electionTimeoutMs;
+
+  const machine = new Machine({
+    minLeaseTtlSeconds: Math.ceil((1.5 * electionTimeoutMs) / 1000),
+    maxTxnOps,
+  });
+  machine.load(state, systemClock.nowMs());
+  const raft = new Raft({
+    id: identity.memberId,
+    voters: [identity.memberId],
+    electionTicks: Math.ceil(electionTimeoutMs / heartbeatMs),
+    heartbeatTicks: 1,
+    preVote: true,
+    checkQuorum: true,
+    random: systemRandom,
+    recovered,
+    appliedIndex: state.appliedIndex,
+  });
+  const replica = new Replica({ raft, machine, state, requestTimeoutMs, electionTimeoutMs });
+  const hub = new Hub({
+    source: {
+      history: (from, bounds) => machine.history(state, from, bounds),
+      previous: (kv) => machine.previous(state, kv),
+    },
+    revision: machine.revision,
+    compactRevision: Math.max(0, machine.compactRevision),
+  });
+  let onServing = (): void => {};
+  const serving = new Promise<void>((resolve) => {
+    onServing = resolve;
+  });
+  const node = new Node({
+    replica,
+    log,
+    state,
+    clock: systemClock,
+    autoCompaction: new AutoCompaction(
+      options.autoCompaction ?? { mode: 'periodic', retentionMs: HOUR_MS },
+    ),
+    tickMs: heartbeatMs,
+    requestTimeoutMs,
+    snapshotCount: options.snapshotCount ?? 10_000,
+    send: () => {},
+    onPublished: ({ revision, events }) => hub.publish(revision, events),
+    onCompacted: (revision) => hub.compacted(revision),
+    onLeadership: () => {
+      if (replica.isServingLeader) onServing();
+    },
+    onTick: () => space.check(),
+    onFatal,
+  });
+  const member = new LocalMember({
+    clusterId: identity.clusterId,
+    memberId: identity.memberId,
+    name: identity.name,
+    electionTimeoutMs,
+    quotaBytes: options.quotaBytes ?? limits.quotaBytes,
+    node,
+    replica,
+    state,
+    clock: systemClock,
+    hub,
+    snapshot: () => stores.snapshot(),
+  });
+  const space = new SpaceKeeper(member, logger);
+
+  node.start();
+  raft.campaign();
+  await serving;
+
+  const metrics = new PrometheusMetrics({
+    member,
+    processMetrics: options.processMetrics ?? false,
+  });
+  const rpc = new RpcServer({
+    member,
+    random: systemRandom,
+    logger,
+    maxTxnOps,
+    observer: metrics,
+    ...(options.maxRequestBytes === undefined ? {} : { maxRequestBytes: options.maxRequestBytes }),
+    ...(options.watchProgressNotifyIntervalMs === undefined
+      ? {}
+      : { progressIntervalMs: options.watchProgressNotifyIntervalMs }),
+  });
+  const open = (urls: readonly string[]): Promise<Listener> =>
+    Listener.open({
+      urls,
+      member,
+      rpc,
+      metrics,
+      logger,
+      hosts: options.hosts ?? [],
+      origins: options.origins ?? [],
+    });
+  const listeners: Listener[] = [];
+  try {
+    listeners.push(await open(options.listenClientUrls ?? ['http://127.0.0.1:0']));
+    listeners.push(await open(options.listenMetricsUrls ?? []));
+    await introduce(member, options, listeners[0]?.urls ?? []);
+  } catch (error) {
+    await Promise.all(listeners.map((listener) => listener.close(0)));
+    await node.stop();
+    throw error;
+  }
+
+  let closed: Promise<void> | undefined;
+  const close = async (): Promise<void> => {
+    member.beginStopping();
+    await Promise.all(listeners.map((listener) => listener.close(GRACE_MS)));
+    await node.stop();
+    await stores.close();
+  };
+  return {
+    endpoints: (listeners[0]?.urls ?? []).map((url) => url.replace(/^http:\/\//, '')),
+    clusterId: identity.clusterId,
+    memberId: identity.memberId,
+    mount: (path, handler) => listeners[0]?.mount(path, handler),
+    close: () => {
+      closed ??= close();
+      return closed;
+    },
+  };
+}
+
+/** Tells the cluster this member's name and addresses, when they are not what it knows. */
+async function introduce(
+  member: LocalMember,
+  options: MemberOptions,
+  urls: readonly string[],
+): Promise<void> {
+  const description = {
+    name: member.name,
+    peerUrls: options.peerUrls ?? [],
+    clientUrls: options.advertiseClientUrls ?? urls,
+  };
+  const known = member.members.find(({ id }) => id === member.memberId);
+  const { name, peerUrls, clientUrls } = known ?? {};
+  if (JSON.stringify({ name, peerUrls, clientUrls }) === JSON.stringify(description)) return;
+  await member.propose({ kind: 'member', memberId: member.memberId, ...description });
+}

@@ -1,0 +1,17 @@
+/** `conclave/server`: a store inside your process, and what the command line needs to run one. */
+export type { AutoCompactionPolicy } from './auto-compaction.ts';
+export {
+  type Config,
+  ConfigError,
+  describeFlags,
+  type LoadedConfig,
+  loadConfig,
+} from './config.ts';
+export { type MemberOptions, type RunningMember, startMember } from './embed.ts';
+export { memberOptions } from './member-options.ts';
+export {
+  CorruptionError,
+  DataDirectoryError,
+  DataDirectoryInUse,
+  StorageFailedError,
+} from './storage/errors.ts';
