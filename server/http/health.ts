@@ -7,6 +7,7 @@
 import { Fault } from '../faults.ts';
 import type { RangeRequest } from '../mvcc/types.ts';
 import type { Member } from '../rpc/member.ts';
+import { CONTEXT_DEADLINE } from '../rpc/status.ts';
 import { type HttpHandler, isRead, type MountPoint, sendJson, sendText } from './router.ts';
 
 export type HealthOptions = {
@@ -133,12 +134,21 @@ function mountChecks(
   }
 }
 
-/** The reason of failure, or undefined. */
+/** The reason of failure, or undefined; a check that is still running when its time is over failed. */
 async function run(check: Check, timeoutMs: number): Promise<string | undefined> {
-  try {
-    await check(AbortSignal.timeout(timeoutMs));
-    return undefined;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
+  const abort = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<string>((resolve) => {
+    timer = setTimeout(() => {
+      resolve(CONTEXT_DEADLINE.details);
+      abort.abort();
+    }, timeoutMs);
+  });
+  const outcome = check(abort.signal).then(
+    () => undefined,
+    (error: unknown) => (error instanceof Error ? error.message : String(error)),
+  );
+  const failure = await Promise.race([outcome, late]);
+  clearTimeout(timer);
+  return failure;
 }

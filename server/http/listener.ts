@@ -29,9 +29,10 @@ export type ListenerOptions = {
   readonly origins?: readonly string[];
   /** @default 5 seconds. */
   readonly healthTimeoutMs?: number;
+  /** How long a new connection may stay silent, and may take to send its headers. @default 10 seconds. */
+  readonly silenceMs?: number;
 };
 
-/** How long a new connection may stay silent, and how long it may take to send its headers. */
 const SILENCE_MS = 10_000;
 const BACKLOG = 1_024;
 
@@ -41,13 +42,15 @@ export class Listener implements MountPoint {
   readonly #router: Router;
   readonly #servers: Server[] = [];
   readonly #sockets = new Set<Socket>();
+  readonly #silenceMs: number;
 
   private constructor(options: ListenerOptions) {
     this.#options = options;
+    this.#silenceMs = options.silenceMs ?? SILENCE_MS;
     const hosts = [...(options.hosts ?? []), ...options.urls.flatMap(hostOf)];
     const policy = new OriginPolicy({ hosts, origins: options.origins ?? [] });
     this.#router = new Router(policy, options.logger);
-    this.#http = createServer({ headersTimeout: SILENCE_MS }, (request, response) =>
+    this.#http = createServer({ headersTimeout: this.#silenceMs }, (request, response) =>
       this.#router.handle(request, response),
     );
     mountHealth(this, {
@@ -99,7 +102,7 @@ export class Listener implements MountPoint {
   #accept(socket: Socket): void {
     this.#sockets.add(socket);
     socket.on('close', () => this.#sockets.delete(socket));
-    sniff(socket, SILENCE_MS, (protocol) => {
+    sniff(socket, this.#silenceMs, (protocol) => {
       if (protocol === 'http2') this.#options.rpc.accept(socket);
       else this.#http.emit('connection', socket);
     });

@@ -18,6 +18,8 @@ import { encodeDelivery } from './watch-encoding.ts';
 
 /** Bytes handed to the transport before it has to confirm some. */
 const WINDOW_BYTES = 256 * 1024;
+/** What the transport holds for a message beside its bytes, so that many small ones count too. */
+const MESSAGE_OVERHEAD_BYTES = 256;
 /** Queued bytes from which the client's requests wait too: each of them may add an answer. */
 const REQUEST_PAUSE_BYTES = 64 * 1024;
 /** etcd spreads progress notifications by a tenth of the interval. */
@@ -45,9 +47,10 @@ export function serveWatch(
       const delivery = watchers.take();
       if (delivery === undefined) break;
       for (const message of encodeDelivery(member, delivery, options.maxMessageBytes)) {
-        inFlightBytes += message.length;
+        const bytes = message.length + MESSAGE_OVERHEAD_BYTES;
+        inFlightBytes += bytes;
         call.write(message, () => {
-          inFlightBytes -= message.length;
+          inFlightBytes -= bytes;
           if (inFlightBytes < WINDOW_BYTES) scheduleFlush();
         });
       }

@@ -18,6 +18,7 @@ export class Face implements AsyncDisposable {
   readonly member: FakeMember;
   readonly listener: Listener;
   readonly rpc: RpcServer;
+  readonly logger = pino({ level: 'silent' });
   readonly #disposals: (() => void)[] = [];
   #isClosed = false;
 

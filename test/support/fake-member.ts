@@ -42,6 +42,8 @@ export class FakeMember implements Member {
   movedTo: bigint | undefined;
   /** While set, reads and writes wait for it before they are answered. */
   gate: Promise<void> | undefined;
+  /** Writes that wait at the gate. */
+  waiting = 0;
   members: MemberDescription[] = [
     {
       id: 0xabcn,
@@ -99,7 +101,9 @@ export class FakeMember implements Member {
   }
 
   async propose<C extends Command>(command: C): Promise<ResultOf<C>> {
+    this.waiting += 1;
     await this.gate;
+    this.waiting -= 1;
     if (this.leader === 0n) throw new Fault('no-leader');
     return this.applyNow(command);
   }

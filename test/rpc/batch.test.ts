@@ -1,0 +1,216 @@
+import { status } from '@grpc/grpc-js';
+import { expect, test } from 'vitest';
+import { type Answer, Answers, Calls, Method } from '../../server/wire/conclave/v1/batch.ts';
+import {
+  LeaseGrantRequest,
+  LeaseKeepAliveRequest,
+  LeaseKeepAliveResponse,
+  PutRequest,
+  PutResponse,
+  RangeRequest,
+  RangeResponse,
+} from '../../server/wire/etcdserverpb/rpc.ts';
+import { Face } from '../support/face.ts';
+import { ByteStream } from './calls.ts';
+
+const key = Buffer.from('k');
+const encoded = {
+  put: (value: Buffer) =>
+    Buffer.from(PutRequest.encode(PutRequest.create({ key, value })).finish()),
+  range: Buffer.from(RangeRequest.encode(RangeRequest.create({ key })).finish()),
+  local: Buffer.from(
+    RangeRequest.encode(RangeRequest.create({ key, serializable: true })).finish(),
+  ),
+};
+
+class Exchange {
+  readonly stream: ByteStream;
+
+  constructor(face: Face) {
+    this.stream = new ByteStream(face.raw(), '/conclave.v1.Batch/Exchange').read();
+  }
+
+  send(...calls: NonNullable<NonNullable<Parameters<typeof Calls.create>[0]>['calls']>): void {
+    this.stream.call.write(Buffer.from(Calls.encode(Calls.create({ calls })).finish()));
+  }
+
+  get answers(): readonly Answer[] {
+    return this.stream.received.flatMap((message) => Answers.decode(message).answers);
+  }
+
+  async count(count: number): Promise<readonly Answer[]> {
+    await this.stream.until(() => this.answers.length >= count);
+    return this.answers;
+  }
+}
+
+test('calls of one message are answered in one message', async () => {
+  await using face = await Face.open();
+  const exchange = new Exchange(face);
+  exchange.send(
+    ...Array.from({ length: 100 }, (_, index) => ({
+      id: index,
+      method: Method.PUT,
+      request: encoded.put(Buffer.from(String(index))),
+    })),
+  );
+  const answers = await exchange.count(100);
+  expect(exchange.stream.received).toHaveLength(1);
+  expect(answers.map(({ id, code }) => [id, code])).toEqual(
+    Array.from({ length: 100 }, (_, index) => [index, 0]),
+  );
+  const revisions = answers.map(({ response }) => PutResponse.decode(response).header?.revision);
+  expect(revisions).toEqual(Array.from({ length: 100 }, (_, index) => BigInt(index + 2)));
+  exchange.send({ id: 7, method: Method.RANGE, request: encoded.range });
+  const last = (await exchange.count(101)).at(-1);
+  expect(RangeResponse.decode(last?.response ?? key).kvs[0]?.value.toString()).toBe('99');
+});
+
+test('leases are granted and kept alive through the same handlers', async () => {
+  await using face = await Face.open();
+  const exchange = new Exchange(face);
+  const grant = LeaseGrantRequest.encode(LeaseGrantRequest.create({ ID: 5n, TTL: 10n })).finish();
+  exchange.send({ id: 1, method: Method.LEASE_GRANT, request: Buffer.from(grant) });
+  await exchange.count(1);
+  const keep = (ID: bigint) =>
+    Buffer.from(LeaseKeepAliveRequest.encode(LeaseKeepAliveRequest.create({ ID })).finish());
+  exchange.send(
+    { id: 2, method: Method.LEASE_KEEP_ALIVE, request: keep(5n) },
+    { id: 3, method: Method.LEASE_KEEP_ALIVE, request: keep(6n) },
+  );
+  const [, kept, lost] = await exchange.count(3);
+  expect(LeaseKeepAliveResponse.decode(kept?.response ?? key).TTL).toBe(10n);
+  expect(LeaseKeepAliveResponse.decode(lost?.response ?? key).TTL).toBe(0n);
+});
+
+test('a bad call gets an error of its own and the others their answers', async () => {
+  await using face = await Face.open();
+  const exchange = new Exchange(face);
+  exchange.send(
+    { id: 1, method: Method.PUT, request: Buffer.from([0xff]) },
+    { id: 2, method: 99 as Method, request: encoded.range },
+    { id: 3, method: Method.RANGE, request: Buffer.alloc(0) },
+    { id: 4, method: Method.PUT, request: encoded.put(key) },
+    { id: 5 },
+  );
+  const answers = [...(await exchange.count(5))].sort((a, b) => a.id - b.id);
+  expect(answers.map(({ code }) => code)).toEqual([
+    status.INTERNAL,
+    status.UNIMPLEMENTED,
+    status.INVALID_ARGUMENT,
+    status.OK,
+    status.UNIMPLEMENTED,
+  ]);
+  expect(answers[2]?.error).toBe('etcdserver: key is not provided');
+});
+
+test('a slow call delays no other', async () => {
+  await using face = await Face.open();
+  let open = () => {};
+  face.member.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const exchange = new Exchange(face);
+  exchange.send(
+    { id: 1, method: Method.RANGE, request: encoded.range },
+    { id: 2, method: Method.RANGE, request: encoded.local },
+  );
+  expect((await exchange.count(1)).map(({ id }) => id)).toEqual([2]);
+  open();
+  expect((await exchange.count(2)).map(({ id }) => id)).toEqual([2, 1]);
+});
+
+test('a timeout is answered, a cancelled call is not, and their ids are free again', async () => {
+  await using face = await Face.open();
+  let open = () => {};
+  face.member.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const exchange = new Exchange(face);
+  exchange.send(
+    { id: 1, method: Method.RANGE, request: encoded.range, timeoutMs: 20 },
+    { id: 2, method: Method.RANGE, request: encoded.range },
+    { id: 3, method: Method.RANGE, request: encoded.range },
+    { id: 3, method: Method.RANGE, request: encoded.range },
+    { id: 2, cancel: true },
+    { id: 99, cancel: true },
+  );
+  const [duplicate, late] = await exchange.count(2);
+  expect(duplicate).toMatchObject({ id: 3, code: status.INVALID_ARGUMENT });
+  expect(late).toMatchObject({
+    id: 1,
+    code: status.DEADLINE_EXCEEDED,
+    error: 'context deadline exceeded',
+  });
+  exchange.send(
+    { id: 1, method: Method.RANGE, request: encoded.local },
+    { id: 2, method: Method.RANGE, request: encoded.local },
+  );
+  await exchange.count(4);
+  open();
+  exchange.stream.call.end();
+  await exchange.stream.ended;
+  expect(exchange.answers.map(({ id }) => id)).toEqual([3, 1, 1, 2, 3]);
+});
+
+test('half-close: what is under way is answered, then the stream ends', async () => {
+  await using face = await Face.open();
+  const exchange = new Exchange(face);
+  exchange.send({ id: 1, method: Method.PUT, request: encoded.put(key) });
+  exchange.stream.call.end();
+  expect((await exchange.stream.ended).code).toBe(status.OK);
+  expect(exchange.answers).toHaveLength(1);
+});
+
+test('more calls than may be under way wait in the transport', async () => {
+  await using face = await Face.open();
+  let open = () => {};
+  face.member.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  let started = 0;
+  const propose = face.member.propose.bind(face.member);
+  face.member.propose = (command) => {
+    started += 1;
+    return propose(command);
+  };
+  const exchange = new Exchange(face);
+  const total = 20_000;
+  for (let id = 0; id < total; id += 100) {
+    exchange.send(
+      ...Array.from({ length: 100 }, (_, index) => ({
+        id: id + index,
+        method: Method.PUT,
+        request: encoded.put(key),
+      })),
+    );
+  }
+  await expect.poll(() => started).toBeGreaterThanOrEqual(8_192);
+  // Whatever else is read now would have been started by the time another stream got its answer.
+  const other = new Exchange(face);
+  other.send({ id: 1, method: Method.RANGE, request: encoded.local });
+  await other.count(1);
+  expect(started).toBeLessThan(8_192 + 3_000);
+  open();
+  await exchange.count(total);
+  expect(new Set(exchange.answers.map(({ id }) => id)).size).toBe(total);
+});
+
+test('large answers travel in several messages', async () => {
+  await using face = await Face.open();
+  const exchange = new Exchange(face);
+  exchange.send({ id: 0, method: Method.PUT, request: encoded.put(Buffer.alloc(300_000)) });
+  await exchange.count(1);
+  exchange.send(
+    ...[1, 2, 3, 4].map((id) => ({ id, method: Method.RANGE, request: encoded.range })),
+  );
+  await exchange.count(5);
+  expect(exchange.stream.received).toHaveLength(5);
+});
+
+test('a message that is none ends the stream', async () => {
+  await using face = await Face.open();
+  const exchange = new Exchange(face);
+  exchange.stream.call.write(Buffer.from([0x0a, 0x7f]));
+  expect((await exchange.stream.ended).code).toBe(status.INTERNAL);
+});
