@@ -1,4 +1,5 @@
 /** Reads the store's own record of what happened: through watches, live and of the past. */
+import { setTimeout as delay } from 'node:timers/promises';
 import type {
   DeepPartial,
   WatchRequest,
@@ -12,6 +13,8 @@ import { connectWire, type WireClient } from '../../support/wire-client.ts';
 
 const everything = { key: Buffer.from([0]), rangeEnd: Buffer.from([0]) };
 const historyTimeoutMs = 30_000;
+/** Between attempts while the server is down. */
+const reconnectMs = 20;
 
 async function* watchFrom(
   client: WireClient,
@@ -143,6 +146,7 @@ export class Follower {
         client.close();
       }
       this.reconnections += 1;
+      await delay(reconnectMs);
     }
   }
 

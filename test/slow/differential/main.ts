@@ -62,7 +62,14 @@ async function report(index: number, steps: readonly Step[], found: Finding): Pr
   }
   const again = await servers.run(steps);
   if (again?.difference.signature !== signature) {
-    suite.fail(`sequence ${index}`, `${found.difference.text}\nnot reproduced\nreplay: ${replay}`);
+    suite.fail(
+      `sequence ${index}`,
+      [
+        found.difference.text,
+        `not reproduced; the second run ${again === undefined ? 'was equal' : `found: ${again.difference.text}`}`,
+        `replay: ${replay}`,
+      ].join('\n'),
+    );
     return;
   }
   const shortest = await shrink(servers, steps, again, shrinkBudgetMs);

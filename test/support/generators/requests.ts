@@ -98,7 +98,7 @@ export function compare(random: SeededRandom): Build<Compare> {
     value: () => ({ $case: 'value', value: someValue }) as const,
     lease: (symbols: Symbols) => ({ $case: 'lease', value: lease(symbols) }) as const,
   };
-  const target = enumeration(random, [0, 1, 2, 3, 4], 0.02);
+  const target = enumeration(random, [0, 1, 2, 3, 4]);
   const matching = [unions.version, unions.create, unions.mod, unions.value, unions.lease][target];
   // Target and union are sent apart, so they can disagree, or the union can be missing.
   const union = random.weighted<((symbols: Symbols) => Compare['targetUnion']) | undefined>([
@@ -111,13 +111,24 @@ export function compare(random: SeededRandom): Build<Compare> {
   const options = {
     key: keyOrEmpty(random),
     rangeEnd: random.chance(0.2) ? random.pick([key(random), bytes('\0')]) : bytes(''),
-    result: enumeration(random, [0, 0, 1, 2, 3], 0.02),
+    result: enumeration(random, [0, 0, 1, 2, 3]),
     target,
   };
   return (symbols) => {
     const targetUnion = union?.(symbols);
     return targetUnion === undefined ? options : { ...options, targetUnion };
   };
+}
+
+/** A transaction whose only fault is a number outside of an enum, and which field has it. */
+export function txnWithInvalidCompare(random: SeededRandom): {
+  readonly request: DeepPartial<TxnRequest>;
+  readonly field: 'result' | 'target';
+  readonly given: number;
+} {
+  const field = random.chance(0.5) ? 'result' : 'target';
+  const given = enumeration(random, [0], 1);
+  return { request: { compare: [{ key: key(random), [field]: given }] }, field, given };
 }
 
 function operation(random: SeededRandom, depth: number): Build<RequestOp> {

@@ -9,6 +9,7 @@ import {
   rangeWithInvalidSort,
   readOnlyTxn,
   txn,
+  txnWithInvalidCompare,
 } from './requests.ts';
 import type { CallStep, Step, WatchStep } from './step.ts';
 
@@ -45,6 +46,7 @@ function step(random: SeededRandom, watching: boolean): Step {
     [2, () => maintenanceCall(random)],
     [1, () => clusterCall(random)],
     [0.7, () => invalidSort(random)],
+    [0.4, () => invalidCompare(random)],
     [watching ? 14 : 0, () => watchStep(random)],
   ])();
 }
@@ -140,6 +142,21 @@ function invalidSort(random: SeededRandom): CallStep {
     call: 'range',
     request: rangeWithInvalidSort(random),
     expected: { code: invalidArgument, message: 'etcdserver: invalid sort option' },
+  };
+}
+
+/** etcd carries these out as if the number meant something; conclave says what is wrong. */
+function invalidCompare(random: SeededRandom): CallStep {
+  const { request, field, given } = txnWithInvalidCompare(random);
+  const allowed = field === 'result' ? '0 to 3' : '0 to 4';
+  return {
+    kind: 'call',
+    call: 'txn',
+    request: () => request,
+    expected: {
+      code: invalidArgument,
+      message: `compare.${field} is ${given}: allowed are ${allowed}`,
+    },
   };
 }
 

@@ -70,8 +70,8 @@ export type CallStep = {
     /** The slot whose id this grant sets. */
     readonly grants?: number;
     /**
-     * What conclave must answer where the installed etcd cannot be asked, because the request
-     * would crash it.
+     * What conclave must answer where the installed etcd is not asked: because the request would
+     * crash it, or because conclave refuses on purpose what etcd carries out.
      */
     readonly expected?: Refusal;
   };
