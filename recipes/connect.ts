@@ -1,0 +1,93 @@
+/** The way in: a client whose sessions know the recipes. */
+import type { Client, ConnectOptions } from '../sdk/client.ts';
+import type { ClusterApi } from '../sdk/cluster.ts';
+import { connect as connectClient } from '../sdk/connect.ts';
+import type { Kv } from '../sdk/kv.ts';
+import type { Leases } from '../sdk/lease.ts';
+import type { SessionOptions } from '../sdk/session.ts';
+import { noMetrics, type RecipeMetrics } from './metrics.ts';
+import { RecipeSession } from './session.ts';
+
+export type ConclaveOptions = ConnectOptions & {
+  /** Where recipes report waits, holds and losses. @default nowhere */
+  readonly metrics?: RecipeMetrics;
+};
+
+export class Conclave implements AsyncDisposable {
+  /** The client underneath. */
+  readonly client: Client;
+  readonly #metrics: RecipeMetrics;
+  /** What to close; a namespace has none of its own. */
+  readonly #sessions: Set<RecipeSession>;
+  readonly #parent: Conclave | undefined;
+
+  constructor(client: Client, metrics: RecipeMetrics = noMetrics, parent?: Conclave) {
+    this.client = client;
+    this.#metrics = metrics;
+    this.#parent = parent;
+    this.#sessions = parent ? parent.#sessions : new Set();
+  }
+
+  get kv(): Kv {
+    return this.client.kv;
+  }
+  get leases(): Leases {
+    return this.client.leases;
+  }
+  get cluster(): ClusterApi {
+    return this.client.cluster;
+  }
+
+  /**
+   * Opens a session: what locks, leaderships, workers and registrations live by.
+   *
+   * @throws ConclaveError UNREACHABLE, TIMEOUT, ABORTED, SESSION_LOST when `id` names one that is gone
+   */
+  async session(options?: SessionOptions): Promise<RecipeSession> {
+    const session: RecipeSession = new RecipeSession(
+      await this.client.session(options),
+      this.#metrics,
+      () => this.#sessions.delete(session),
+    );
+    this.#sessions.add(session);
+    return session;
+  }
+
+  /** The same connection, with all keys, those of recipes included, under `prefix`. */
+  namespace(prefix: string): Conclave {
+    return new Conclave(this.client.namespace(prefix), this.#metrics, this);
+  }
+
+  /**
+   * Ends what recipes run in the background, then sessions and the connection. Called on a namespace
+   * it does nothing. Idempotent; never rejects.
+   */
+  async close(): Promise<void> {
+    if (this.#parent) return;
+    await Promise.all([...this.#sessions].map((session) => session.close()));
+    await this.client.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/**
+ * Opens a connection.
+ *
+ * - `connect()` or `connect({ directory })`: a durable store in a directory (`./.conclave`), shared
+ *   by all processes of this machine that open the same one.
+ * - `connect('host1:2379,host2:2379')` or a list: a cluster, of conclave or of etcd.
+ *
+ * @throws ConclaveError INVALID_ARGUMENT, UNREACHABLE
+ */
+export async function connect(
+  target: string | readonly string[] | ConclaveOptions = {},
+): Promise<Conclave> {
+  const metrics =
+    typeof target === 'object' && target !== null && 'metrics' in target
+      ? target.metrics
+      : undefined;
+  return new Conclave(await connectClient(target), metrics);
+}

@@ -1,0 +1,105 @@
+/** Everything a program needs: the recipes, and the SDK they stand on. */
+
+export type {
+  Cancel,
+  Client,
+  ClientEvent,
+  Clock,
+  ClusterApi,
+  ClusterMember,
+  ConnectOptions,
+  Logger,
+  MemberStatus,
+  RetryOptions,
+  TlsOptions,
+} from '../sdk/index.ts';
+export {
+  bytes,
+  type CallOptions,
+  type Codec,
+  type Compare,
+  ConclaveError,
+  type ConclaveErrorOptions,
+  compare,
+  type Duration,
+  type ErrorCode,
+  isConclaveError,
+  json,
+  type Key,
+  type KeyRange,
+  type KeyValue,
+  type Kv,
+  type LeaseGrant,
+  type LeaseInfo,
+  type Leases,
+  type ListOptions,
+  type ListResult,
+  type Operation,
+  type Operations,
+  type Outcome,
+  op,
+  type PutOptions,
+  type PutResult,
+  parseDuration,
+  type Session,
+  type SessionOptions,
+  type SessionState,
+  type Txn,
+  type TxnResult,
+  text,
+  type Watch,
+  type WatchEvent,
+  type WatchNotice,
+  type WatchOptions,
+} from '../sdk/index.ts';
+export { type Backoff, constant, type ExponentialOptions, exponential } from './backoff.ts';
+export type { Claim, KeptResult, NackOptions } from './claim.ts';
+export { Conclave, type ConclaveOptions, connect } from './connect.ts';
+export type {
+  DeadLetter,
+  DeadLetterFilter,
+  DeadLetterPage,
+  DeadLetters,
+} from './dead-letters.ts';
+export type {
+  CampaignOptions,
+  Candidate,
+  Election,
+  ElectionOptions,
+  Leader,
+  LeadOptions,
+} from './election.ts';
+export type { HoldState } from './holding.ts';
+export type { Instance, InstanceStatus } from './instance.ts';
+export type { Handler, Job, JobContext, WorkerEvent } from './job.ts';
+export { UnrecoverableJobError } from './job.ts';
+export type { LeadContext, Leadership } from './leadership.ts';
+export type { LineEntry, Meta } from './line-record.ts';
+export { type Measured, noMetrics, type RecipeKind, type RecipeMetrics } from './metrics.ts';
+export type {
+  AcquireOptions,
+  LineUp,
+  LockHandle,
+  Mutex,
+  MutexOptions,
+  TryAcquireOptions,
+} from './mutex.ts';
+export { escapeName, unescapeName } from './names.ts';
+export type { Picked, Pool, PoolEvent, PoolOptions } from './pool.ts';
+export type { Pushed, PushOptions, Queue, QueuedJob, QueueOptions, QueueStats } from './queue.ts';
+export type { ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
+export type { InstanceData, Registration, RegistrationState } from './registration.ts';
+export type { Discovery, RegisterOptions } from './registry.ts';
+export { parseSequencer, type Sequencer, verifySequencer } from './sequencer.ts';
+export { RecipeSession } from './session.ts';
+export {
+  type Load,
+  leastLoaded,
+  powerOfTwoChoices,
+  random,
+  roundRobin,
+  type Strategy,
+  weighted,
+} from './strategies.ts';
+export type { Swept } from './sweep.ts';
+export type { CloseOptions, Worker, WorkerOptions } from './worker.ts';

@@ -1,0 +1,54 @@
+/** Jobs as handlers and observers of a worker see them. */
+import type { ErrorCode } from '../sdk/errors.ts';
+
+/** What a handler is given beside the payload. */
+export type Job<T> = {
+  readonly id: string;
+  readonly data: T;
+  /** 1 for the first. */
+  readonly attempt: number;
+  readonly maxAttempts: number;
+  readonly pushedAt: Date;
+  /** Fencing token: rises with each claim of the job. */
+  readonly token: bigint;
+};
+
+export type JobContext = {
+  /** Aborts when the claim or session is lost, or the worker's grace period ends. */
+  readonly signal: AbortSignal;
+  /** Stores a note with the claim, for people, and extends the claim. */
+  readonly progress: (note: unknown) => Promise<void>;
+};
+
+export type Handler<T, R> = (job: Job<T>, context: JobContext) => Promise<R> | R;
+
+export type WorkerEvent<R = unknown> =
+  | { readonly type: 'claimed'; readonly id: string; readonly attempt: number }
+  | { readonly type: 'progress'; readonly id: string; readonly note: unknown }
+  | { readonly type: 'done'; readonly id: string; readonly result: R }
+  | {
+      readonly type: 'retry';
+      readonly id: string;
+      readonly attempt: number;
+      readonly delayMs: number;
+      readonly error: unknown;
+    }
+  | { readonly type: 'dead'; readonly id: string; readonly reason: string }
+  /** Given back unfinished by a closing worker. */
+  | { readonly type: 'returned'; readonly id: string }
+  /** The job passed to another worker; what this one did for it may be done again. */
+  | { readonly type: 'claim-lost'; readonly id: string; readonly reason: ErrorCode }
+  /** A sweep gave back the job of another worker. */
+  | { readonly type: 'recovered'; readonly id: string; readonly reason: string }
+  /** Something failed in the background and is being repeated. */
+  | { readonly type: 'error'; readonly error: unknown };
+
+/** Thrown by a handler to say that no further attempt can help: the job becomes a dead letter. */
+export class UnrecoverableJobError extends Error {
+  override readonly name: string = 'UnrecoverableJobError';
+  readonly unrecoverable = true;
+}
+
+/** By a property, not by instanceof: an application may hold two copies of this package. */
+export const isUnrecoverable = (error: unknown): boolean =>
+  typeof error === 'object' && error !== null && 'unrecoverable' in error;

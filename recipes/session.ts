@@ -1,0 +1,121 @@
+/** A session with the recipes at hand. */
+import type { Client } from '../sdk/client.ts';
+import type { ConclaveError } from '../sdk/errors.ts';
+import type { Observable } from '../sdk/observe.ts';
+import type { Session, SessionState } from '../sdk/session.ts';
+import type { Background, RecipeContext } from './context.ts';
+import { Election, type ElectionOptions } from './election.ts';
+import type { Handler } from './job.ts';
+import type { RecipeMetrics } from './metrics.ts';
+import { Mutex, type MutexOptions } from './mutex.ts';
+import { Queue, type QueueOptions } from './queue.ts';
+import { type ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
+import { Discovery } from './registry.ts';
+import { Worker, type WorkerOptions } from './worker.ts';
+
+/**
+ * Makes recipes that live by one session. Locks and leaderships end with it; workers, registrations
+ * and leader loops replace a lost session by a new one and end when this one is closed.
+ */
+export class RecipeSession implements Session {
+  readonly #session: Session;
+  readonly #context: RecipeContext;
+  readonly #onClosed: () => void;
+  #closed: Promise<void> | undefined;
+
+  constructor(session: Session, metrics: RecipeMetrics, onClosed: () => void = () => undefined) {
+    this.#session = session;
+    this.#onClosed = onClosed;
+    this.#context = { session, metrics, background: new Set<Background>() };
+  }
+
+  /** Mutual exclusion. @throws ConclaveError INVALID_ARGUMENT */
+  mutex(name: string, options?: MutexOptions): Mutex {
+    return new Mutex(this.#context, name, options);
+  }
+
+  /** Leader election. @throws ConclaveError INVALID_ARGUMENT */
+  election<T>(name: string, options?: ElectionOptions<T>): Election<T> {
+    return new Election<T>(this.#context, name, options);
+  }
+
+  /** A work queue, to push to and to look into. @throws ConclaveError INVALID_ARGUMENT */
+  queue<T>(name: string, options?: QueueOptions<T>): Queue<T> {
+    return new Queue<T>(this.#context, name, options);
+  }
+
+  /** Handles the jobs of a queue until it is closed. @throws ConclaveError INVALID_ARGUMENT */
+  worker<T, R = void>(
+    name: string,
+    handler: Handler<T, R>,
+    options?: WorkerOptions<T>,
+  ): Worker<T, R> {
+    return new Worker<T, R>(this.#context, name, handler, options);
+  }
+
+  /** Claims jobs of a queue one by one. @throws ConclaveError INVALID_ARGUMENT */
+  consumer<T>(name: string, options?: ConsumerOptions<T>): QueueConsumer<T> {
+    return new QueueConsumer<T>(this.#context, name, options);
+  }
+
+  /** A service to register in, or to find instances of. @throws ConclaveError INVALID_ARGUMENT */
+  discovery<M>(service: string): Discovery<M> {
+    return new Discovery<M>(this.#context, service);
+  }
+
+  /** Ends workers, registrations and pools, then revokes the lease. Idempotent; never rejects. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    await Promise.allSettled([...this.#context.background].map((part) => part.close()));
+    await this.#session.close();
+    this.#onClosed();
+  }
+
+  get client(): Client {
+    return this.#session.client;
+  }
+  get lease(): bigint {
+    return this.#session.lease;
+  }
+  get id(): string {
+    return this.#session.id;
+  }
+  get ttlMs(): number {
+    return this.#session.ttlMs;
+  }
+  get onSuspend(): 'stop' | 'continue' {
+    return this.#session.onSuspend;
+  }
+  get meta(): Readonly<Record<string, string>> {
+    return this.#session.meta;
+  }
+  get state(): SessionState {
+    return this.#session.state;
+  }
+  get state$(): Observable<SessionState> {
+    return this.#session.state$;
+  }
+  get validUntilMs(): number {
+    return this.#session.validUntilMs;
+  }
+  get signal(): AbortSignal {
+    return this.#session.signal;
+  }
+  get errors$(): Observable<ConclaveError> {
+    return this.#session.errors$;
+  }
+  assertLive(): void {
+    this.#session.assertLive();
+  }
+  reap(release: () => Promise<boolean>): void {
+    this.#session.reap(release);
+  }
+}

@@ -1,0 +1,230 @@
+/**
+ * A worker: claims jobs of a queue, runs a handler on each, and settles them.
+ *
+ * - While the handler runs, its claim is extended; the handler's signal aborts as soon as the claim
+ *   or the session is lost, or the worker is closed.
+ * - A handler that returns acknowledges; one that throws sends the job back with back-off, or to the
+ *   dead letters when its attempts are used up or it throws an UnrecoverableJobError.
+ * - A worker that dies gives its jobs back through the others' sweeps, at once when its session ends.
+ * - Workers learn of new jobs, of dead workers and of delays by watching, and sweep slowly besides.
+ */
+import { json } from '../sdk/codec.ts';
+import { ConclaveError, invalidArgument, isConclaveError } from '../sdk/errors.ts';
+import { EventSource, type Observable } from '../sdk/observe.ts';
+import { type Duration, parseDuration } from '../sdk/options.ts';
+import { type Backoff, exponential } from './backoff.ts';
+import { Bell } from './bell.ts';
+import type { Claim } from './claim.ts';
+import type { RecipeContext } from './context.ts';
+import type { Handler, WorkerEvent } from './job.ts';
+import { runJob } from './job-run.ts';
+import { type ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
+import { ResultLease } from './result-lease.ts';
+import { fullJitterMs, pause } from './retry.ts';
+
+export type WorkerOptions<T> = ConsumerOptions<T> & {
+  /** Jobs handled at a time. @default 1 */
+  readonly concurrency?: number;
+  /** The wait before another attempt. @default exponential() */
+  readonly backoff?: Backoff;
+  /** Whether jobs out of attempts are kept for inspection and replay. @default 'keep' */
+  readonly deadLetter?: 'keep' | 'discard';
+  /** Keep what handlers return, for `queue.result(id)`, at least this long. @default not kept */
+  readonly keepResults?: Duration;
+  /** How often to sweep even if no watch reports anything. @default half the visibility, at most '15s' */
+  readonly sweepEvery?: Duration;
+};
+
+export type CloseOptions = {
+  /** How long running handlers may take to finish before their jobs are given back. @default '30s' */
+  readonly grace?: Duration;
+};
+
+const defaultGrace = '30s';
+const longestSweepMs = 15_000;
+
+export class Worker<T, R> implements AsyncDisposable {
+  readonly name: string;
+  readonly events$: Observable<WorkerEvent<R>>;
+  readonly #context: RecipeContext;
+  readonly #consumer: QueueConsumer<T>;
+  readonly #handler: Handler<T, R>;
+  readonly #backoff: Backoff;
+  readonly #deadLetter: 'keep' | 'discard';
+  readonly #results: ResultLease | undefined;
+  readonly #sweepEveryMs: number;
+  readonly #events = new EventSource<WorkerEvent<R>>();
+  readonly #jobs = new Bell();
+  readonly #chores = new Bell();
+  /** No more claims. */
+  readonly #stopping = new AbortController();
+  /** No more patience with handlers. */
+  readonly #graceOver = new AbortController();
+  readonly #running: Promise<unknown>;
+  #closed: Promise<void> | undefined;
+
+  /** @throws ConclaveError INVALID_ARGUMENT */
+  constructor(
+    context: RecipeContext,
+    name: string,
+    handler: Handler<T, R>,
+    options: WorkerOptions<T> = {},
+  ) {
+    const { concurrency = 1, deadLetter = 'keep', keepResults, sweepEvery } = options;
+    if (!(Number.isInteger(concurrency) && concurrency >= 1 && concurrency <= 1_000)) {
+      throw invalidArgument('concurrency', concurrency, 'a whole number from 1 to 1000');
+    }
+    if (deadLetter !== 'keep' && deadLetter !== 'discard') {
+      throw invalidArgument('deadLetter', deadLetter, "'keep' or 'discard'");
+    }
+    const { client } = context.session;
+    const keepMs =
+      keepResults === undefined ? undefined : parseDuration(keepResults, 'keepResults');
+    this.#consumer = new QueueConsumer(context, name, options);
+    this.#sweepEveryMs =
+      sweepEvery === undefined
+        ? Math.min(longestSweepMs, this.#consumer.visibilityMs / 2)
+        : parseDuration(sweepEvery, 'sweepEvery');
+    this.name = name;
+    this.events$ = this.#events.observable;
+    this.#context = context;
+    this.#handler = handler;
+    this.#backoff = options.backoff ?? exponential();
+    this.#deadLetter = deadLetter;
+    this.#results = keepMs === undefined ? undefined : new ResultLease(client, keepMs);
+    context.background.add(this);
+    const slots = Array.from({ length: concurrency }, () => this.#slot());
+    this.#running = Promise.all([...slots, this.#follow(), this.#sweep()]);
+  }
+
+  /**
+   * Stops claiming, waits for running handlers, gives back what they do not finish in time, and ends.
+   * Idempotent; never rejects.
+   */
+  close(options: CloseOptions = {}): Promise<void> {
+    const graceMs = parseDuration(options.grace ?? defaultGrace, 'grace');
+    this.#closed ??= this.#close(graceMs);
+    return this.#closed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(graceMs: number): Promise<void> {
+    this.#context.background.delete(this);
+    const reason = new ConclaveError('CLOSED', 'The worker was closed');
+    this.#stopping.abort(reason);
+    const { clock } = this.#context.session.client;
+    const cancelGrace = clock.setTimer(graceMs, () => this.#graceOver.abort(reason));
+    await this.#running;
+    cancelGrace();
+    this.#graceOver.abort(reason);
+    await this.#consumer.close();
+    this.#events.complete();
+  }
+
+  /** One job after another, until the worker closes. */
+  async #slot(): Promise<void> {
+    const { signal } = this.#stopping;
+    const { clock, random } = this.#context.session.client;
+    for (let failures = 0; !signal.aborted; ) {
+      let claim: Claim<T> | null;
+      try {
+        claim = await this.#consumer.claim(signal);
+        failures = 0;
+      } catch (error) {
+        if (signal.aborted) return;
+        if (isConclaveError(error, 'CLOSED')) {
+          // The session was closed on purpose; a lost one would have been replaced.
+          this.#stopping.abort(error);
+          return;
+        }
+        this.#events.emit({ type: 'error', error });
+        failures += 1;
+        await pause(clock, fullJitterMs(failures, random), signal).catch(() => undefined);
+        continue;
+      }
+      if (claim) await this.#handle(claim);
+      else await this.#jobs.heard(signal);
+    }
+  }
+
+  async #handle(claim: Claim<T>): Promise<void> {
+    const { metrics, session } = this.#context;
+    const { clock } = session.client;
+    const measured = { recipe: 'queue', name: this.name } as const;
+    const startedMs = clock.monotonicMs();
+    const waitedMs = Math.max(0, clock.wallMs() - claim.availableMs);
+    metrics.waited({ ...measured, ms: waitedMs, outcome: 'acquired' });
+    await runJob<T, R>(claim, {
+      handler: this.#handler,
+      backoff: this.#backoff,
+      deadLetter: this.#deadLetter,
+      results: this.#results,
+      resultCodec: json<unknown>(),
+      pace: session.client,
+      stopping: this.#stopping.signal,
+      graceOver: this.#graceOver.signal,
+      emit: (event) => {
+        if (event.type === 'claim-lost') metrics.lost({ ...measured, reason: event.reason });
+        // Becomes ready when nobody else may be around to see it.
+        if (event.type === 'retry') this.#chores.ring();
+        this.#events.emit(event);
+      },
+    });
+    metrics.held({ ...measured, ms: clock.monotonicMs() - startedMs });
+  }
+
+  async #follow(): Promise<void> {
+    const { signal } = this.#stopping;
+    const { client } = this.#context.session;
+    const { worker, at } = this.#consumer.keys;
+    await Promise.all([
+      this.#consumer.window.follow(signal, (count) => this.#jobs.ring(count)),
+      // A worker that is gone, or a new delay that may be the next to end.
+      this.#ringOn(() => client.kv.watch({ prefix: worker }, { puts: false, signal })),
+      this.#ringOn(() => client.kv.watch({ prefix: at }, { deletes: false, signal })),
+    ]);
+  }
+
+  async #ringOn(open: () => AsyncIterable<unknown>): Promise<void> {
+    const { signal } = this.#stopping;
+    const { clock, random } = this.#context.session.client;
+    for (let attempt = 0; !signal.aborted; attempt++) {
+      try {
+        for await (const _notice of open()) {
+          attempt = 0;
+          this.#chores.ring();
+        }
+      } catch {
+        // The slow sweep covers what a broken watch does not report.
+      }
+      await pause(clock, fullJitterMs(attempt, random), signal).catch(() => undefined);
+    }
+  }
+
+  async #sweep(): Promise<void> {
+    const { signal } = this.#stopping;
+    const { clock, random } = this.#context.session.client;
+    while (!signal.aborted) {
+      let nextMs = this.#sweepEveryMs * (0.75 + 0.5 * random());
+      try {
+        const swept = await this.#consumer.sweep(signal);
+        for (const { id, reason } of swept.returned) {
+          this.#events.emit({ type: 'recovered', id, reason });
+        }
+        for (const { id, reason } of swept.dead) this.#events.emit({ type: 'dead', id, reason });
+        if (swept.nextDueInMs !== undefined) nextMs = Math.min(nextMs, swept.nextDueInMs);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#events.emit({ type: 'error', error });
+      }
+      const cancel = clock.setTimer(Math.max(1, nextMs), () => this.#chores.ring());
+      await this.#chores.heard(signal);
+      cancel();
+      // Workers that hear of the same thing do not all sweep at once.
+      await pause(clock, random() * 20, signal).catch(() => undefined);
+    }
+  }
+}
