@@ -1,0 +1,70 @@
+/** How a verb finds its store. */
+import type { Command } from 'commander';
+import { durationOption } from './arguments.ts';
+import { usageError } from './failure.ts';
+
+export type ConnectionOptions = {
+  readonly endpoints?: string;
+  readonly directory?: string;
+  /** Milliseconds. */
+  readonly timeout?: number;
+};
+
+export type OutputOptions = { readonly output?: string };
+
+export type CommonOptions = ConnectionOptions & OutputOptions;
+
+const DEFAULT_ENDPOINT = '127.0.0.1:2379';
+
+/** Adds the options by which a verb finds its store. Called for the program too: they may come first. */
+export function addConnectionOptions(command: Command): Command {
+  return command
+    .option(
+      '--endpoints <list>',
+      `servers as host:port, with commas between (CONCLAVE_ENDPOINTS, ETCDCTL_ENDPOINTS; default ${DEFAULT_ENDPOINT})`,
+    )
+    .option('--directory <dir>', 'use the store shared by the processes of this machine in DIR');
+}
+
+export const addTimeoutOption = (command: Command): Command =>
+  command.option('--timeout <duration>', 'how long a call may take (default 10s)', durationOption);
+
+export const addOutputOption = (command: Command): Command =>
+  command.option(
+    '-o, --output <form>',
+    'json, jsonl, yaml, table, tsv, raw or template=TEXT with {{field}} (default: table on a terminal, tsv else)',
+  );
+
+/** The options that nearly every verb has. */
+export const addCommonOptions = (command: Command): Command =>
+  addOutputOption(addTimeoutOption(addConnectionOptions(command)));
+
+const given = (text: string | undefined): string | undefined => (text === '' ? undefined : text);
+
+export type Target = { readonly endpoints: string } | { readonly directory: string };
+
+/** Flags win over variables, and endpoints over a directory of the same origin conflict. */
+export function resolveTarget(
+  options: ConnectionOptions,
+  environment: NodeJS.ProcessEnv = process.env,
+): Target {
+  const endpoints = given(options.endpoints);
+  const directory = given(options.directory);
+  if (endpoints !== undefined && directory !== undefined) {
+    throw usageError('--endpoints and --directory exclude each other');
+  }
+  if (endpoints !== undefined) return { endpoints };
+  if (directory !== undefined) return { directory };
+  const exported =
+    given(environment['CONCLAVE_ENDPOINTS']) ?? given(environment['ETCDCTL_ENDPOINTS']);
+  if (exported !== undefined) return { endpoints: exported };
+  const shared = given(environment['CONCLAVE_DIRECTORY']);
+  return shared === undefined ? { endpoints: DEFAULT_ENDPOINT } : { directory: shared };
+}
+
+/** What `connect` takes, for this target and these limits. */
+export function connectOptions(options: ConnectionOptions) {
+  const { timeout } = options;
+  const limits = timeout === undefined ? {} : { connectTimeout: timeout, requestTimeout: timeout };
+  return { ...resolveTarget(options), ...limits };
+}

@@ -1,0 +1,57 @@
+import { Command } from 'commander';
+import { catalog, type Entry } from './catalog.ts';
+import { addCommonOptions } from './connection.ts';
+import { exitCodes } from './exit-codes.ts';
+import type { VerbModule } from './verb.ts';
+import { packageVersion } from './version.ts';
+
+const exitCodeHelp = `
+Exit codes:
+  0 done   1 failed   2 wrong usage   3 not found, or condition false   4 denied
+  5 unreachable or no quorum   6 outcome of a write unknown
+  lock, elect and work pass the command's own code through, 128+n when signal n ended it, and use
+  ${exitCodes.lost} lost, command stopped   ${exitCodes.notAcquired} not acquired within --wait
+  ${exitCodes.wrapperFailed} conclave failed   126 command not executable   127 command not found`;
+
+/** The whole command line. Verbs define themselves when they are about to be used. */
+export function buildProgram(): Command {
+  const program = new Command('conclave')
+    .description('Locks, elections, queues and the store below them, from the command line.')
+    .exitOverride()
+    .enablePositionalOptions()
+    .showHelpAfterError("see 'conclave --help'")
+    .helpOption('--help', 'show help')
+    .helpCommand('help [verb...]', 'show the help of a verb')
+    .version(packageVersion(), '--version', 'show the version')
+    .option('--no-color', 'no colours (also NO_COLOR)')
+    .addHelpText('after', exitCodeHelp);
+  addCommonOptions(program);
+  mount(program, catalog);
+  return program;
+}
+
+function mount(parent: Command, entries: readonly Entry[]): void {
+  const modules = new Map<Command, () => Promise<VerbModule>>();
+  for (const entry of entries) {
+    const command = parent
+      .command(entry.name)
+      .summary(entry.summary)
+      .description(sentence(entry.summary));
+    if (entry.group !== undefined) command.helpGroup(entry.group);
+    if ('verbs' in entry) {
+      command.enablePositionalOptions();
+      mount(command, entry.verbs);
+    } else {
+      modules.set(command, entry.load);
+    }
+  }
+  parent.hook('preSubcommand', async (_parent, subcommand) => {
+    const load = modules.get(subcommand);
+    if (load === undefined) return;
+    modules.delete(subcommand);
+    (await load()).define(subcommand);
+  });
+}
+
+const sentence = (summary: string): string =>
+  `${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`;

@@ -1,0 +1,134 @@
+/** Takes jobs from a queue and runs them, so many at a time, within one session. */
+import { bytes } from '../../../sdk/codec.ts';
+import { isConclaveError } from '../../../sdk/errors.ts';
+import { Bell } from '../../bell.ts';
+import type { RecipeContext } from '../../context.ts';
+import { QueueConsumer } from '../../queue-consumer.ts';
+import { fullJitterMs, pause } from '../../retry.ts';
+import { note } from '../failure.ts';
+import { type JobSettings, runJob } from './job.ts';
+import type { SignalRelay } from './signal-relay.ts';
+
+export type LoopSettings = JobSettings & {
+  readonly concurrency: number;
+  readonly visibilityMs: number;
+  readonly maxAttempts: number;
+  /** End as soon as no job is ready. */
+  readonly drain: boolean;
+};
+
+const LONGEST_SWEEP_MS = 15_000;
+
+export class JobLoop {
+  readonly #context: RecipeContext;
+  readonly #settings: LoopSettings;
+  readonly #relay: SignalRelay;
+  readonly #consumer: QueueConsumer<Uint8Array>;
+  readonly #jobs = new Bell();
+  readonly #chores = new Bell();
+  /** No more claims. */
+  readonly #ending = new AbortController();
+
+  constructor(context: RecipeContext, settings: LoopSettings, relay: SignalRelay) {
+    this.#context = context;
+    this.#settings = settings;
+    this.#relay = relay;
+    this.#consumer = new QueueConsumer(context, settings.queue, {
+      codec: bytes(),
+      visibility: settings.visibilityMs,
+      maxAttempts: settings.maxAttempts,
+    });
+  }
+
+  /** Resolves once stopped, drained, or without its session; every command has ended then. */
+  async run(): Promise<void> {
+    const { session } = this.#context;
+    const end = (): void => this.#ending.abort();
+    if (this.#relay.stop.aborted || session.signal.aborted) end();
+    this.#relay.stop.addEventListener('abort', end);
+    session.signal.addEventListener('abort', end);
+    try {
+      const background = Promise.all([this.#follow(), this.#sweep()]);
+      const slots = Array.from({ length: this.#settings.concurrency }, () => this.#slot());
+      await Promise.all(slots);
+      end();
+      await background;
+    } finally {
+      end();
+      this.#relay.stop.removeEventListener('abort', end);
+      session.signal.removeEventListener('abort', end);
+      await this.#consumer.close();
+    }
+  }
+
+  /** One job after another. */
+  async #slot(): Promise<void> {
+    const { signal } = this.#ending;
+    const { session } = this.#context;
+    const { clock, random } = session.client;
+    for (let failures = 0; !signal.aborted; ) {
+      const askedMs = clock.monotonicMs();
+      try {
+        const claim = await this.#consumer.claim(signal);
+        failures = 0;
+        if (claim !== null && signal.aborted) await claim.giveBack();
+        else if (claim !== null) await runJob(claim, session, askedMs, this.#settings, this.#relay);
+        else if (this.#settings.drain) return;
+        else await this.#jobs.heard(signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        if (!isConclaveError(error) || !error.retryable) throw error;
+        if (failures === 0) note(`cannot take a job: ${error.message}`);
+        failures += 1;
+        await pause(clock, fullJitterMs(failures, random), signal).catch(() => undefined);
+      }
+    }
+  }
+
+  async #follow(): Promise<void> {
+    const { signal } = this.#ending;
+    const { kv } = this.#context.session.client;
+    const { worker, at } = this.#consumer.keys;
+    await Promise.all([
+      this.#consumer.window.follow(signal, (count) => this.#jobs.ring(count)),
+      // A worker that is gone, or a new delay that may be the next to end.
+      this.#ringOn(() => kv.watch({ prefix: worker }, { puts: false, signal })),
+      this.#ringOn(() => kv.watch({ prefix: at }, { deletes: false, signal })),
+    ]);
+  }
+
+  async #ringOn(open: () => AsyncIterable<unknown>): Promise<void> {
+    const { signal } = this.#ending;
+    const { clock, random } = this.#context.session.client;
+    for (let attempt = 0; !signal.aborted; attempt++) {
+      try {
+        for await (const _notice of open()) {
+          attempt = 0;
+          this.#chores.ring();
+        }
+      } catch {
+        // The slow sweep covers what a broken watch does not report.
+      }
+      await pause(clock, fullJitterMs(attempt, random), signal).catch(() => undefined);
+    }
+  }
+
+  /** Returns the jobs of dead workers and makes delayed ones ready. */
+  async #sweep(): Promise<void> {
+    const { signal } = this.#ending;
+    const { clock, random } = this.#context.session.client;
+    const everyMs = Math.min(LONGEST_SWEEP_MS, this.#settings.visibilityMs / 2);
+    while (!signal.aborted) {
+      let nextMs = everyMs * (0.75 + 0.5 * random());
+      try {
+        const { nextDueInMs } = await this.#consumer.sweep(signal);
+        if (nextDueInMs !== undefined) nextMs = Math.min(nextMs, nextDueInMs);
+      } catch {
+        // The next sweep does what this one left undone.
+      }
+      const cancel = clock.setTimer(Math.max(1, nextMs), () => this.#chores.ring());
+      await this.#chores.heard(signal);
+      cancel();
+    }
+  }
+}

@@ -1,0 +1,157 @@
+/** One job as one process: payload on stdin, the exit code decides what becomes of it. */
+import { isConclaveError } from '../../../sdk/errors.ts';
+import type { Session } from '../../../sdk/session.ts';
+import { exponential } from '../../backoff.ts';
+import type { Claim } from '../../claim.ts';
+import { note } from '../failure.ts';
+import { type Execution, execute } from './execute.ts';
+import type { SignalRelay } from './signal-relay.ts';
+import type { LossPolicy } from './supervise.ts';
+
+/** From sysexits.h. */
+export const jobExitCodes = { done: 0, deadLetter: 65, retryLater: 75 } as const;
+
+export type JobSettings = {
+  readonly queue: string;
+  readonly command: readonly [string, ...string[]];
+  readonly policy: LossPolicy;
+  /** The wait after exit code 75. */
+  readonly retryDelayMs: number;
+};
+
+const backoff = exponential();
+
+/** Extensions within one visibility period: two may fail. */
+const EXTENSIONS_PER_PERIOD = 3;
+
+/** Keeps the claim while its command runs, and knows until when it is certain. */
+class ClaimKeeper {
+  readonly #claim: Claim<Uint8Array>;
+  readonly #session: Session;
+  #validUntilMs: number;
+  readonly #timer: NodeJS.Timeout;
+  #extending = false;
+
+  /** @param askedMs before the claim was asked for: it is certain for one period from then */
+  constructor(claim: Claim<Uint8Array>, session: Session, askedMs: number) {
+    this.#claim = claim;
+    this.#session = session;
+    this.#validUntilMs = askedMs + claim.visibilityMs;
+    const everyMs = claim.visibilityMs / EXTENSIONS_PER_PERIOD;
+    this.#timer = setInterval(() => void this.#extend(everyMs), everyMs);
+  }
+
+  get validUntilMs(): number {
+    return Math.min(this.#validUntilMs, this.#session.validUntilMs);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  async #extend(timeoutMs: number): Promise<void> {
+    if (this.#extending) return;
+    this.#extending = true;
+    const sentMs = this.#session.client.clock.monotonicMs();
+    try {
+      await this.#claim.extend(undefined, { timeout: timeoutMs });
+      this.#validUntilMs = sentMs + this.#claim.visibilityMs;
+    } catch {
+      // Tried again at the next turn; a claim that is gone aborts its own signal.
+    } finally {
+      this.#extending = false;
+    }
+  }
+}
+
+async function runCommand(
+  claim: Claim<Uint8Array>,
+  session: Session,
+  askedMs: number,
+  settings: JobSettings,
+  relay: SignalRelay,
+): Promise<Execution> {
+  const keeper = new ClaimKeeper(claim, session, askedMs);
+  try {
+    return await execute(
+      {
+        command: settings.command,
+        environment: {
+          ...process.env,
+          CONCLAVE_QUEUE: settings.queue,
+          CONCLAVE_JOB_ID: claim.id,
+          CONCLAVE_JOB_ATTEMPT: `${claim.attempt}`,
+          CONCLAVE_JOB_MAX_ATTEMPTS: `${claim.maxAttempts}`,
+          CONCLAVE_TOKEN: `${claim.token}`,
+          CONCLAVE_SESSION: session.id,
+        },
+        foreground: false,
+        input: claim.data,
+      },
+      `the claim on job ${claim.id}`,
+      {
+        signal: claim.signal,
+        validUntilMs: () => keeper.validUntilMs,
+        nowMs: () => session.client.clock.monotonicMs(),
+      },
+      settings.policy,
+      relay,
+    );
+  } finally {
+    keeper.stop();
+  }
+}
+
+/** What the exit code says, done in the store. Says it on stderr too, unless all went well. */
+async function settle(
+  claim: Claim<Uint8Array>,
+  exitCode: number,
+  settings: JobSettings,
+  random: () => number,
+): Promise<void> {
+  const error = `exit code ${exitCode}`;
+  const attempt = `job ${claim.id}, attempt ${claim.attempt} of ${claim.maxAttempts}: ${error}`;
+  switch (exitCode) {
+    case jobExitCodes.done:
+      return await claim.ack();
+    case jobExitCodes.deadLetter:
+      note(`${attempt}; now a dead letter`);
+      return await claim.dead(`the command gave it up with ${error}`, { error });
+    case jobExitCodes.retryLater:
+      note(`${attempt}; again in ${settings.retryDelayMs} ms`);
+      return await claim.nack({ delay: settings.retryDelayMs, error });
+    default: {
+      if (claim.attempt >= claim.maxAttempts) {
+        note(`${attempt}; now a dead letter`);
+        const reason = `attempt ${claim.attempt} of ${claim.maxAttempts} failed: ${error}`;
+        return await claim.dead(reason, { error });
+      }
+      const delayMs = Math.round(backoff(claim.attempt, random));
+      note(`${attempt}; again in ${delayMs} ms`);
+      return await claim.nack({ delay: delayMs, error });
+    }
+  }
+}
+
+/** Runs the job's command and settles the claim. Never rejects for reasons of the job. */
+export async function runJob(
+  claim: Claim<Uint8Array>,
+  session: Session,
+  askedMs: number,
+  settings: JobSettings,
+  relay: SignalRelay,
+): Promise<void> {
+  const stoppedBefore = relay.stop.aborted;
+  const execution = await runCommand(claim, session, askedMs, settings, relay);
+  // Lost: it is another's by now, or soon. Not gone: nobody may have it before the claim runs out.
+  if (execution.lost || !execution.gone) return;
+  try {
+    // Stopped by a signal of the operator: that is no failure of the job.
+    const interrupted = execution.exitCode > 128 && relay.stop.aborted && !stoppedBefore;
+    if (interrupted) await claim.giveBack();
+    else await settle(claim, execution.exitCode, settings, session.client.random);
+  } catch (error) {
+    if (!isConclaveError(error)) throw error;
+    note(`job ${claim.id} ended with exit code ${execution.exitCode}, but: ${error.message}`);
+  }
+}

@@ -1,0 +1,155 @@
+import { hostname } from 'node:os';
+import type { Command } from 'commander';
+import { isConclaveError } from '../../../sdk/errors.ts';
+import type { RecipeContext } from '../../context.ts';
+import { Election } from '../../election.ts';
+import { SessionKeeper } from '../../session-keeper.ts';
+import { durationOption, exitCodeOption } from '../arguments.ts';
+import { exitCodes, signalExitCode } from '../exit-codes.ts';
+import { note } from '../failure.ts';
+import { type Execution, execute } from '../run/execute.ts';
+import { addRunOptions, prepareRun, type Run, type RunOptions } from '../run/run-options.ts';
+import { sessionMeta } from '../run/session-meta.ts';
+import { SignalRelay } from '../run/signal-relay.ts';
+import { verdictOf } from '../run/verdict.ts';
+import { addExamples } from '../verb.ts';
+import { withClient } from '../with-client.ts';
+import { closeContext, recipeContext } from '../with-session.ts';
+
+type Options = RunOptions & {
+  /** Milliseconds; absent: no limit. */
+  readonly wait?: number;
+  readonly conflictExitCode: number;
+  readonly once?: boolean;
+  readonly value?: string;
+};
+
+type Candidacy = {
+  readonly name: string;
+  readonly run: Run;
+  readonly options: Options;
+  readonly relay: SignalRelay;
+};
+
+/** One candidacy and, once elected, one run of the command. */
+async function serveTerm(context: RecipeContext, candidacy: Candidacy): Promise<Execution> {
+  const { name, run, options, relay } = candidacy;
+  const { session } = context;
+  const election = new Election<string>(context, name);
+  const leadership = await election.campaign({
+    value: options.value ?? `${hostname()}:${process.pid}`,
+    signal: relay.stop,
+    ...(options.wait === undefined ? {} : { timeout: options.wait }),
+  });
+  if (relay.signalNumber !== undefined) {
+    return { exitCode: signalExitCode(relay.signalNumber), gone: true, lost: false };
+  }
+  const execution = await execute(
+    {
+      command: run.command,
+      environment: {
+        ...process.env,
+        CONCLAVE_ELECTION: name,
+        CONCLAVE_TERM: `${leadership.term}`,
+        CONCLAVE_TOKEN: `${leadership.term}`,
+        CONCLAVE_KEY: leadership.key,
+        CONCLAVE_SESSION: session.id,
+      },
+      foreground: run.foreground,
+    },
+    `the leadership of '${name}'`,
+    {
+      signal: leadership.signal,
+      validUntilMs: () => session.validUntilMs,
+      nowMs: () => session.client.clock.monotonicMs(),
+    },
+    run.policy,
+    relay,
+  );
+  // Something of the command still runs: nobody may lead before the session has expired.
+  if (!execution.gone) process.exit(execution.lost ? exitCodes.lost : execution.exitCode);
+  await leadership.resign().catch((error: Error) => {
+    note(`cannot resign from '${name}' now: ${error.message}`);
+  });
+  return execution;
+}
+
+/** A loss that a new candidacy can mend. */
+const isLoss = (error: unknown): boolean =>
+  isConclaveError(error, 'SESSION_LOST') || isConclaveError(error, 'LEADERSHIP_LOST');
+
+async function serveTerms(candidacy: Candidacy): Promise<number> {
+  const { name, run, options, relay } = candidacy;
+  return await withClient({ ...options, signal: relay.stop }, async (client) => {
+    const meta = sessionMeta(run.command);
+    const first = await client.session({ ttl: options.ttl, meta, signal: relay.stop });
+    const keeper = new SessionKeeper(first, 'shared');
+    const base = recipeContext(first);
+    try {
+      for (;;) {
+        const context = { ...base, session: await keeper.live(relay.stop) };
+        try {
+          const execution = await serveTerm(context, candidacy);
+          if (!execution.lost) return execution.exitCode;
+          if (options.once || relay.signalNumber !== undefined) return exitCodes.lost;
+        } catch (error) {
+          if (!isLoss(error) || options.once) throw error;
+        }
+        note(`the term in '${name}' is over; waiting for the next one`);
+      }
+    } finally {
+      await keeper.close();
+      await closeContext(base);
+    }
+  });
+}
+
+async function elect(name: string, words: string[], options: Options): Promise<void> {
+  const run = prepareRun(words, options);
+  using relay = new SignalRelay(run.foreground && process.stdin.isTTY);
+  try {
+    process.exitCode = await serveTerms({ name, run, options, relay });
+  } catch (error) {
+    process.exitCode = verdictOf(error, relay, options.conflictExitCode);
+  }
+}
+
+export function define(command: Command): void {
+  addRunOptions(
+    addExamples(command.argument('<name>', 'the election'), [
+      [
+        'conclave elect scheduler -- ./scheduler',
+        'runs on one machine at a time, on another when it fails',
+      ],
+      [
+        'conclave elect scheduler --once -- ./scheduler',
+        'exit code 123 when the leadership is lost',
+      ],
+    ]),
+  )
+    .usage('[options] <name> -- <command> [argument...]')
+    .option('--once', 'end when the leadership is lost instead of waiting for the next term')
+    .option('--value <text>', 'what others learn about the leader (default: host:pid)')
+    .option(
+      '--wait <duration>',
+      'give up a candidacy after this time (default: no limit)',
+      durationOption,
+    )
+    .option(
+      '-E, --conflict-exit-code <code>',
+      'exit code when not elected in time',
+      exitCodeOption,
+      exitCodes.notAcquired,
+    )
+    .addHelpText(
+      'after',
+      `
+The command is started at the beginning of each term and stopped before the leadership can pass on,
+as with 'conclave lock'. When it ends by itself, the leadership is given up and its exit code
+passed through. After a loss this process stands again, and starts the command again when elected.
+
+Environment of the command: CONCLAVE_ELECTION, CONCLAVE_TERM (rises from leader to leader; also as
+CONCLAVE_TOKEN), CONCLAVE_KEY, CONCLAVE_SESSION.`,
+    )
+    .action(elect);
+}

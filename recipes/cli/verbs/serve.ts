@@ -1,0 +1,113 @@
+import { readFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import { destination, type Logger, multistream, pino } from 'pino';
+import {
+  type Config,
+  ConfigError,
+  describeFlags,
+  type LoadedConfig,
+  loadConfig,
+  memberOptions,
+  startMember,
+} from '../../../server/index.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { CliError } from '../failure.ts';
+import { addExamples } from '../verb.ts';
+
+function readConfig(argv: readonly string[]): LoadedConfig {
+  try {
+    return loadConfig({
+      argv,
+      environment: process.env,
+      readFile: (path) => readFileSync(path, 'utf8'),
+    });
+  } catch (error) {
+    if (error instanceof ConfigError) throw new CliError(error.message, exitCodes.failed);
+    throw error;
+  }
+}
+
+const STDOUT = 1;
+const STDERR = 2;
+
+function createLogger({ logLevel, logOutputs }: Config): Logger {
+  const descriptorOrPath = (output: string): string | number => {
+    if (output === 'stdout') return STDOUT;
+    return output === 'stderr' ? STDERR : output;
+  };
+  // Synchronous: what is logged last before a crash is what matters.
+  const streams = logOutputs.map((output) => ({
+    level: logLevel,
+    stream: destination({ dest: descriptorOrPath(output), sync: true, mkdir: true }),
+  }));
+  return pino({ name: 'conclave', level: logLevel }, multistream(streams));
+}
+
+/** What went wrong, for errors that are the operator's to mend and not a defect of the program. */
+function startFailure(error: unknown): unknown {
+  const isKnown = error instanceof Error && 'code' in error && typeof error.code === 'string';
+  return isKnown ? new CliError(error.message, exitCodes.failed) : error;
+}
+
+/** Resolves at the first signal that asks to stop; a second one ends the process at once. */
+const stopSignal = (): Promise<NodeJS.Signals> =>
+  new Promise((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
+  });
+
+function sayReady(config: Config, endpoints: readonly string[]): void {
+  const message = 'ready to serve clients';
+  const line =
+    config.logFormat === 'json'
+      ? JSON.stringify({ level: 30, time: Date.now(), name: 'conclave', endpoints, msg: message })
+      : `conclave ${config.name}: ${message} on ${endpoints.join(', ')} (data in ${config.dataDirectory})`;
+  process.stderr.write(`${line}\n`);
+}
+
+async function serve(flags: readonly string[]): Promise<void> {
+  const stopped = stopSignal();
+  const { config, warnings } = readConfig(flags);
+  const logger = createLogger(config);
+  for (const warning of warnings) logger.warn(warning);
+  const starting = startMember(memberOptionsOrFail(config, logger));
+  const member = await starting.catch((error: unknown) => {
+    throw startFailure(error);
+  });
+  sayReady(config, member.endpoints);
+  const signal = await stopped;
+  logger.info({ signal }, 'stopping');
+  await member.close();
+}
+
+function memberOptionsOrFail(config: Config, logger: Logger) {
+  try {
+    return memberOptions(config, logger);
+  } catch (error) {
+    throw startFailure(error);
+  }
+}
+
+export function define(command: Command): void {
+  addExamples(command, [
+    ['conclave serve', 'for this machine, with the data in ./default.conclave'],
+    [
+      'conclave serve --data-dir /var/lib/conclave --listen-client-urls http://0.0.0.0:2379 --advertise-client-urls http://store.example:2379',
+      'for other machines',
+    ],
+    ['CONCLAVE_DATA_DIR=/var/lib/conclave conclave serve', 'every flag is also a variable'],
+  ])
+    .helpOption('--help', 'show help')
+    .allowUnknownOption()
+    .argument('[flags...]', 'flags of etcd, see below')
+    .usage('[flags]')
+    .addHelpText(
+      'after',
+      `
+Every flag can also be set by CONCLAVE_NAME_OF_FLAG or ETCD_NAME_OF_FLAG, but not by both.
+History is compacted automatically by default, after one hour; the data lives in
+NAME.conclave by default. TLS and authentication are not supported yet: their flags are
+refused. Other flags of etcd that have no meaning here are accepted with a warning.
+${describeFlags()}`,
+    )
+    .action(serve);
+}
