@@ -9,6 +9,7 @@ export {
 } from './config.ts';
 export { type MemberOptions, type RunningMember, startMember } from './embed.ts';
 export { memberOptions } from './member-options.ts';
+export { type RestoreOptions, restoreMember } from './restore.ts';
 export {
   CorruptionError,
   DataDirectoryError,

@@ -89,3 +89,10 @@ export type Recovered = {
   readonly start: { readonly index: number; readonly term: number };
   readonly entries: readonly Entry[];
 };
+
+/** A copy of the whole state, as it was at the moment of the call. */
+export type StateCopy = {
+  /** Exactly the sum of the chunks. */
+  readonly sizeBytes: number;
+  readonly chunks: AsyncIterable<Uint8Array>;
+};

@@ -15,12 +15,11 @@ import { constants, type Stats } from 'node:fs';
 import { access, chmod, mkdir, readdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { idToHex } from '../ids.ts';
-import type { Log, Recovered, State } from '../ports.ts';
+import type { Log, Recovered } from '../ports.ts';
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts';
-import { nodeDisk } from './disk.ts';
 import { DataDirectoryError } from './errors.ts';
 import { type Identity, readIdentity, writeIdentity } from './identity.ts';
-import { openLmdbState } from './lmdb.ts';
+import { type CopyableState, openLmdbState } from './lmdb.ts';
 import { openWal } from './wal.ts';
 
 export type DataDirectoryOptions = {
@@ -37,15 +36,17 @@ export interface DataDirectory {
   readonly identity: Identity;
   readonly log: Log;
   readonly recovered: Recovered;
-  readonly state: State;
+  readonly state: CopyableState;
   /** Flushes and gives up ownership. Rejects, and keeps ownership, after a failed write. */
   close(): Promise<void>;
 }
 
-const WAL = 'wal';
-const STATE = 'state';
+export const WAL = 'wal';
+export const STATE = 'state';
+/** Copies on their way to clients; what a crash leaves here is removed at the next start. */
+export const SNAPSHOTS = 'snapshots';
 /** What an interrupted creation may have left, and what a fresh file system brings along. */
-const HARMLESS = new Set([WAL, STATE, 'lock', 'identity.json.tmp', 'lost+found']);
+const HARMLESS = new Set([WAL, STATE, SNAPSHOTS, 'lock', 'identity.json.tmp', 'lost+found']);
 
 /** Throws `DataDirectoryError` (`DataDirectoryInUse` for a second opener) or `CorruptionError`. */
 export async function openDataDirectory(options: DataDirectoryOptions): Promise<DataDirectory> {
@@ -77,7 +78,7 @@ async function openOwned(
     create: existing === undefined,
     ...(walSegmentBytes === undefined ? {} : { segmentBytes: walSegmentBytes }),
   });
-  let state: State | undefined;
+  let state: CopyableState | undefined;
   try {
     if (existing === undefined) checkNothingPromised(path, recovered);
     state = await openLmdbState({ path: join(path, STATE), onFailure });
@@ -95,7 +96,7 @@ class OpenDataDirectory implements DataDirectory {
   readonly identity: Identity;
   readonly log: Log;
   readonly recovered: Recovered;
-  readonly state: State;
+  readonly state: CopyableState;
   readonly #lock: DirectoryLock;
   #closing: Promise<void> | undefined;
 
@@ -103,7 +104,7 @@ class OpenDataDirectory implements DataDirectory {
     identity: Identity,
     log: Log,
     recovered: Recovered,
-    state: State,
+    state: CopyableState,
     lock: DirectoryLock,
   ) {
     this.identity = identity;
@@ -125,7 +126,8 @@ class OpenDataDirectory implements DataDirectory {
   }
 }
 
-async function prepareDirectory(path: string): Promise<void> {
+/** Makes the directory if need be. Throws `DataDirectoryError` when it cannot be used. */
+export async function prepareDirectory(path: string): Promise<void> {
   let found: Stats | undefined;
   try {
     await mkdir(path, { recursive: true, mode: 0o700 });

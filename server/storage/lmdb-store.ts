@@ -25,7 +25,7 @@ import { decodeRecord, encodeRecord, longKeyOf, recordBytes } from './record.ts'
 export type BaseRow = { readonly key: Buffer; readonly record: Buffer };
 
 const FORMAT = 1;
-const DATA_FILE = 'data.mdb';
+export const DATA_FILE = 'data.mdb';
 
 /**
  * Address space, not memory or disk. Generous, because growing a map moves it, and pages of the old
@@ -203,6 +203,11 @@ export class LmdbStore {
   /** The next read sees everything committed so far. */
   renewSnapshot(): void {
     this.#root.resetReadTxn();
+  }
+
+  /** Copies what is committed, without free pages, to `directory`, which must exist and be empty. */
+  async copyTo(directory: string): Promise<void> {
+    await this.#root.backup(directory, true);
   }
 
   /** Bytes of the file, and how many of them hold live data. */

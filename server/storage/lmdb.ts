@@ -50,8 +50,14 @@ const PAGES_PER_WRITE = 2;
 const STALL_TICK_MS = 10_000;
 const STALL_TICKS = 12;
 
+/** A state that can be copied while it is in use. */
+export interface CopyableState extends State {
+  /** Writes everything applied before the call to LMDB files in `directory`, which must exist and be empty. */
+  copyTo(directory: string): Promise<void>;
+}
+
 /** Throws `CorruptionError` when the files are damaged. */
-export async function openLmdbState(options: LmdbStateOptions): Promise<State> {
+export async function openLmdbState(options: LmdbStateOptions): Promise<CopyableState> {
   return new LmdbState(options, LmdbStore.open(options.path));
 }
 
@@ -62,7 +68,7 @@ type Waiter = {
   readonly reject: (error: Error) => void;
 };
 
-class LmdbState implements State {
+class LmdbState implements CopyableState {
   readonly #path: string;
   readonly #onFailure: (error: Error) => void;
   readonly #freeBytes: () => Promise<number>;
@@ -176,6 +182,11 @@ class LmdbState implements State {
     });
     this.#drain();
     return flushed;
+  }
+
+  async copyTo(directory: string): Promise<void> {
+    await this.flush();
+    await this.#store.copyTo(directory);
   }
 
   size(): { readonly totalBytes: number; readonly usedBytes: number } {

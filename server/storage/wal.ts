@@ -23,6 +23,7 @@ import {
   type FrameContent,
   frameBytes,
   HEADER_BYTES,
+  type LogPosition,
   type SegmentHeader,
 } from './wal-format.ts';
 import { WalIndex } from './wal-index.ts';
@@ -37,6 +38,8 @@ export type WalOptions = {
   readonly segmentBytes?: number;
   /** May a log be begun where there is none? @default true */
   readonly create?: boolean;
+  /** The entry before the first of a new log, for a state that was restored. @default none */
+  readonly start?: LogPosition;
   /** @default the real one */
   readonly disk?: Disk;
 };
@@ -50,16 +53,19 @@ export async function openWal(options: WalOptions): Promise<{ log: Log; recovere
   if (found === undefined && !create) {
     throw new CorruptionError(path, undefined, 'the log of this member is missing');
   }
-  const state = found ?? (await begin(factory, identity));
+  const state = found ?? (await begin(factory, identity, options.start ?? { index: 0, term: 0 }));
   const { hardState, start, entries } = state;
   const log = new Wal(path, disk, factory, identity, state);
   return { log, recovered: { hardState, start, entries } };
 }
 
 /** The first segment has a header and no frame: nothing was promised yet. */
-async function begin(factory: SegmentFactory, identity: WalIdentity): Promise<RecoveredWal> {
-  const start = { index: 0, term: 0 };
-  const hardState = { term: 0, votedFor: 0n, commit: 0 };
+async function begin(
+  factory: SegmentFactory,
+  identity: WalIdentity,
+  start: LogPosition,
+): Promise<RecoveredWal> {
+  const hardState = { term: start.term, votedFor: 0n, commit: start.index };
   const segment = await factory.install(HEADER_BYTES, (segmentBytes) => {
     const header: SegmentHeader = {
       format: FORMAT,

@@ -1,0 +1,73 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { openDataDirectory } from '../../server/storage/data-directory.ts';
+import { restoreSnapshot, takeSnapshot } from '../../server/storage/snapshot.ts';
+
+const identity = { name: 'one', clusterId: 7n, memberId: 9n };
+const onFailure = (error: Error): void => {
+  throw error;
+};
+let base: string;
+
+beforeEach(async () => {
+  base = await mkdtemp(join(tmpdir(), 'snapshot-'));
+});
+afterEach(() => rm(base, { recursive: true, force: true }));
+
+const bytes = (text: string): Buffer => Buffer.from(text);
+
+/** A directory with 100 entries applied and logged, and a saved snapshot of it. */
+async function saved(): Promise<string> {
+  const path = join(base, 'source');
+  const directory = await openDataDirectory({ path, identity, onFailure });
+  for (let index = 1; index <= 100; index++) {
+    const entry = { index, term: 1, kind: 'command', data: bytes('x') } as const;
+    await directory.log.append({ entries: [entry] });
+    const write = { kind: 'put', key: bytes(`k${index}`), value: bytes(`v${index}`) } as const;
+    directory.state.apply(index, [write]);
+  }
+  const copy = await takeSnapshot(path, directory.state);
+  directory.state.apply(101, [{ kind: 'put', key: bytes('later'), value: bytes('no') }]);
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of copy.chunks) chunks.push(chunk);
+  const payload = Buffer.concat(chunks);
+  expect(payload.length).toBe(copy.sizeBytes);
+  expect(await readdir(join(path, 'snapshots'))).toEqual([]);
+  await directory.close().catch(() => undefined);
+  const file = join(base, 'saved');
+  await writeFile(file, Buffer.concat([payload, createHash('sha256').update(payload).digest()]));
+  return file;
+}
+
+test('a restored directory holds the state of the snapshot and goes on behind it', async () => {
+  const file = await saved();
+  const path = join(base, 'restored');
+  expect(await restoreSnapshot(file, path, identity)).toEqual({ appliedIndex: 100 });
+
+  const directory = await openDataDirectory({ path, identity, onFailure });
+  expect(directory.state.appliedIndex).toBe(100);
+  expect(directory.recovered.start).toEqual({ index: 100, term: 1 });
+  expect(Buffer.from(directory.state.get(bytes('k100')) ?? []).toString()).toBe('v100');
+  expect(directory.state.get(bytes('later'))).toBeUndefined();
+  await directory.close();
+});
+
+test('a damaged snapshot is refused and leaves nothing that looks like data', async () => {
+  const file = await saved();
+  const contents = await readFile(file);
+  contents[5000] = (contents[5000] ?? 0) ^ 1;
+  await writeFile(file, contents);
+  const path = join(base, 'restored');
+  await expect(restoreSnapshot(file, path, identity)).rejects.toMatchObject({ code: 'corruption' });
+  await expect(readFile(join(path, 'state', 'data.mdb'))).rejects.toMatchObject({ code: 'ENOENT' });
+});
+
+test('a directory that belongs to a member is not overwritten', async () => {
+  const file = await saved();
+  await expect(restoreSnapshot(file, join(base, 'source'), identity)).rejects.toMatchObject({
+    code: 'not-empty',
+  });
+});
