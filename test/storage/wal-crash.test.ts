@@ -1,0 +1,166 @@
+/** The log under power cuts, kills and failing disks. What was acknowledged must always come back. */
+import { expect, test } from 'vitest';
+import type { Log } from '../../server/ports.ts';
+import { StorageFailedError } from '../../server/storage/errors.ts';
+import { type Below, SimDisk, seeded } from './sim-disk.ts';
+import { type Batch, Ledger, openOn } from './wal-driver.ts';
+
+class DiskError extends Error {
+  override name = 'DiskError';
+}
+
+/** Appends and releases at random until the disk halts or fails; resolves with what was under way. */
+async function workUntil(
+  disk: SimDisk,
+  log: Log,
+  ledger: Ledger,
+  below: Below,
+): Promise<{ inFlight: Batch | undefined; failure: unknown }> {
+  for (;;) {
+    if (below(8) === 0) {
+      const index = Math.max(ledger.released, below(ledger.entries.length + 1));
+      ledger.released = index;
+      const outcome = await settledOrStopped(disk, log.release(index));
+      if (outcome !== 'done') return { inFlight: undefined, failure: outcome.failure };
+      continue;
+    }
+    const batch = ledger.draw(below);
+    const outcome = await settledOrStopped(disk, log.append(batch));
+    if (outcome !== 'done') return { inFlight: batch, failure: outcome.failure };
+    ledger.add(batch);
+  }
+}
+
+const stopped = new WeakMap<SimDisk, Promise<void>>();
+
+async function settledOrStopped(
+  disk: SimDisk,
+  work: Promise<void>,
+): Promise<'done' | { failure: unknown }> {
+  const done = work.then(
+    () => 'done' as const,
+    (failure: unknown) => ({ failure }),
+  );
+  const halted = (stopped.get(disk) ?? new Promise<never>(() => {})).then(() => ({
+    failure: undefined,
+  }));
+  return Promise.race([done, halted]);
+}
+
+/** At step `at` the disk never answers again. */
+function haltAt(disk: SimDisk, at: number): void {
+  let halt = (): void => {};
+  stopped.set(
+    disk,
+    new Promise((resolve) => {
+      halt = resolve;
+    }),
+  );
+  let count = 0;
+  disk.beforeStep = async () => {
+    count += 1;
+    if (count < at) return;
+    halt();
+    await new Promise(() => {});
+  };
+}
+
+test('power cuts lose nothing that was acknowledged', { timeout: 60_000 }, async () => {
+  let cuts = 0;
+  let kept = 0;
+  for (let seed = 1; seed <= 400; seed++) {
+    const below = seeded(seed);
+    let disk = new SimDisk();
+    let ledger = new Ledger();
+    for (let life = 0; life < 4; life++) {
+      haltAt(disk, 1 + below(120));
+      const opened = await Promise.race([openOn(disk), stopped.get(disk)]);
+      if (opened !== undefined) {
+        ledger.expectToMatch(opened.recovered);
+        const { inFlight } = await workUntil(disk, opened.log, ledger, below);
+        disk = disk.cutPower(below);
+        const { recovered, log } = await openOn(disk);
+        await log.close();
+        disk = disk.restart();
+        const withInFlight = inFlight === undefined ? ledger : ledger.with(inFlight);
+        if (inFlight !== undefined && withInFlight.matches(recovered)) {
+          ledger = withInFlight;
+          kept += 1;
+        } else ledger.expectToMatch(recovered);
+      } else disk = disk.cutPower(below);
+      cuts += 1;
+    }
+  }
+  expect(cuts).toBe(1_600);
+  // Both fates of an unacknowledged write were met.
+  expect(kept).toBeGreaterThan(50);
+  expect(kept).toBeLessThan(1_500);
+});
+
+test('after a failed write nothing is acknowledged and nothing is written', async () => {
+  for (let seed = 1; seed <= 200; seed++) {
+    const below = seeded(seed);
+    const disk = new SimDisk();
+    const { log } = await openOn(disk);
+    const ledger = new Ledger();
+    let countdown = 1 + below(60);
+    disk.beforeStep = (step, path) => {
+      // Preparing a segment is tried again and promises nothing.
+      if (path.endsWith('prepared.tmp') && step !== 'flush') return;
+      countdown -= 1;
+      if (countdown === 0) throw new DiskError('EIO: i/o error');
+    };
+    const { failure } = await workUntil(disk, log, ledger, below);
+    expect(failure).toBeInstanceOf(StorageFailedError);
+    expect((failure as StorageFailedError).cause).toBeInstanceOf(DiskError);
+    await new Promise((resolve) => setImmediate(resolve));
+    const steps = disk.steps.length;
+    for (let attempt = 0; attempt < 3; attempt++) {
+      await expect(async () => log.append(ledger.draw(below))).rejects.toBe(failure);
+    }
+    await expect(async () => log.release(ledger.released)).rejects.toBe(failure);
+    expect(disk.steps.length).toBe(steps);
+  }
+});
+
+test('what a restart reports after a failed flush is made durable first', async () => {
+  const disk = new SimDisk();
+  const { log } = await openOn(disk);
+  const ledger = new Ledger();
+  const below = seeded(7);
+  for (let count = 0; count < 5; count++) {
+    const batch = ledger.draw(below);
+    await log.append(batch);
+    ledger.add(batch);
+  }
+  disk.beforeStep = (step) => {
+    if (step === 'flush') throw new DiskError('EIO: i/o error');
+  };
+  const lost = ledger.draw(below);
+  await expect(log.append(lost)).rejects.toBeInstanceOf(StorageFailedError);
+
+  // The bytes are in the cache, marked clean, and not on the platter.
+  const restarted = disk.restart();
+  const { recovered } = await openOn(restarted);
+  ledger.with(lost).expectToMatch(recovered);
+  const nothingCached: Below = () => 0;
+  const { recovered: afterCut } = await openOn(restarted.cutPower(nothingCached));
+  ledger.with(lost).expectToMatch(afterCut);
+});
+
+test('each append is one write', async () => {
+  const disk = new SimDisk();
+  const { log } = await openOn(disk);
+  const ledger = new Ledger();
+  const below = seeded(3);
+  for (let count = 0; count < 20; count++) {
+    const before = disk.steps.length;
+    const files = disk.files().length;
+    const batch = ledger.draw(below);
+    await log.append(batch);
+    ledger.add(batch);
+    if (disk.files().length !== files) continue;
+    expect(disk.steps.slice(before).slice(0, 2)).toEqual(['write', 'flush']);
+    expect(disk.steps.slice(before).filter((step) => step === 'flush')).toHaveLength(1);
+  }
+});
