@@ -1,4 +1,6 @@
 /** Wakes waiters: each ring wakes one, and a ring that nobody waits for is kept for the next. */
+import { onAbort } from './signals.ts';
+
 export class Bell {
   readonly #waiters = new Set<() => void>();
   #kept = false;
@@ -23,15 +25,14 @@ export class Bell {
     }
     return new Promise((resolve) => {
       const wake = () => {
-        signal.removeEventListener('abort', onAbort);
-        resolve();
-      };
-      const onAbort = () => {
-        this.#waiters.delete(wake);
+        stopListening();
         resolve();
       };
       this.#waiters.add(wake);
-      signal.addEventListener('abort', onAbort, { once: true });
+      const stopListening = onAbort(signal, () => {
+        this.#waiters.delete(wake);
+        resolve();
+      });
     });
   }
 }

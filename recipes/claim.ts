@@ -13,6 +13,7 @@ import { freeDedup, waitingEntry } from './job-moves.ts';
 import { type ClaimState, type DeadState, encodeState, withoutClaim } from './job-record.ts';
 import type { QueueKeys } from './names.ts';
 import { fullJitterMs, mayRepeat, pause } from './retry.ts';
+import { onAbort } from './signals.ts';
 
 export type NackOptions = CallOptions & {
   /** Not again before this much later. @default 0 */
@@ -50,7 +51,7 @@ export class Claim<T> {
   readonly #key: string;
   readonly #decode: () => T;
   readonly #lost = new AbortController();
-  readonly #onSessionEnd = () => this.#lose(this.#session.signal.reason as ConclaveError);
+  readonly #unfollow: () => void;
   #state: ClaimState;
   #validUntilMs: number;
   #cancelDeadline: () => void = () => undefined;
@@ -73,8 +74,9 @@ export class Claim<T> {
     this.#state = state;
     this.#validUntilMs = grant.sentMs + state.visibilityMs;
     this.#armDeadline();
-    if (session.signal.aborted) this.#onSessionEnd();
-    else session.signal.addEventListener('abort', this.#onSessionEnd, { once: true });
+    this.#unfollow = onAbort(session.signal, () =>
+      this.#lose(session.signal.reason as ConclaveError),
+    );
   }
 
   /** @throws ConclaveError CODEC */
@@ -212,7 +214,7 @@ export class Claim<T> {
       const { succeeded } = await this.#commit(txn, limits);
       if (!succeeded && !(this.#answerLost && (await wasMine())))
         throw this.#lose(passedOn(this.id));
-      this.#session.signal.removeEventListener('abort', this.#onSessionEnd);
+      this.#unfollow();
     } catch (error) {
       // Nothing is settled yet: the caller may try again.
       if (!isConclaveError(error, 'CLAIM_LOST')) this.#settled = false;

@@ -26,6 +26,7 @@ import {
 import { electionPrefix, randomId } from './names.ts';
 import { viewPrefix } from './prefix-view.ts';
 import { SessionKeeper } from './session-keeper.ts';
+import { linkedSignal } from './signals.ts';
 import { abortable, observeShared } from './streams.ts';
 
 export type ElectionOptions<T> = {
@@ -105,10 +106,7 @@ export class Election<T> {
   ): Promise<R> {
     const { session, background } = this.#context;
     const keeper = new SessionKeeper(session, 'shared');
-    const stop = new AbortController();
-    const onAbort = () => stop.abort(options.signal?.reason);
-    if (options.signal?.aborted) onAbort();
-    options.signal?.addEventListener('abort', onAbort, { once: true });
+    const stop = linkedSignal(options.signal);
     const running = this.#lead(fn, options, keeper, stop.signal);
     const entry = {
       close: async () => {
@@ -121,7 +119,7 @@ export class Election<T> {
       return await running;
     } finally {
       background.delete(entry);
-      options.signal?.removeEventListener('abort', onAbort);
+      stop.unlink();
       await keeper.close();
     }
   }

@@ -13,6 +13,7 @@ import type { LineEnd } from './line.ts';
 import { type Grant, LineMember, type Membership } from './line-driver.ts';
 import type { RecipeKind } from './metrics.ts';
 import { formatSequencer } from './sequencer.ts';
+import { onAbort } from './signals.ts';
 
 /**
  * - `held`: the session is live and the key is there as far as the store has told.
@@ -244,8 +245,7 @@ export async function waitForHold(
     // Runs in the background; what cannot be confirmed goes to the session's reaper.
     member.leave().catch(() => undefined);
   };
-  const onAbort = () => signal && giveUp(aborted(signal));
-  signal?.addEventListener('abort', onAbort, { once: true });
+  const stopListening = onAbort(signal, () => signal && giveUp(aborted(signal)));
   const cancelTimeout =
     timeoutMs === undefined
       ? () => undefined
@@ -263,7 +263,7 @@ export async function waitForHold(
     throw error;
   } finally {
     cancelTimeout();
-    signal?.removeEventListener('abort', onAbort);
+    stopListening();
   }
 }
 

@@ -3,9 +3,16 @@ import { type Codec, encodeWith } from '../sdk/codec.ts';
 import { ConclaveError, isConclaveError } from '../sdk/errors.ts';
 import type { Backoff } from './backoff.ts';
 import type { Claim, KeptResult } from './claim.ts';
-import { type Handler, isUnrecoverable, type JobContext, type WorkerEvent } from './job.ts';
+import {
+  type Handler,
+  isUnrecoverable,
+  type Job,
+  type JobContext,
+  type WorkerEvent,
+} from './job.ts';
 import type { ResultLease } from './result-lease.ts';
 import type { Pace } from './retry.ts';
+import { linkedSignal, onAbort } from './signals.ts';
 
 export type JobRunOptions<T, R> = {
   readonly handler: Handler<T, R>;
@@ -18,7 +25,7 @@ export type JobRunOptions<T, R> = {
   readonly stopping: AbortSignal;
   /** The worker waits no longer: unfinished jobs are given back. */
   readonly graceOver: AbortSignal;
-  readonly emit: (event: WorkerEvent<R>) => void;
+  readonly emit: (event: WorkerEvent<T, R>) => void;
 };
 
 type Outcome<R> =
@@ -29,22 +36,27 @@ type Outcome<R> =
 /** Never rejects: what goes wrong becomes an event. */
 export async function runJob<T, R>(claim: Claim<T>, options: JobRunOptions<T, R>): Promise<void> {
   const { emit, stopping, graceOver } = options;
-  const { id, attempt } = claim;
+  const { id } = claim;
   try {
     if (stopping.aborted) {
       await claim.giveBack();
       emit({ type: 'returned', id });
       return;
     }
-    emit({ type: 'claimed', id, attempt });
-    const outcome = await runHandler(claim, options);
+    const job = readJob(claim);
+    if (isConclaveError(job)) {
+      await bury(claim, `unreadable: ${job.message}`, job.message, options);
+      return;
+    }
+    emit({ type: 'claimed', id, job });
+    const outcome = await runHandler(claim, job, options);
     switch (outcome.kind) {
       case 'returned':
         await acknowledge(claim, outcome.result, options);
-        emit({ type: 'done', id, result: outcome.result });
+        emit({ type: 'done', id, job, result: outcome.result });
         return;
       case 'threw':
-        await fail(claim, outcome.error, options);
+        await fail(claim, job, outcome.error, options);
         return;
       case 'cut-short':
         await claim.giveBack();
@@ -61,35 +73,38 @@ export async function runJob<T, R>(claim: Claim<T>, options: JobRunOptions<T, R>
   }
 }
 
+/** The job for the handler, or why its payload cannot be read: no attempt would change that. */
+function readJob<T>(claim: Claim<T>): Job<T> | ConclaveError {
+  try {
+    const { id, data, attempt, maxAttempts, pushedAt, token } = claim;
+    return { id, data, attempt, maxAttempts, pushedAt, token };
+  } catch (error) {
+    if (isConclaveError(error, 'CODEC')) return error;
+    throw error;
+  }
+}
+
 /** Runs the handler with its claim kept alive; stops waiting for it when the grace period ends. */
 async function runHandler<T, R>(
   claim: Claim<T>,
+  job: Job<T>,
   { handler, pace, graceOver, emit }: JobRunOptions<T, R>,
 ): Promise<Outcome<R>> {
-  const ended = new AbortController();
-  const onLost = () => ended.abort(claim.signal.reason);
-  let onGraceOver: () => void = () => undefined;
+  const { signal, unlink } = linkedSignal(claim.signal, graceOver);
+  let stopWaiting: () => void = () => undefined;
   const cutShort = new Promise<Outcome<R>>((resolve) => {
-    onGraceOver = () => {
-      ended.abort(graceOver.reason);
-      resolve({ kind: 'cut-short' });
-    };
+    stopWaiting = onAbort(graceOver, () => resolve({ kind: 'cut-short' }));
   });
-  if (claim.signal.aborted) onLost();
-  claim.signal.addEventListener('abort', onLost, { once: true });
-  graceOver.addEventListener('abort', onGraceOver, { once: true });
   const stopExtending = keepExtending(claim, pace);
   const context: JobContext = {
-    signal: ended.signal,
+    signal,
     progress: async (note) => {
       await claim.extend(note);
-      emit({ type: 'progress', id: claim.id, note });
+      emit({ type: 'progress', id: job.id, job, note });
     },
   };
   const handled = (async (): Promise<Outcome<R>> => {
     try {
-      const { id, attempt, maxAttempts, pushedAt, token } = claim;
-      const job = { id, data: claim.data, attempt, maxAttempts, pushedAt, token };
       return { kind: 'returned', result: await handler(job, context) };
     } catch (error) {
       return { kind: 'threw', error };
@@ -99,8 +114,8 @@ async function runHandler<T, R>(
     return await Promise.race([handled, cutShort]);
   } finally {
     stopExtending();
-    claim.signal.removeEventListener('abort', onLost);
-    graceOver.removeEventListener('abort', onGraceOver);
+    stopWaiting();
+    unlink();
   }
 }
 
@@ -152,27 +167,38 @@ async function acknowledge<T, R>(
 
 async function fail<T, R>(
   claim: Claim<T>,
+  job: Job<T>,
   error: unknown,
-  { backoff, deadLetter, pace, graceOver, emit }: JobRunOptions<T, R>,
+  options: JobRunOptions<T, R>,
 ): Promise<void> {
-  const { id, attempt, maxAttempts } = claim;
+  const { backoff, pace, graceOver, emit } = options;
+  const { id, attempt, maxAttempts } = job;
   // A handler that stops because its claim is gone has not failed.
   if (claim.signal.aborted) throw lossOf(claim);
   const message = error instanceof Error ? error.message : String(error);
-  const hopeless = isUnrecoverable(error) || isConclaveError(error, 'CODEC');
-  const limits = { signal: graceOver };
-  if (hopeless || attempt >= maxAttempts) {
-    const reason = hopeless
-      ? `unrecoverable: ${message}`
-      : `attempt ${attempt} of ${maxAttempts} failed: ${message}`;
-    if (deadLetter === 'keep') await claim.dead(reason, { ...limits, error: message });
-    else await claim.discard(limits);
-    emit({ type: 'dead', id, reason });
+  if (isUnrecoverable(error)) {
+    await bury(claim, `unrecoverable: ${message}`, message, options);
+    return;
+  }
+  if (attempt >= maxAttempts) {
+    const reason = `attempt ${attempt} of ${maxAttempts} failed: ${message}`;
+    await bury(claim, reason, message, options);
     return;
   }
   const delayMs = Math.round(backoff(attempt, pace.random));
-  await claim.nack({ ...limits, delay: delayMs, error: message });
-  emit({ type: 'retry', id, attempt, delayMs, error });
+  await claim.nack({ signal: graceOver, delay: delayMs, error: message });
+  emit({ type: 'retry', id, job, delayMs, error });
+}
+
+async function bury<T, R>(
+  claim: Claim<T>,
+  reason: string,
+  error: string,
+  { deadLetter, graceOver, emit }: JobRunOptions<T, R>,
+): Promise<void> {
+  if (deadLetter === 'keep') await claim.dead(reason, { signal: graceOver, error });
+  else await claim.discard({ signal: graceOver });
+  emit({ type: 'dead', id: claim.id, reason });
 }
 
 function lossOf<T>(claim: Claim<T>): ConclaveError {

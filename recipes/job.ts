@@ -22,17 +22,24 @@ export type JobContext = {
 
 export type Handler<T, R> = (job: Job<T>, context: JobContext) => Promise<R> | R;
 
-export type WorkerEvent<R = unknown> =
-  | { readonly type: 'claimed'; readonly id: string; readonly attempt: number }
-  | { readonly type: 'progress'; readonly id: string; readonly note: unknown }
-  | { readonly type: 'done'; readonly id: string; readonly result: R }
+export type WorkerEvent<T = unknown, R = unknown> =
+  | { readonly type: 'claimed'; readonly id: string; readonly job: Job<T> }
+  | {
+      readonly type: 'progress';
+      readonly id: string;
+      readonly job: Job<T>;
+      readonly note: unknown;
+    }
+  /** Acknowledged: the store has confirmed it. */
+  | { readonly type: 'done'; readonly id: string; readonly job: Job<T>; readonly result: R }
   | {
       readonly type: 'retry';
       readonly id: string;
-      readonly attempt: number;
+      readonly job: Job<T>;
       readonly delayMs: number;
       readonly error: unknown;
     }
+  /** Out of attempts, or hopeless. */
   | { readonly type: 'dead'; readonly id: string; readonly reason: string }
   /** Given back unfinished by a closing worker. */
   | { readonly type: 'returned'; readonly id: string }
@@ -40,7 +47,7 @@ export type WorkerEvent<R = unknown> =
   | { readonly type: 'claim-lost'; readonly id: string; readonly reason: ErrorCode }
   /** A sweep gave back the job of another worker. */
   | { readonly type: 'recovered'; readonly id: string; readonly reason: string }
-  /** Something failed in the background and is being repeated. */
+  /** Something failed in the background; it is repeated, or the job runs out of visibility. */
   | { readonly type: 'error'; readonly error: unknown };
 
 /** Thrown by a handler to say that no further attempt can help: the job becomes a dead letter. */

@@ -4,6 +4,7 @@ import type { Observable } from '../sdk/observe.ts';
 import { compare, op } from '../sdk/txn.ts';
 import type { Holding, HoldState } from './holding.ts';
 import { untilAnswered } from './retry.ts';
+import { linkedSignal } from './signals.ts';
 
 export interface Leadership<T> extends AsyncDisposable {
   readonly name: string;
@@ -104,15 +105,9 @@ export class Reign<T> implements Leadership<T> {
     fn: (leadership: LeadContext<T>) => Promise<R> | R,
     stop: AbortSignal,
   ): Promise<Turn<R>> {
-    const both = new AbortController();
-    const onTermEnd = () => both.abort(this.signal.reason);
-    const onStop = () => both.abort(stop.reason);
-    if (this.signal.aborted) onTermEnd();
-    else if (stop.aborted) onStop();
-    this.signal.addEventListener('abort', onTermEnd, { once: true });
-    stop.addEventListener('abort', onStop, { once: true });
+    const { signal, unlink } = linkedSignal(this.signal, stop);
     try {
-      const value = await fn(this.#contextFor(both.signal));
+      const value = await fn(this.#contextFor(signal));
       const reason = this.#holding.lostReason;
       return reason ? { kind: 'lost', reason } : { kind: 'done', value };
     } catch (error) {
@@ -121,8 +116,7 @@ export class Reign<T> implements Leadership<T> {
       if (!reason) throw error;
       return { kind: 'lost', reason };
     } finally {
-      this.signal.removeEventListener('abort', onTermEnd);
-      stop.removeEventListener('abort', onStop);
+      unlink();
       await this[Symbol.asyncDispose]();
     }
   }

@@ -23,6 +23,7 @@ import {
 } from './line.ts';
 import { goneKey } from './names.ts';
 import { fullJitterMs, mayRepeat, pause, untilAnswered } from './retry.ts';
+import { onAbort } from './signals.ts';
 
 export type LineTiming = {
   /**
@@ -69,13 +70,13 @@ export class LineMember {
   readonly #handlers: Handlers;
   /** Ends waits, reads and watches; never a write. */
   readonly #calls = new AbortController();
-  readonly #onSessionEnd = () => this.#dispatch({ kind: 'session-lost' });
   #state: LineState = { kind: 'joining' };
   #joining: Promise<Joined> = Promise.resolve('absent');
   #aheadWatch: Watch | undefined;
   #ownWatch: Watch | undefined;
   #cancelOwnWatch: () => void = () => undefined;
   #cancelRecheck: () => void = () => undefined;
+  #unfollow: () => void = () => undefined;
   #removal: Promise<void> | undefined;
 
   constructor(session: Session, membership: Membership, handlers: Handlers) {
@@ -120,9 +121,7 @@ export class LineMember {
   }
 
   #follow(): void {
-    const { signal } = this.session;
-    if (signal.aborted) this.#onSessionEnd();
-    else signal.addEventListener('abort', this.#onSessionEnd, { once: true });
+    this.#unfollow = onAbort(this.session.signal, () => this.#dispatch({ kind: 'session-lost' }));
   }
 
   #dispatch(event: LineEvent): void {
@@ -140,7 +139,8 @@ export class LineMember {
   #run(effect: LineEffect): void {
     switch (effect.kind) {
       case 'join':
-        this.#joining = this.#join();
+        // Started a little later: whoever gives up at once must find the promise in its place.
+        this.#joining = Promise.resolve().then(() => this.#join());
         break;
       case 'look':
         void this.#look(effect.own);
@@ -174,7 +174,7 @@ export class LineMember {
         this.#removal.catch(() => undefined);
         break;
       case 'ended':
-        this.session.signal.removeEventListener('abort', this.#onSessionEnd);
+        this.#unfollow();
         this.#calls.abort();
         this.#handlers.ended(effect.end);
         break;

@@ -26,6 +26,7 @@ import {
 import { goneKey, lockPrefix, randomId } from './names.ts';
 import { viewPrefix } from './prefix-view.ts';
 import { untilAnswered } from './retry.ts';
+import { linkedSignal, onAbort } from './signals.ts';
 import { observe, observeShared } from './streams.ts';
 
 export type MutexOptions = {
@@ -208,7 +209,8 @@ export class Mutex {
       const lock = await acquire(signal);
       try {
         yield lock;
-        const reason = await firstAbort(lock.signal, signal);
+        await eitherAborts(lock.signal, signal);
+        const { reason } = lock.signal;
         if (!signal.aborted && !isConclaveError(reason, 'RELEASED')) throw reason;
       } finally {
         await lock[Symbol.asyncDispose]();
@@ -316,19 +318,11 @@ function lineUp(kvs: Iterable<KeyValue>): LineUp {
   return { holder: holder ?? null, waiters };
 }
 
-/** Resolves with the reason of whichever signal aborts first. */
-const firstAbort = (...signals: readonly AbortSignal[]): Promise<unknown> =>
-  new Promise((resolve) => {
-    const done = (event: Event) => {
-      for (const signal of signals) signal.removeEventListener('abort', done);
-      resolve((event.target as AbortSignal).reason);
-    };
-    for (const signal of signals) {
-      if (signal.aborted) {
-        for (const other of signals) other.removeEventListener('abort', done);
-        resolve(signal.reason);
-        return;
-      }
-      signal.addEventListener('abort', done);
-    }
+/** Resolves once either signal has aborted. */
+async function eitherAborts(...signals: readonly AbortSignal[]): Promise<void> {
+  const either = linkedSignal(...signals);
+  await new Promise<void>((resolve) => {
+    onAbort(either.signal, resolve);
   });
+  either.unlink();
+}

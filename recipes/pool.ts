@@ -11,6 +11,7 @@ import type { RecipeContext } from './context.ts';
 import { type Instance, readInstance } from './instance.ts';
 import { type PrefixView, viewPrefix } from './prefix-view.ts';
 import { pause } from './retry.ts';
+import { linkedSignal, onAbort } from './signals.ts';
 import { powerOfTwoChoices, type Strategy } from './strategies.ts';
 
 export type PoolOptions = {
@@ -77,11 +78,11 @@ export class Pool<M> implements AsyncDisposable {
     await new Promise<void>((resolve, reject) => {
       const subscription = new Subscription();
       const settle = (how: () => void) => {
-        signal?.removeEventListener('abort', onAbort);
+        stopListening();
         subscription.unsubscribe();
         how();
       };
-      const onAbort = () => settle(() => signal && reject(aborted(signal)));
+      const stopListening = onAbort(signal, () => settle(() => signal && reject(aborted(signal))));
       const onClosed = () => reject(new ConclaveError('CLOSED', 'The pool was closed'));
       subscription.add(
         this.instances$.subscribe({
@@ -89,7 +90,6 @@ export class Pool<M> implements AsyncDisposable {
           complete: () => settle(onClosed),
         }),
       );
-      signal?.addEventListener('abort', onAbort, { once: true });
     });
   }
 
@@ -133,14 +133,12 @@ export class Pool<M> implements AsyncDisposable {
       if (event.type === 'disconnected') this.#reread();
     });
     while (!signal.aborted) {
-      const turn = new AbortController();
-      const end = () => turn.abort();
-      this.#reread = end;
-      signal.addEventListener('abort', end, { once: true });
+      const turn = linkedSignal(signal);
+      this.#reread = turn.abort;
       const cancel = client.clock.setTimer(
         this.#recheckMs * (0.75 + 0.5 * client.random()),
         // Reading anew must not cut short what is retrying already.
-        () => this.#stale || end(),
+        () => this.#stale || turn.abort(),
       );
       try {
         const onTrouble = (error: unknown) => error !== undefined && this.#mark(true);
@@ -155,7 +153,7 @@ export class Pool<M> implements AsyncDisposable {
         await pause(client.clock, this.#recheckMs, turn.signal).catch(() => undefined);
       } finally {
         cancel();
-        signal.removeEventListener('abort', end);
+        turn.unlink();
       }
     }
     connection.unsubscribe();

@@ -53,7 +53,8 @@ export type Pushed = {
 export type QueueStats = {
   readonly ready: number;
   readonly delayed: number;
-  readonly claimed: number;
+  /** Claimed by workers. */
+  readonly active: number;
   readonly dead: number;
   readonly workers: number;
 };
@@ -158,11 +159,11 @@ export class Queue<T> {
         op.count({ prefix: worker }),
       )
       .commit(options);
-    const [readyCount, delayed, claimed, deadCount, workers] = responses.map(Number);
+    const [readyCount, delayed, active, deadCount, workers] = responses.map(Number);
     return {
       ready: readyCount ?? 0,
       delayed: delayed ?? 0,
-      claimed: claimed ?? 0,
+      active: active ?? 0,
       dead: deadCount ?? 0,
       workers: workers ?? 0,
     };

@@ -15,6 +15,7 @@ import { type InstanceRecord, type InstanceStatus, readInstanceRecord } from './
 import { randomId } from './names.ts';
 import { fullJitterMs, pause, untilAnswered } from './retry.ts';
 import { SessionKeeper } from './session-keeper.ts';
+import { linkedSignal } from './signals.ts';
 
 /**
  * - `registering`: being written, for the first time or again after a loss.
@@ -246,12 +247,9 @@ export class Registration<M> implements AsyncDisposable {
   /** Waits until there is something to write: new data, a lost session, or a key that changed hands. */
   async #untilNews(session: Session): Promise<void> {
     const { clock, kv, random } = session.client;
-    const over = new AbortController();
-    const done = () => over.abort();
     const { signal } = this.#closing;
-    session.signal.addEventListener('abort', done, { once: true });
-    signal.addEventListener('abort', done, { once: true });
-    this.#wake = done;
+    const over = linkedSignal(session.signal, signal);
+    this.#wake = over.abort;
     try {
       if (session.state === 'lost' || signal.aborted || this.#confirmed !== this.#wanted) return;
       const from = (this.#written?.revision ?? 0n) + 1n;
@@ -273,8 +271,6 @@ export class Registration<M> implements AsyncDisposable {
       if (!over.signal.aborted) throw error;
     } finally {
       this.#wake = () => undefined;
-      session.signal.removeEventListener('abort', done);
-      signal.removeEventListener('abort', done);
       over.abort();
       if (session.state === 'lost' && !signal.aborted) this.#state.set('registering');
     }

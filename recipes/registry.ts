@@ -17,11 +17,9 @@ export type RegisterOptions<M> = {
   readonly id?: string;
   /** Where clients reach the instance. Register after listening. */
   readonly address: string;
-  /** Whatever clients need to know, as JSON. */
-  readonly meta: M;
   /** Relative share of work, for strategies that honour it. @default 1 */
   readonly weight?: number;
-};
+} & (undefined extends M ? { readonly meta?: M } : { /** As JSON. */ readonly meta: M });
 
 export class Discovery<M> {
   readonly service: string;
@@ -42,7 +40,7 @@ export class Discovery<M> {
    * @throws ConclaveError INVALID_ARGUMENT, PERMISSION_DENIED, TOO_LARGE, NO_SPACE
    */
   async register(options: RegisterOptions<M>): Promise<Registration<M>> {
-    const { address, meta, weight = 1 } = options;
+    const { address, weight = 1 } = options;
     const id = options.id ?? randomId(this.#context.session.client.random);
     const key = this.#prefix + escapeName(id, 'id');
     if (typeof address !== 'string' || address === '') {
@@ -50,7 +48,7 @@ export class Discovery<M> {
     }
     checkWeight(weight);
     const entry = { service: this.service, id, key };
-    const data = { address, meta, weight, status: 'up' } as const;
+    const data = { address, meta: options.meta as M, weight, status: 'up' } as const;
     const registration = new Registration<M>(this.#context, entry, data);
     await registration.start();
     return registration;

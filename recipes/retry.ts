@@ -1,6 +1,7 @@
 /** Repeating what may be repeated, with jitter, on the client's own clock and dice. */
 import type { Clock } from '../sdk/clock.ts';
 import { aborted, isConclaveError } from '../sdk/errors.ts';
+import { onAbort } from './signals.ts';
 
 /** Where waits take their time and jitter from; a Client is one. */
 export type Pace = { readonly clock: Clock; readonly random: () => number };
@@ -30,15 +31,14 @@ export const pause = (clock: Clock, delayMs: number, signal?: AbortSignal): Prom
       reject(aborted(signal));
       return;
     }
-    const onAbort = () => {
-      cancel();
-      if (signal) reject(aborted(signal));
-    };
     const cancel = clock.setTimer(delayMs, () => {
-      signal?.removeEventListener('abort', onAbort);
+      stopListening();
       resolve();
     });
-    signal?.addEventListener('abort', onAbort, { once: true });
+    const stopListening = onAbort(signal, () => {
+      cancel();
+      if (signal) reject(aborted(signal));
+    });
   });
 
 /**

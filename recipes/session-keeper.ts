@@ -6,6 +6,7 @@ import type { Client } from '../sdk/client.ts';
 import { aborted, ConclaveError, isConclaveError } from '../sdk/errors.ts';
 import type { Session } from '../sdk/session.ts';
 import { fullJitterMs, mayRepeat, pause } from './retry.ts';
+import { expectManyListeners, onAbort } from './signals.ts';
 
 /** The first wait before a new session: spreads the clients that lost theirs in the same outage. */
 const reopenSpreadMs = 500;
@@ -19,6 +20,7 @@ export class SessionKeeper {
   /** @param start whether to use `origin` itself for as long as it lives, or a new session at once */
   constructor(origin: Session, start: 'shared' | 'separate') {
     this.#origin = origin;
+    expectManyListeners(this.#closing.signal);
     if (start === 'shared') this.#session = origin;
   }
 
@@ -72,9 +74,7 @@ const closed = () => new ConclaveError('CLOSED', 'The session was closed');
 const unlessAborted = <T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> => {
   if (signal === undefined) return work;
   return new Promise((resolve, reject) => {
-    const onAbort = () => reject(aborted(signal));
-    if (signal.aborted) onAbort();
-    signal.addEventListener('abort', onAbort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+    const stopListening = onAbort(signal, () => reject(aborted(signal)));
+    work.then(resolve, reject).finally(stopListening);
   });
 };

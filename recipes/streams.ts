@@ -4,6 +4,7 @@
  */
 import { shareReplay } from 'rxjs';
 import { fromIterable, type Observable } from '../sdk/observe.ts';
+import { linkedSignal } from './signals.ts';
 
 /** An iterable whose consumer's `break` aborts the loop behind it. */
 export const abortable = <T>(
@@ -11,21 +12,16 @@ export const abortable = <T>(
   outer?: AbortSignal,
 ): AsyncIterable<T> => ({
   [Symbol.asyncIterator]() {
-    const controller = new AbortController();
-    const onOuter = () => controller.abort(outer?.reason);
-    if (outer?.aborted) onOuter();
-    outer?.addEventListener('abort', onOuter, { once: true });
-    const generator = run(controller.signal);
-    const done = () => outer?.removeEventListener('abort', onOuter);
+    const { signal, abort, unlink } = linkedSignal(outer);
+    const generator = run(signal);
     return {
       async next() {
         const result = await generator.next();
-        if (result.done) done();
+        if (result.done) unlink();
         return result;
       },
       async return() {
-        done();
-        controller.abort();
+        abort();
         await generator.return(undefined);
         return { done: true, value: undefined };
       },

@@ -21,6 +21,7 @@ import { runJob } from './job-run.ts';
 import { type ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
 import { ResultLease } from './result-lease.ts';
 import { fullJitterMs, pause } from './retry.ts';
+import { expectManyListeners } from './signals.ts';
 
 export type WorkerOptions<T> = ConsumerOptions<T> & {
   /** Jobs handled at a time. @default 1 */
@@ -45,7 +46,7 @@ const longestSweepMs = 15_000;
 
 export class Worker<T, R> implements AsyncDisposable {
   readonly name: string;
-  readonly events$: Observable<WorkerEvent<R>>;
+  readonly events$: Observable<WorkerEvent<T, R>>;
   readonly #context: RecipeContext;
   readonly #consumer: QueueConsumer<T>;
   readonly #handler: Handler<T, R>;
@@ -53,7 +54,7 @@ export class Worker<T, R> implements AsyncDisposable {
   readonly #deadLetter: 'keep' | 'discard';
   readonly #results: ResultLease | undefined;
   readonly #sweepEveryMs: number;
-  readonly #events = new EventSource<WorkerEvent<R>>();
+  readonly #events = new EventSource<WorkerEvent<T, R>>();
   readonly #jobs = new Bell();
   readonly #chores = new Bell();
   /** No more claims. */
@@ -92,6 +93,8 @@ export class Worker<T, R> implements AsyncDisposable {
     this.#backoff = options.backoff ?? exponential();
     this.#deadLetter = deadLetter;
     this.#results = keepMs === undefined ? undefined : new ResultLease(client, keepMs);
+    expectManyListeners(this.#stopping.signal);
+    expectManyListeners(this.#graceOver.signal);
     context.background.add(this);
     const slots = Array.from({ length: concurrency }, () => this.#slot());
     this.#running = Promise.all([...slots, this.#follow(), this.#sweep()]);

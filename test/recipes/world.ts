@@ -1,0 +1,113 @@
+/** Sessions of several processes, as it were, on one store: each has a connection and faults of its own. */
+import { afterAll, afterEach, beforeAll } from 'vitest';
+import type { Background, RecipeContext } from '../../recipes/context.ts';
+import { noMetrics, type RecipeMetrics } from '../../recipes/metrics.ts';
+import type { Client } from '../../sdk/client.ts';
+import type { Clock } from '../../sdk/clock.ts';
+import { connect } from '../../sdk/connect.ts';
+import type { Duration } from '../../sdk/options.ts';
+import type { Session } from '../../sdk/session.ts';
+import { Faults, faultyClient } from '../support/faulty-kv.ts';
+import { useStore } from '../support/store.ts';
+import { waitFor } from '../support/wait.ts';
+
+export type ActorOptions = {
+  readonly ttl?: Duration;
+  readonly onSuspend?: 'stop' | 'continue';
+  readonly clock?: Clock;
+  readonly metrics?: RecipeMetrics;
+  readonly meta?: Readonly<Record<string, string>>;
+};
+
+export class Actor {
+  readonly client: Client;
+  readonly faults: Faults;
+  readonly session: Session;
+  readonly context: RecipeContext;
+
+  constructor(client: Client, faults: Faults, session: Session, metrics: RecipeMetrics) {
+    this.client = client;
+    this.faults = faults;
+    this.session = session;
+    this.context = { session, metrics, background: new Set<Background>() };
+  }
+
+  /** The same connection and faults with another session. */
+  async another(options: ActorOptions = {}): Promise<Actor> {
+    const session = await this.client.session({ ttl: options.ttl ?? '30s' });
+    return new Actor(this.client, this.faults, session, options.metrics ?? noMetrics);
+  }
+
+  /** Somebody else ends the session's lease; the store knows before the session does. */
+  killLease(): Promise<void> {
+    return this.client.leases.revoke(this.session.lease);
+  }
+
+  async close(): Promise<void> {
+    this.faults.heal();
+    await Promise.allSettled([...this.context.background].map((part) => part.close()));
+    await this.session.close();
+  }
+}
+
+export type World = {
+  /** Looks at the store and changes it by hand; no faults. */
+  readonly operator: () => Client;
+  actor(options?: ActorOptions): Promise<Actor>;
+  /** A name that no other test uses. */
+  readonly name: (what?: string) => string;
+};
+
+let names = 0;
+
+/** One store for the tests of a file; actors live for one test. */
+export const useWorld = (): World => {
+  const { store } = useStore();
+  let operator: Client | undefined;
+  const cleanups: (() => Promise<void>)[] = [];
+  beforeAll(async () => {
+    operator = await connect(store().endpoint);
+  });
+  afterEach(async () => {
+    await Promise.allSettled(cleanups.splice(0).map((cleanup) => cleanup()));
+  });
+  afterAll(() => operator?.close());
+  return {
+    operator: () => {
+      if (operator === undefined) throw new Error('the store has not started');
+      return operator;
+    },
+    actor: async (options = {}) => {
+      const { clock, ttl = '30s', metrics = noMetrics, onSuspend, meta } = options;
+      const real = await connect({
+        endpoints: store().endpoint,
+        ...(clock === undefined ? {} : { clock }),
+      });
+      const faults = new Faults();
+      const client = faultyClient(real, faults);
+      const session = await client.session({
+        ttl,
+        ...(onSuspend === undefined ? {} : { onSuspend }),
+        ...(meta === undefined ? {} : { meta }),
+      });
+      const actor = new Actor(client, faults, session, metrics);
+      cleanups.push(async () => {
+        await actor.close();
+        await real.close();
+      });
+      return actor;
+    },
+    name: (what = 'test') => {
+      names += 1;
+      return `${what}/${names}`;
+    },
+  };
+};
+
+/** Lets everything that is ready to run do so, a few times over. */
+export const settle = async (turns = 20): Promise<void> => {
+  for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
+};
+
+export const eventually = (what: string, condition: () => Promise<boolean> | boolean) =>
+  waitFor(what, async () => ((await condition()) ? true : undefined));
