@@ -29,7 +29,7 @@ export async function directedChecks(suite: Suite, subject: SystemName): Promise
 }
 
 async function observe(system: SystemName, one: DirectedCase): Promise<Plain> {
-  const server = await TestServer.start(system);
+  const server = await TestServer.start(system, { flags: one.flags ?? [] });
   const client = connectWire(server.endpoint);
   try {
     return plain(await within(one.run(client), caseTimeoutMs, `${one.name} on ${system}`));

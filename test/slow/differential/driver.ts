@@ -96,7 +96,7 @@ export class SequenceRun {
     this.trace.push({ step, request, outcome: plain(reference) });
     const found = firstDifference(plain(reference), plain(subject));
     if (found === undefined) return undefined;
-    if (intendedDifferences.some((one) => one.accepts({ step, reference, subject })))
+    if (intendedDifferences.some((one) => one.accepts({ step, request, reference, subject })))
       return undefined;
     const summary = (outcome: Outcome): string =>
       outcome.ok ? 'ok' : `${outcome.code} ${outcome.message}`;

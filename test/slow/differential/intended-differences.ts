@@ -7,6 +7,8 @@ import type { Outcome, Plain } from './normalise.ts';
 
 export type Observation = {
   readonly step: Step;
+  /** The request as the reference got it. */
+  readonly request: Plain;
   readonly reference: Outcome;
   readonly subject: Outcome;
 };
@@ -17,7 +19,35 @@ export type IntendedDifference = {
   readonly accepts: (observation: Observation) => boolean;
 };
 
-export const intendedDifferences: readonly IntendedDifference[] = [];
+const membershipCalls = new Set(['memberAdd', 'memberRemove', 'memberUpdate', 'memberPromote']);
+const unimplemented = 12;
+
+function field(value: Plain, name: string): Plain {
+  return typeof value === 'object' && !Array.isArray(value) ? value[name] : undefined;
+}
+
+export const intendedDifferences: readonly IntendedDifference[] = [
+  {
+    name: 'membership is fixed',
+    why: 'Members are given when the cluster is created; every change is refused as a whole, before its arguments are looked at.',
+    accepts: ({ step, subject }) =>
+      step.kind === 'call' &&
+      membershipCalls.has(step.call) &&
+      !subject.ok &&
+      subject.code === unimplemented,
+  },
+  {
+    name: 'hash at the compacted revision',
+    why: 'That revision is still readable, and etcd since 3.6 hashes it; 3.4 refuses it as compacted.',
+    accepts: ({ step, request, reference, subject }) =>
+      step.kind === 'call' &&
+      step.call === 'hashKv' &&
+      !reference.ok &&
+      reference.message === 'etcdserver: mvcc: required revision has been compacted' &&
+      subject.ok &&
+      field(subject.body, 'compactRevision') === field(request, 'revision'),
+  },
+];
 
 /**
  * Delete events at exactly the compacted revision: etcd before 3.5.16 drops the tombstone there when

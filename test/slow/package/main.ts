@@ -78,16 +78,16 @@ if (installed) {
       ],
       { logPath: join(folder, 'server.log'), workingDirectory: application },
     );
-    await waitFor('the first answer', () => conclave('get', 'nothing').catch(notFound), {
+    await waitFor('the first answer', () => conclave('kv', 'get', 'nothing').catch(notFound), {
       timeoutMs: 30_000,
       intervalMs: 100,
     });
   });
   await suite.check('put, get and del on the command line', async () => {
-    await conclave('put', 'greeting', 'hello');
-    assert.match(await conclave('get', 'greeting'), /hello/);
-    await conclave('del', 'greeting');
-    await assert.rejects(conclave('get', 'greeting'));
+    await conclave('kv', 'put', 'greeting', 'hello');
+    assert.match(await conclave('kv', 'get', 'greeting'), /hello/);
+    await conclave('kv', 'del', 'greeting');
+    await assert.rejects(conclave('kv', 'get', 'greeting'));
   });
   await suite.check('a program with the published entries', async () => {
     const output = await program(
