@@ -15,7 +15,7 @@
  * ```
  *
  * A frame is what one append wrote in one write, so it is there entirely or not at all. Its checksum
- * covers everything else in it, with the checksum of the frame before (the chain) and starts from
+ * covers everything else in it, up to the next multiple of 8, with the checksum of the frame before (the chain) and starts from
  * the segment's random salt: bytes that a client stored can never pass for a frame. Frames begin at
  * multiples of 8, and the rest of a segment is zero. A frame names the term of the entry before its
  * first, as Raft's own messages do: where that entry was released, nothing else remembers it.
@@ -195,7 +195,7 @@ export function encodeFrame(
   target.writeUInt32LE(at - offset - FRAME_HEADER_BYTES, offset + 4);
   writeU53(target, frame.sequence, offset + 8);
   target.writeUInt32LE(frame.previousChecksum, offset + 16);
-  const checksum = frameChecksum(target, offset, at, frame.salt);
+  const checksum = frameChecksum(target, offset, alignUp(at), frame.salt);
   target.writeUInt32LE(checksum, offset + 20);
   return checksum;
 }
@@ -221,18 +221,19 @@ export function decodeFrame(
     return { kind: 'invalid', damage: 'a frame has a wrong mark', endOffset: undefined };
   }
   const payloadBytes = source.readUInt32LE(offset + 4);
-  const end = offset + FRAME_HEADER_BYTES + payloadBytes;
+  const payloadEnd = offset + FRAME_HEADER_BYTES + payloadBytes;
+  const end = alignUp(payloadEnd);
   if (payloadBytes < PAYLOAD_HEADER_BYTES || end > limit) {
     const damage = `a frame has the impossible length ${payloadBytes}`;
     return { kind: 'invalid', damage, endOffset: undefined };
   }
   const checksum = source.readUInt32LE(offset + 20);
   if (frameChecksum(source, offset, end, salt) !== checksum) {
-    return { kind: 'invalid', damage: 'a frame has a wrong checksum', endOffset: alignUp(end) };
+    return { kind: 'invalid', damage: 'a frame has a wrong checksum', endOffset: end };
   }
-  const payload = decodePayload(source, offset + FRAME_HEADER_BYTES, end);
+  const payload = decodePayload(source, offset + FRAME_HEADER_BYTES, payloadEnd);
   if (payload === undefined) {
-    return { kind: 'invalid', damage: 'a frame has impossible contents', endOffset: alignUp(end) };
+    return { kind: 'invalid', damage: 'a frame has impossible contents', endOffset: end };
   }
   return {
     kind: 'frame',
@@ -241,7 +242,7 @@ export function decodeFrame(
       previousChecksum: source.readUInt32LE(offset + 16),
       checksum,
       offset,
-      bytes: alignUp(end) - offset,
+      bytes: end - offset,
       ...payload,
     },
   };
