@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { catalog, type Entry } from './catalog.ts';
-import { addCommonOptions } from './connection.ts';
+import { addConnectionOptions, addOutputOption } from './connection.ts';
 import { exitCodes } from './exit-codes.ts';
 import type { VerbModule } from './verb.ts';
 import { packageVersion } from './version.ts';
@@ -25,9 +25,21 @@ export function buildProgram(): Command {
     .version(packageVersion(), '--version', 'show the version')
     .option('--no-color', 'no colours (also NO_COLOR)')
     .addHelpText('after', exitCodeHelp);
-  addCommonOptions(program);
+  addOutputOption(addConnectionOptions(program));
+  program.hook('preAction', (_program, verb) => inheritOptions(program, verb));
   mount(program, catalog);
   return program;
+}
+
+/** What was given before the verb holds for the verb, unless it was given after it, too. */
+function inheritOptions(program: Command, verb: Command): void {
+  for (const option of verb.options) {
+    const name = option.attributeName();
+    const value: unknown = program.getOptionValue(name);
+    if (value !== undefined && verb.getOptionValue(name) === undefined) {
+      verb.setOptionValue(name, value);
+    }
+  }
 }
 
 function mount(parent: Command, entries: readonly Entry[]): void {

@@ -11,7 +11,7 @@ const view: View = {
     field('QUEUE', 'queue'),
     field('READY', 'ready'),
     field('DELAYED', 'delayed'),
-    field('CLAIMED', 'claimed'),
+    field('ACTIVE', 'active'),
     field('DEAD', 'dead'),
     field('WORKERS', 'workers'),
   ],
@@ -20,8 +20,8 @@ const view: View = {
 async function stats(name: string, options: CommonOptions): Promise<void> {
   const output = new Output(options.output);
   await withSession(options, async (context) => {
-    const { ready, delayed, claimed, dead, workers } = await openQueue(context, name).stats();
-    await output.printOne({ queue: name, ready, delayed, claimed, dead, workers }, view);
+    const { ready, delayed, active, dead, workers } = await openQueue(context, name).stats();
+    await output.printOne({ queue: name, ready, delayed, active, dead, workers }, view);
   });
 }
 
