@@ -13,7 +13,11 @@ export class DecodeError extends Error {
   readonly code = 'corrupt-bytes';
 }
 
-export const EMPTY: Bytes = Buffer.alloc(0);
+/**
+ * No bytes, at an address: native code that is given the null pointer of an empty allocation may take
+ * it for "no argument" (zlib's crc32 then starts a new checksum).
+ */
+export const EMPTY: Bytes = Buffer.alloc(1).subarray(1);
 
 /** Bytes that `writeUnsigned` takes for a value from 0 to 2^53 - 1. */
 export function unsignedSize(value: number): number {

@@ -45,10 +45,10 @@ export class Rig {
     return applied;
   }
 
-  /** The suite has no log: a compaction step takes an index of its own. */
+  /** Returns whether nothing is left to do. */
   compactionStep(): boolean {
     const { writes, done } = this.machine.compactionStep(this.state);
-    if (writes.length > 0) this.state.apply(this.state.appliedIndex + 1, writes);
+    if (writes.length > 0) this.state.apply(this.state.appliedIndex, writes);
     return done;
   }
 
