@@ -30,6 +30,7 @@ const texts: readonly (readonly [string, Row])[] = [
   ['requested lease not found', { code: 'LEASE_NOT_FOUND' }],
   ['lease already exists', { code: 'LEASE_EXISTS' }],
   ['too large lease TTL', { code: 'INVALID_ARGUMENT' }],
+  ['key is not provided', { code: 'INVALID_ARGUMENT' }],
   ['etcdserver: key not found', { code: 'KEY_NOT_FOUND' }],
   ['request is too large', { code: 'TOO_LARGE' }],
   ['message larger than max', { code: 'TOO_LARGE' }],

@@ -35,6 +35,9 @@ const channelOptions = {
   // A silent peer is found dead after 13 s; etcd refuses pings more often than every 5 s.
   'grpc.keepalive_time_ms': 10_000,
   'grpc.keepalive_timeout_ms': 3_000,
+  // A link connects once. Without this a failed attempt would try again by itself after `close`.
+  'grpc.initial_reconnect_backoff_ms': 60_000,
+  'grpc.max_reconnect_backoff_ms': 60_000,
   'grpc.client_idle_timeout_ms': 2 ** 31 - 1,
   'grpc.enable_retries': 0,
   'grpc.enable_channelz': 0,
@@ -62,7 +65,8 @@ export class Link implements Transport {
       ...(endpoint.target.startsWith('unix:') ? { 'grpc.default_authority': 'localhost' } : {}),
     });
     this.#unary = new UnaryTransport(this.#channel);
-    this.#batch = options.transport === 'unary' ? undefined : new BatchCaller(this.#channel);
+    this.#batch =
+      options.transport === 'unary' ? undefined : new BatchCaller(this.#channel, this.#unary);
   }
 
   get closed(): boolean {

@@ -21,7 +21,10 @@ import {
 } from './transport.ts';
 import { closedFailure, timeoutFailure } from './transport-unary.ts';
 
-/** Servers refuse messages over 2 MiB; a single call may be larger than this and then travels alone. */
+/**
+ * Servers refuse messages over 2 MiB, and a refused message ends the stream with all its calls. A call
+ * that is larger than this by itself goes over a gRPC call of its own.
+ */
 const messageBytes = 1024 * 1024;
 
 const path = `/${BatchDefinition.fullName}/${BatchDefinition.methods.exchange.name}`;
@@ -38,6 +41,7 @@ type Stream = ClientDuplexStream<Calls, Answers>;
 
 export class BatchCaller implements UnaryCaller {
   readonly #client: Client;
+  readonly #single: UnaryCaller;
   readonly #pending = new Map<number, Pending>();
   #outbox: Call[] = [];
   #stream: Stream | undefined;
@@ -48,8 +52,12 @@ export class BatchCaller implements UnaryCaller {
   #nextId = 1;
   #closed = false;
 
-  /** @param channel stays the caller's to close */
-  constructor(channel: Channel) {
+  /**
+   * @param channel stays the caller's to close
+   * @param single takes the calls that are too large for a batch
+   */
+  constructor(channel: Channel, single: UnaryCaller) {
+    this.#single = single;
     this.#client = new Client('channel-override', credentials.createInsecure(), {
       channelOverride: channel,
     });
@@ -63,6 +71,10 @@ export class BatchCaller implements UnaryCaller {
   ): Promise<ResponseOf<M>> {
     if (this.#closed) return Promise.reject(closedFailure(false));
     const row = methods[method] as (typeof methods)[MethodName];
+    const encoded = encodeRequest(method, request);
+    if (encoded.length > messageBytes) {
+      return this.#single.unary(method, request, { signal, timeoutMs });
+    }
     return new Promise((resolve, reject) => {
       if (signal?.aborted) {
         reject(new TransportFailure('aborted', Status.CANCELLED, 'aborted', false));
@@ -111,7 +123,7 @@ export class BatchCaller implements UnaryCaller {
       this.#enqueue({
         id,
         method: row.batch,
-        request: encodeRequest(method, request),
+        request: encoded,
         timeoutMs: Number.isFinite(limitMs) ? Math.ceil(limitMs) : 0,
         cancel: false,
       });
@@ -204,8 +216,9 @@ export class BatchCaller implements UnaryCaller {
     this.#full = false;
     const notServed = code === Status.UNIMPLEMENTED && !this.#served;
     const nothingSent = notServed || neverConnected(details);
-    const status = code === Status.OK ? Status.UNAVAILABLE : code;
-    const text = details === '' ? 'the stream of calls ended' : details;
+    // How a stream that worked ends says nothing about the calls it carried.
+    const status = this.#served || code === Status.OK ? Status.UNAVAILABLE : code;
+    const text = `The stream of calls ended${details === '' ? '' : `: ${details}`}`;
     this.#failAll(
       (pending) => new TransportFailure('status', status, text, pending.sent && !nothingSent),
     );

@@ -1,0 +1,140 @@
+import { Status } from 'nice-grpc-common';
+import { expect, test } from 'vitest';
+import { connect } from '../../sdk/index.ts';
+import { answerTo, FakeBatchServer } from '../support/fake-batch-server.ts';
+import { waitFor } from '../support/wait.ts';
+
+const open = (server: FakeBatchServer, transport: 'auto' | 'batch' | 'unary' = 'auto') =>
+  connect({
+    endpoints: server.endpoint,
+    transport,
+    retry: { minDelay: 5, maxDelay: 20 },
+    requestTimeout: '5s',
+  });
+
+test('the calls of one turn travel in one message, and large ones in several', async () => {
+  await using server = await FakeBatchServer.start();
+  await using client = await open(server);
+  await Promise.all(Array.from({ length: 50 }, (_, index) => client.kv.get(`k${index}`)));
+  expect(server.messages.map(({ calls }) => calls.length)).toEqual([50]);
+  const value = Buffer.alloc(400_000);
+  await Promise.all(Array.from({ length: 5 }, () => client.kv.put('k', value)));
+  expect(server.messages.slice(1).map(({ calls }) => calls.length)).toEqual([2, 2, 1]);
+  expect(server.streams).toBe(1);
+  expect(server.plainCalls).toBe(0);
+  await client.kv.put('k', Buffer.alloc(1_200_000));
+  expect(server.plainCalls).toBe(1);
+  expect(server.calls.every(({ timeoutMs }) => timeoutMs > 4_000 && timeoutMs <= 5_000)).toBe(true);
+});
+
+test('answers find their calls in whatever order they come', async () => {
+  await using server = await FakeBatchServer.start();
+  await using client = await open(server);
+  server.answering = false;
+  const counts = Promise.all(['a', 'b', 'c'].map((key) => client.kv.count(key)));
+  await waitFor('the calls', () => server.calls.length === 3 || undefined);
+  const [a, b, c] = server.calls.map(({ id, method }, index) =>
+    answerTo(id, method, BigInt(index)),
+  );
+  if (a === undefined || b === undefined || c === undefined) throw new Error('a call is missing');
+  server.answer(c, { ...a, id: 4_000_000 });
+  server.answer(b, a);
+  expect(await counts).toEqual([0n, 1n, 2n]);
+});
+
+test('one call may fail without the others', async () => {
+  await using server = await FakeBatchServer.start();
+  await using client = await open(server);
+  server.answering = false;
+  const [bad, good] = [client.kv.put('a', ''), client.kv.put('b', '')];
+  const failed = expect(bad).rejects.toMatchObject({ code: 'NO_SPACE', outcome: 'not-applied' });
+  await waitFor('the calls', () => server.calls.length === 2 || undefined);
+  const [first, second] = server.calls;
+  if (first === undefined || second === undefined) throw new Error('a call is missing');
+  server.answer(
+    {
+      id: first.id,
+      response: Buffer.alloc(0),
+      code: Status.RESOURCE_EXHAUSTED,
+      error: 'etcdserver: mvcc: database space exceeded',
+    },
+    answerTo(second.id, second.method),
+  );
+  await failed;
+  expect(await good).toEqual({ revision: 7n });
+});
+
+test('a call that is given up is cancelled at the server', async () => {
+  await using server = await FakeBatchServer.start();
+  await using client = await open(server);
+  server.answering = false;
+  await expect(client.kv.get('a', { timeout: 30 })).rejects.toMatchObject({ code: 'TIMEOUT' });
+  const controller = new AbortController();
+  const aborted = client.kv.get('b', { signal: controller.signal });
+  await waitFor('the call', () => server.calls.length >= 2 || undefined);
+  controller.abort();
+  await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
+  await waitFor(
+    'both cancellations',
+    () => server.calls.filter(({ cancel }) => cancel).length === 2 || undefined,
+  );
+  const cancelled = server.calls.filter(({ cancel }) => cancel).map(({ id }) => id);
+  const asked = server.calls.filter(({ cancel }) => !cancel).map(({ id }) => id);
+  expect(cancelled).toEqual(asked);
+});
+
+test('an aborted call that has not left yet never leaves', async () => {
+  await using server = await FakeBatchServer.start();
+  await using client = await open(server);
+  const controller = new AbortController();
+  const write = client.kv.put('a', '', { signal: controller.signal });
+  controller.abort();
+  await expect(write).rejects.toMatchObject({ code: 'ABORTED', outcome: 'not-applied' });
+  await client.kv.get('b');
+  expect(server.calls).toHaveLength(1);
+});
+
+test('without batches it falls back to single calls and remembers', async () => {
+  await using server = await FakeBatchServer.start();
+  server.serving = false;
+  await using client = await open(server);
+  await Promise.all([client.kv.put('a', ''), client.kv.put('b', ''), client.kv.get('c')]);
+  await client.kv.get('d');
+  expect(server.streams).toBe(1);
+  expect(server.plainCalls).toBe(4);
+  await using strict = await open(server, 'batch');
+  await expect(strict.kv.get('a')).rejects.toMatchObject({ code: 'UNIMPLEMENTED' });
+  await using plain = await open(server, 'unary');
+  await plain.kv.get('a');
+  expect(server.streams).toBe(2);
+});
+
+test('a stream that breaks fails its writes, repeats its reads, and is opened again', async () => {
+  await using server = await FakeBatchServer.start();
+  await using client = await open(server);
+  server.answering = false;
+  const write = client.kv.put('a', '');
+  const read = client.kv.get('b');
+  const unknown = expect(write).rejects.toMatchObject({ code: 'OUTCOME_UNKNOWN' });
+  await waitFor('the calls', () => server.calls.length === 2 || undefined);
+  server.answering = true;
+  server.fail(Status.UNAVAILABLE, 'going away');
+  await unknown;
+  expect(await read).toBeNull();
+  expect(server.streams).toBe(2);
+  const puts = server.calls.filter(({ method }) => method === 2);
+  expect(puts).toHaveLength(1);
+});
+
+test('UNIMPLEMENTED after batches were served is a broken stream, not a reason to fall back', async () => {
+  await using server = await FakeBatchServer.start();
+  await using client = await open(server);
+  await client.kv.get('a');
+  server.answering = false;
+  const write = client.kv.put('a', '');
+  const failed = expect(write).rejects.toMatchObject({ code: 'OUTCOME_UNKNOWN' });
+  await waitFor('the call', () => server.calls.length === 2 || undefined);
+  server.fail(Status.UNIMPLEMENTED, 'changed my mind');
+  await failed;
+  expect(server.plainCalls).toBe(0);
+});
