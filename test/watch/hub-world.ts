@@ -113,6 +113,15 @@ export class HubWorld {
     if (entry !== undefined) this.hub.publish(entry.revision, entry.events);
   }
 
+  /** Several revisions are in the store before the first of them is published. */
+  publishLate(revisions: readonly (readonly Change[])[]): void {
+    const entries = revisions.flatMap((changes) => this.#advance(changes) ?? []);
+    for (const { revision, events } of entries) {
+      this.hub.catchUp();
+      this.hub.publish(revision, events);
+    }
+  }
+
   /** The member was away while the others made these revisions; they compacted up to `compact`. */
   install(revisions: readonly (readonly Change[])[], compactRevision: number): void {
     for (const changes of revisions) this.#advance(changes);

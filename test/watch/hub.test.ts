@@ -25,6 +25,10 @@ const client = fc.nat({ max: 3 });
 
 const step = fc.oneof(
   { weight: 8, arbitrary: fc.record({ do: fc.constant('publish' as const), changes }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ do: fc.constant('publish-late' as const), first: changes, changes }),
+  },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('ask' as const), client, ask }) },
   {
     weight: 6,
@@ -60,6 +64,9 @@ function run(world: HubWorld, steps: readonly Step[]): void {
     switch (each.do) {
       case 'publish':
         world.publish(each.changes);
+        break;
+      case 'publish-late':
+        world.publishLate([each.first, each.changes]);
         break;
       case 'catch-up':
         world.hub.catchUp();
@@ -116,10 +123,10 @@ const sizes = fc.record({
 
 test('every watcher gets exactly its events, once, in order, whole revisions at a time', () => {
   fc.assert(
-    fc.property(sizes, fc.array(step, { maxLength: 80 }), (options, steps) => {
+    fc.property(sizes, fc.array(step, { maxLength: 120, size: 'max' }), (options, steps) => {
       run(new HubWorld(options), steps);
     }),
-    { numRuns: 600 },
+    { numRuns: 400 },
   );
 });
 
