@@ -49,10 +49,16 @@ function startFailure(error: unknown): unknown {
   return isKnown ? new CliError(error.message, exitCodes.failed) : error;
 }
 
-/** Resolves at the first signal that asks to stop; a second one ends the process at once. */
+const stopSignals = ['SIGTERM', 'SIGINT'] as const;
+
+/** Resolves at the first signal that asks to stop; the next one ends the process at once. */
 const stopSignal = (): Promise<NodeJS.Signals> =>
   new Promise((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
+    const stop = (signal: NodeJS.Signals): void => {
+      for (const name of stopSignals) process.removeListener(name, stop);
+      resolve(signal);
+    };
+    for (const name of stopSignals) process.on(name, stop);
   });
 
 function sayReady(config: Config, endpoints: readonly string[]): void {

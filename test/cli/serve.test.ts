@@ -1,0 +1,106 @@
+/** The server as it is started by hand or by a service manager. */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { freePort } from '../support/process.ts';
+import { cliInProcess, RunningCli } from './cli.ts';
+import { eventually } from './run/harness.ts';
+
+let directory: string;
+const running: RunningCli[] = [];
+
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), 'conclave-serve-'));
+});
+afterEach(async () => {
+  for (const one of running) if (one.child.exitCode === null) one.kill('SIGKILL');
+  await Promise.all(running.splice(0).map((one) => one.finished));
+});
+afterAll(() => rmSync(directory, { recursive: true }));
+
+async function serve(flags: readonly string[]): Promise<{ server: RunningCli; endpoint: string }> {
+  const endpoint = `127.0.0.1:${await freePort()}`;
+  const server = new RunningCli(
+    [
+      'serve',
+      ...['--listen-client-urls', `http://${endpoint}`],
+      ...['--advertise-client-urls', `http://${endpoint}`],
+      ...flags,
+    ],
+    { directory },
+  );
+  running.push(server);
+  await eventually('the server', () => /ready to serve/.test(server.stderr), 25_000);
+  return { server, endpoint };
+}
+
+test('says in one line on stderr that it is ready and where, keeps data, stops at TERM with 0', async () => {
+  const first = await serve(['--name', 'a']);
+  expect(first.server.stderr).toBe(
+    `conclave a: ready to serve clients on ${first.endpoint} (data in a.conclave)\n`,
+  );
+  const put = ['kv', 'put', 'k', 'kept', '--endpoints', first.endpoint];
+  expect((await cliInProcess(put)).exitCode).toBe(0);
+  first.server.kill('SIGTERM');
+  expect(await first.server.finished).toMatchObject({ exitCode: 0, signal: null, stdout: '' });
+
+  const second = await serve(['--name', 'a', '--log-format', 'json', '--pre-vote']);
+  const lines = second.server.stderr
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  expect(lines).toMatchObject([
+    { level: 40, msg: '--pre-vote is ignored: it is always on' },
+    { level: 30, msg: 'ready to serve clients', endpoints: [second.endpoint] },
+  ]);
+  const get = ['kv', 'get', 'k', '-o', 'raw', '--endpoints', second.endpoint];
+  expect((await cliInProcess(get)).stdout).toBe('kept');
+  second.server.kill('SIGINT');
+  expect((await second.server.finished).exitCode).toBe(0);
+});
+
+test.each([
+  [['--data-dri', 'x'], /unknown flag "--data-dri": did you mean --data-dir\?/],
+  [['--heartbeat-interval', '0x10'], /"0x10" as --heartbeat-interval.*whole number from 1/],
+  [['--cert-file', 'x'], /--cert-file.*TLS is not supported yet/],
+  [['--initial-cluster', 'default=http://localhost:2380,b=http://b:2380'], /2 members/],
+  [['--data-dir', '/dev/null/x'], /\/dev\/null/],
+])('%j is refused with exit code 1 and one line', async (flags, message) => {
+  const { exitCode, stdout, stderr } = await cliInProcess(['serve', ...flags]);
+  expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: '' });
+  expect(stderr.trimEnd().split('\n')).toHaveLength(1);
+  expect(stderr).toMatch(message);
+});
+
+test('the help says what differs from etcd', async () => {
+  const { exitCode, stdout } = await cliInProcess(['serve', '--help']);
+  expect(exitCode).toBe(0);
+  expect(stdout).toContain('compacted automatically by default, after one hour');
+  expect(stdout).toContain('NAME.conclave by default');
+  expect(stdout).toContain('--auto-compaction-retention');
+});
+
+test('verbs that only talk to a server do not load the storage engine', async () => {
+  const module = fileURLToPath(new URL('../../recipes/cli/command-line.ts', import.meta.url));
+  const loaded = async (argv: readonly string[]): Promise<boolean> => {
+    const script = `
+      const { runCommandLine } = await import(${JSON.stringify(module)});
+      await runCommandLine(${JSON.stringify(argv)});
+      const { readFileSync } = await import('node:fs');
+      process.exit(readFileSync('/proc/self/maps', 'utf8').includes('lmdb') ? 1 : 0);`;
+    const child = spawn(
+      process.execPath,
+      ['--import', 'tsx', '--input-type=module', '-e', script],
+      { stdio: 'ignore' },
+    );
+    return (await new Promise((resolve) => child.once('exit', resolve))) === 1;
+  };
+  const nowhere = ['--endpoints', '127.0.0.1:1', '--timeout', '100ms'];
+  expect(await loaded(['kv', 'get', 'k', ...nowhere])).toBe(false);
+  expect(await loaded(['lock', 'x', ...nowhere, '--', 'true'])).toBe(false);
+  // The same look does find it where it is.
+  expect(await loaded(['kv', 'get', 'k', '--directory', join(directory, 'embedded')])).toBe(true);
+});
