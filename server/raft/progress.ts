@@ -30,7 +30,7 @@ export type Progress = {
   readContext: number;
   /** The greatest commit index that the peer was sent and could use. */
   sentCommit: number;
-  /** What had been sent at the latest heartbeat; an answer to it that shows less hints at a loss. */
+  /** What had been sent at the latest heartbeat: if less has arrived, something may be lost. */
   sentAtHeartbeat: number;
   /** The peer may lack what was sent: an append goes out even if there is nothing new. */
   doubtful: boolean;

@@ -89,8 +89,12 @@ export function onHeartbeatResponse(
   if (progress.flow.kind === 'probe') {
     progress.flow.awaiting = false;
     state.unsent = true;
-  } else if (message.matchIndex < Math.min(progress.sentAtHeartbeat, progress.next - 1)) {
-    // What was sent has not arrived, or the peer restarted: a rejection or a match will tell.
+    return;
+  }
+  // What was sent did not arrive, or the acknowledgement did not, or the peer restarted, or its disk
+  // is slow: the answer to another append will tell.
+  const expected = Math.min(progress.sentAtHeartbeat, progress.next - 1);
+  if (message.matchIndex < expected || progress.match < expected) {
     progress.doubtful = true;
     state.unsent = true;
   }

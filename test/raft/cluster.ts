@@ -38,7 +38,7 @@ export class Disk {
 
 export class Member {
   readonly id: NodeId;
-  readonly disk = new Disk();
+  disk = new Disk();
   readonly #config: Omit<RaftConfig, 'recovered' | 'appliedIndex'>;
   /** Undefined while it is down. */
   raft: Raft | undefined;
@@ -69,6 +69,11 @@ export class Member {
   crash(): void {
     this.raft = undefined;
     this.write = undefined;
+  }
+
+  /** The disk was replaced by an empty one. */
+  wipe(): void {
+    this.disk = new Disk();
   }
 
   finishWrite(): void {

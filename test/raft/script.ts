@@ -12,11 +12,13 @@
  *   drop|duplicate|hold|reverse [FILTER]   hold keeps messages aside until `unhold`
  *   cut ID ID | isolate ID | heal          cut is one-way
  *   crash ID | restart ID  loses unfinished writes and the state machine | reads the disk
+ *   wipe ID                empties the disk of a crashed member
  *   status | log ID
  *
  * FILTER: any of `KIND`, `from=ID`, `to=ID`. Random timeouts are fixed: 10 ticks and the id less 1.
  */
 import { assert } from '../../server/assert.ts';
+import type { Random } from '../../server/ports.ts';
 import type { Entry, Message, NodeId, Ready } from '../../server/raft/message.ts';
 import { Cluster, type Member } from './cluster.ts';
 
@@ -83,6 +85,7 @@ class Runner {
     fast: ([id]) => this.#slow.delete(this.#member(id)),
     store: ([id]) => this.#finish(this.#member(id)),
     crash: ([id]) => this.#member(id).crash(),
+    wipe: ([id]) => this.#member(id).wipe(),
     restart: ([id]) => this.#act(id, (member) => member.start(0)),
 
     settle: () => this.#settle(),
@@ -126,7 +129,7 @@ class Runner {
           ...(inflightMessages === undefined ? {} : { inflightMessages }),
         },
       },
-      (id) => ({ below: (bound) => Math.min(Number(id) - 1, bound - 1), id: () => id }),
+      (id) => fixedRandom(id),
       (member, ready) => this.#record(member, ready),
     );
   }
@@ -168,7 +171,10 @@ class Runner {
   }
 
   #settle(): void {
+    let rounds = 0;
     for (let isMoving = true; isMoving; ) {
+      rounds += 1;
+      assert(rounds < 1_000, 'messages do not go round for ever');
       const messages = this.#take([]);
       const writers = [...this.#now.members.values()].filter(
         (member) => member.write !== undefined && !this.#slow.has(member),
@@ -235,6 +241,18 @@ class Runner {
   #say(id: NodeId, text: string): void {
     this.#trace.push(`${id} ${text}`);
   }
+}
+
+/** Timeouts by id; incarnations 10 times the id, counted up. */
+function fixedRandom(id: NodeId): Random {
+  let next = id * 10n;
+  return {
+    below: (bound) => Math.min(Number(id) - 1, bound - 1),
+    id: () => {
+      next += 1n;
+      return next;
+    },
+  };
 }
 
 function filter(args: readonly string[]): (message: Message) => boolean {
