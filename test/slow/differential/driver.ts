@@ -16,6 +16,7 @@ import type { Side } from './side.ts';
  */
 const catchUpMs = 150;
 const quietMs = 50;
+const lateMs = 2_000;
 
 const writingCalls = new Set(['put', 'deleteRange', 'txn', 'leaseRevoke']);
 
@@ -64,7 +65,17 @@ export class SequenceRun {
 
   async #step(step: Step): Promise<Omit<Difference, 'at'> | undefined> {
     const found = step.kind === 'call' ? await this.#call(step) : await this.#watch(step);
-    return found ?? this.#compareStreams(step);
+    return found ?? (await this.#settledStreams(step));
+  }
+
+  /** A difference between streams counts if it stays: one server may only be slower. */
+  async #settledStreams(step: Step): Promise<Omit<Difference, 'at'> | undefined> {
+    const deadlineMs = performance.now() + lateMs;
+    for (;;) {
+      const found = this.#compareStreams(step);
+      if (found === undefined || performance.now() > deadlineMs) return found;
+      await delay(quietMs / 5);
+    }
   }
 
   async #call(step: CallStep): Promise<Omit<Difference, 'at'> | undefined> {

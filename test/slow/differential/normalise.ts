@@ -76,6 +76,8 @@ function reshape(call: CallName, body: Record_, leaseName: (id: bigint) => strin
         ...body,
         ID: leaseName(body['ID'] as bigint),
         TTL: roundTtl(body['TTL'] as bigint),
+        // etcd lists them in no order.
+        keys: (body['keys'] as Uint8Array[]).map(printable).sort(),
       };
     case 'leaseLeases': {
       const leases = body['leases'] as { ID: bigint }[];
