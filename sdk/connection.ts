@@ -5,7 +5,7 @@
  */
 import type { ClientEvent, Logger } from './client.ts';
 import { type Endpoint, Rotation } from './endpoints.ts';
-import { aborted, ConclaveError, throwIfAborted } from './errors.ts';
+import { aborted, ConclaveError, isConclaveError, throwIfAborted } from './errors.ts';
 import { judge } from './failures.ts';
 import { Link, type LinkOptions } from './link.ts';
 import {
@@ -238,6 +238,8 @@ export class Connection {
       await provide();
     } catch (error) {
       this.#failed(endpoint, error);
+      // Waiting would not help: the store itself refuses.
+      if (isConclaveError(error)) for (const waiter of [...this.#waiters]) waiter.reject(error);
       return false;
     }
     return this.#connectTo(endpoint);
@@ -258,7 +260,7 @@ export class Connection {
   }
 
   #failed(endpoint: Endpoint, error: unknown): void {
-    this.#lastError = judge(error, 'read').error;
+    this.#lastError = isConclaveError(error) ? error : judge(error, 'read').error;
     this.#options.logger?.debug({ endpoint: endpoint.name, err: error }, 'cannot connect');
   }
 

@@ -30,7 +30,7 @@ const longestSocketPath = 100;
 /** One host for all clients of this process, by directory. */
 const hosts = new Map<string, Host>();
 
-/** @throws ConclaveError INVALID_ARGUMENT when the directory cannot be made */
+/** @throws ConclaveError INVALID_ARGUMENT when the directory cannot be made or cannot hold a store */
 export const openEmbedded = async (directory: string): Promise<EmbeddedStore> => {
   const path = await makeDirectory(directory);
   const host = hosts.get(path) ?? new Host(path);
@@ -87,7 +87,7 @@ class Host {
         listenClientUrls: [`unix:${this.socket}`],
       });
     } catch (error) {
-      if (codeOf(error) !== inUse) throw error;
+      if (codeOf(error) !== inUse) throw refusal(this.#directory, error);
     }
   }
 }
@@ -98,7 +98,7 @@ const makeDirectory = async (directory: string): Promise<string> => {
     await mkdir(path, { recursive: true, mode: 0o700 });
     return await realpath(path);
   } catch (cause) {
-    throw new ConclaveError('INVALID_ARGUMENT', `Cannot use '${path}' as 'directory'`, { cause });
+    throw refusal(path, cause);
   }
 };
 
@@ -107,6 +107,13 @@ const socketOf = (directory: string): string => {
   if (Buffer.byteLength(path) <= longestSocketPath) return path;
   const name = createHash('sha256').update(directory).digest('hex').slice(0, 32);
   return join(tmpdir(), `conclave-${name}.sock`);
+};
+
+/** The server's own sentence says what is wrong and what to do. */
+const refusal = (directory: string, cause: unknown): ConclaveError => {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const code = codeOf(cause) === 'corruption' ? 'CORRUPT' : 'INVALID_ARGUMENT';
+  return new ConclaveError(code, `Cannot use '${directory}' as 'directory': ${reason}`, { cause });
 };
 
 const codeOf = (error: unknown): unknown =>
