@@ -8,6 +8,7 @@ import { open, type RootDatabase, type RootDatabaseOptions } from 'lmdb';
 import type { Bytes } from '../mvcc/types.ts';
 import { asBuffer } from './byte-order.ts';
 import { CorruptionError, DataDirectoryError } from './errors.ts';
+import { checkMetaPages } from './lmdb-meta.ts';
 import type { Generation } from './overlay.ts';
 import {
   bucketOf,
@@ -35,6 +36,8 @@ const MAP_BYTES = 64 * 1024 ** 3;
 const MAX_READERS = 32;
 /** Above any batch: the write thread must not start before the whole transaction is prepared. */
 const START_BATCH_AT = Number.MAX_SAFE_INTEGER;
+
+const META_PAGES = 2;
 
 type LmdbStats = {
   readonly pageSize: number;
@@ -73,6 +76,7 @@ export class LmdbStore {
       noSubdir: false,
       batchStartThreshold: START_BATCH_AT,
     };
+    checkMetaPages(file);
     let root: RootDatabase<Buffer, Buffer>;
     try {
       root = open<Buffer, Buffer>(directory, options);
@@ -85,13 +89,17 @@ export class LmdbStore {
     return store;
   }
 
-  /** Reading a mapped page behind the end of the file would kill the process. */
+  /**
+   * Reading a mapped page behind the end of the file would kill the process. The file may be a little
+   * shorter than LMDB counts, because pages at its end that are free were never written; but not by
+   * more than there are free pages.
+   */
   #checkFileLength(): void {
-    const { lastPageNumber, pageSize } = this.#stats();
-    const expected = (lastPageNumber + 1) * pageSize;
+    const stats = this.#stats();
+    const expected = (stats.lastPageNumber + 1) * stats.pageSize;
     const bytes = statSync(this.#file).size;
-    // A new file is written at the first commit.
-    if (lastPageNumber <= 1 || bytes >= expected) return;
+    const freeBytes = expected - META_PAGES * stats.pageSize - usedBytesOf(stats);
+    if (bytes >= expected - freeBytes) return;
     throw new CorruptionError(
       this.#file,
       bytes,
@@ -214,10 +222,9 @@ export class LmdbStore {
   size(): { readonly totalBytes: number; readonly usedBytes: number } {
     if (this.#size !== undefined) return this.#size;
     const stats = this.#stats();
-    const pages = stats.treeBranchPageCount + stats.treeLeafPageCount + stats.overflowPages;
     this.#size = {
       totalBytes: (stats.lastPageNumber + 1) * stats.pageSize,
-      usedBytes: pages * stats.pageSize,
+      usedBytes: usedBytesOf(stats),
     };
     return this.#size;
   }
@@ -229,6 +236,11 @@ export class LmdbStore {
   async close(): Promise<void> {
     await this.#root.close();
   }
+}
+
+function usedBytesOf(stats: LmdbStats): number {
+  const pages = stats.treeBranchPageCount + stats.treeLeafPageCount + stats.overflowPages;
+  return pages * stats.pageSize;
 }
 
 function ownRecord(index: number): Buffer {

@@ -1,0 +1,196 @@
+/** The state on LMDB when things go wrong. What a state does in general is in `test/ports`. */
+import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { State, Write } from '../../server/ports.ts';
+import { CorruptionError, NoSpaceError } from '../../server/storage/errors.ts';
+import { openLmdbState } from '../../server/storage/lmdb.ts';
+import { hasStrace, startChild } from './child.ts';
+
+const put = (key: string, value: string): Write => ({
+  kind: 'put',
+  key: Buffer.from(key),
+  value: Buffer.from(value),
+});
+const text = (bytes: Uint8Array | undefined): string | undefined =>
+  bytes === undefined ? undefined : Buffer.from(bytes).toString();
+
+let path: string;
+let failures: Error[];
+beforeEach(async () => {
+  path = await mkdtemp(join(tmpdir(), 'conclave-lmdb-'));
+  failures = [];
+});
+afterEach(() => rm(path, { recursive: true }));
+
+const openState = (freeBytes?: () => Promise<number>): Promise<State> =>
+  openLmdbState({
+    path,
+    onFailure: (error) => failures.push(error),
+    ...(freeBytes === undefined ? {} : { freeBytes }),
+  });
+
+describe('damage', () => {
+  const MARK = 'a value that is easy to find';
+
+  async function damageFile(): Promise<void> {
+    const state = await openState();
+    state.apply(1, [put('a', 'sound'), put('b', MARK), put('c', 'sound')]);
+    await state.close();
+    const file = join(path, 'data.mdb');
+    const bytes = await readFile(file);
+    let found = 0;
+    for (let at = bytes.indexOf(MARK); at !== -1; at = bytes.indexOf(MARK, at + 1)) {
+      bytes.writeUInt8(bytes.readUInt8(at + 5) ^ 1, at + 5);
+      found += 1;
+    }
+    expect(found).toBeGreaterThan(0);
+    await writeFile(file, bytes);
+  }
+
+  test.each([
+    ['get', (state: State) => state.get(Buffer.from('b'))],
+    ['scan', (state: State) => state.scan(Buffer.from('a'), undefined, { limit: 10 })],
+  ])('found by %s is reported and not served', async (_, read) => {
+    await damageFile();
+    const state = await openState();
+    expect(text(state.get(Buffer.from('a')))).toBe('sound');
+    expect(() => read(state)).toThrow(/key 0x62 has a wrong checksum/);
+    expect(failures).toHaveLength(1);
+    expect(failures[0]).toBeInstanceOf(CorruptionError);
+    expect(() => state.get(Buffer.from('a'))).toThrow(CorruptionError);
+    expect(() => state.apply(2, [])).toThrow(CorruptionError);
+    await expect(state.flush()).rejects.toBeInstanceOf(CorruptionError);
+    await expect(state.close()).rejects.toBeInstanceOf(CorruptionError);
+    expect(failures).toHaveLength(1);
+  });
+
+  test('by a missing end of the file is refused at the start', async () => {
+    const state = await openState();
+    state.apply(
+      1,
+      Array.from({ length: 500 }, (_, number) => put(`key-${number}`, 'v'.repeat(500))),
+    );
+    await state.close();
+    await truncate(join(path, 'data.mdb'), 40_960);
+    await expect(openState()).rejects.toThrow(/the file ends here and should have/);
+  });
+
+  test('of the whole file is refused at the start', async () => {
+    await writeFile(join(path, 'data.mdb'), Buffer.alloc(65_536, 0x5a));
+    await expect(openState()).rejects.toBeInstanceOf(CorruptionError);
+  });
+});
+
+test('without room on the disk nothing is written, and it goes on by itself', async () => {
+  let free = 1024 ** 4;
+  const state = await openState(async () => free);
+  state.apply(1, [put('a', '1')]);
+  await state.flush();
+  free = 1_000_000;
+  state.apply(2, [put('a', '2')]);
+  const refusal = await state.flush().catch((error: unknown) => error);
+  expect(refusal).toBeInstanceOf(NoSpaceError);
+  expect((refusal as NoSpaceError).message).toMatch(/1000000 bytes are free/);
+  expect(state.durableIndex).toBe(1);
+  expect(text(state.get(Buffer.from('a')))).toBe('2');
+  state.apply(3, [put('b', '3')]);
+  free = 1024 ** 4;
+  await expect.poll(() => state.durableIndex, { timeout: 5_000 }).toBe(3);
+  expect(failures).toEqual([]);
+  await state.close();
+});
+
+test('a full disk does not keep a state from closing, and what is durable stays', async () => {
+  const state = await openState(async () => 0);
+  state.apply(1, [put('a', '1')]);
+  await state.close();
+  const again = await openState();
+  expect(again.appliedIndex).toBe(0);
+  await again.close();
+});
+
+test('reads see every write, whatever is being flushed', async () => {
+  const state = await openState();
+  const all = { start: Buffer.from('k'), end: undefined };
+  let index = 0;
+  for (let round = 0; round < 30; round++) {
+    // More than one generation at a time, most keys many times.
+    for (let apply = 0; apply < 30; apply++) {
+      index += 1;
+      state.apply(
+        index,
+        Array.from({ length: 400 }, (_, number) => put(`k${(number * 7) % 1_000}`, `${index}`)),
+      );
+    }
+    const flushed = state.flush();
+    let waiting = true;
+    void flushed.then(() => {
+      waiting = false;
+    });
+    do {
+      expect(text(state.get(Buffer.from('k0')))).toBe(`${index}`);
+      const rows = state.scan(all.start, all.end, { limit: 2_000 });
+      expect(rows).toHaveLength(400);
+      expect(rows.every(([, value]) => text(value) === `${index}`)).toBe(true);
+      await new Promise((resolve) => setImmediate(resolve));
+    } while (waiting);
+    expect(text(state.get(Buffer.from('k0')))).toBe(`${index}`);
+  }
+  await state.close();
+});
+
+test('a kill at any moment keeps applies whole, and the index with them', async () => {
+  let reached = 0;
+  for (const lines of [1, 20, 40, 41]) {
+    const child = startChild('applying-child.ts', [path]);
+    await child.printed(lines);
+    await child.kill();
+    const durable = Number(child.lines.at(-1)?.split(' ')[1]);
+    const state = await openState();
+    expect(state.appliedIndex).toBeGreaterThanOrEqual(durable);
+    expect(durable).toBeGreaterThan(reached);
+    const rows = state.scan(Buffer.from('key-'), undefined, { limit: 100 });
+    expect(rows).toHaveLength(20);
+    expect(new Set(rows.map(([, value]) => text(value)))).toEqual(
+      new Set([String(state.appliedIndex)]),
+    );
+    reached = state.appliedIndex;
+    await state.close();
+  }
+});
+
+describe.runIf(hasStrace)('a failed system call', () => {
+  test.each([
+    ['fdatasync', 'EIO'],
+    ['pwrite64', 'ENOSPC'],
+  ])('%s with %s ends all acknowledgement, at once and for good', async (call, error) => {
+    for (const at of [4, 7]) {
+      await rm(path, { recursive: true });
+      const child = startChild(
+        'applying-child.ts',
+        [path, '12'],
+        [
+          '-e',
+          `trace=${call}`,
+          '-e',
+          `inject=${call}:error=${error}:when=${at}`,
+          '-o',
+          '/dev/null',
+        ],
+      );
+      await child.ended();
+      const { lines } = child;
+      const first = lines.findIndex((line) => line.startsWith('failure'));
+      expect(first, lines.join()).toBeGreaterThanOrEqual(0);
+      expect(lines[first]).toBe('failure StorageFailedError');
+      expect(lines.slice(first + 1).filter((line) => line.startsWith('durable'))).toEqual([]);
+      expect(lines.filter((line) => line.startsWith('failure'))).toHaveLength(1);
+      const durable = Number(lines[first - 1]?.split(' ')[1] ?? 0);
+      const state = await openState();
+      expect(state.appliedIndex).toBeGreaterThanOrEqual(durable);
+      await state.close();
+    }
+  });
+});
