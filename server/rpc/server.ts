@@ -68,6 +68,7 @@ export class RpcServer {
   readonly #member: Member;
   readonly #logger: Logger;
   readonly #observer: RpcObserver;
+  #stopped: Promise<void> | undefined;
   /** Every unary method, by path: the JSON gateway and the batched stream call them too. */
   readonly methods: ReadonlyMap<string, UnaryMethod>;
 
@@ -167,9 +168,14 @@ export class RpcServer {
 
   /**
    * Ends streams with `server stopped`, lets unary calls finish, and closes the connections; what is
-   * left after `graceMs` is cut.
+   * left after `graceMs` is cut. The first call decides; later ones wait for the same end.
    */
-  async stop(graceMs: number): Promise<void> {
+  stop(graceMs: number): Promise<void> {
+    this.#stopped ??= this.#shutDown(graceMs);
+    return this.#stopped;
+  }
+
+  async #shutDown(graceMs: number): Promise<void> {
     this.#streams.close();
     const timer = setTimeout(() => this.#server.forceShutdown(), graceMs);
     await new Promise<void>((resolve) => {
