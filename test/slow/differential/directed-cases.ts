@@ -13,6 +13,8 @@ export type DirectedCase = {
   readonly name: string;
   /** What conclave is to observe where it follows a newer etcd than the installed one. */
   readonly intended?: Plain;
+  /** The installed etcd does not survive it. */
+  readonly crashesEtcd?: boolean;
   readonly flags?: readonly string[];
   readonly run: (client: WireClient) => Promise<unknown>;
 };
@@ -220,6 +222,26 @@ export const directedCases: readonly DirectedCase[] = [
       for await (const response of watch(client, [create({ ...prefix, startRevision: -1n })]))
         return [[response.created, response.canceled, response.watchId, response.cancelReason]];
       return 'no answer';
+    },
+  },
+  {
+    name: 'keeping a value that the same transaction deletes has a defined outcome',
+    crashesEtcd: true,
+    intended: ['3 etcdserver: key not found', '2n', ['k']],
+    run: async ({ kv }) => {
+      await kv.put({ key: key('k'), value: key('v') });
+      const everything = { key: Buffer.from([0]), rangeEnd: Buffer.from([0]) };
+      const refused = await outcome(
+        kv.txn({
+          success: [
+            { request: { $case: 'requestDeleteRange', value: everything } },
+            { request: { $case: 'requestPut', value: { key: key('k'), ignoreValue: true } } },
+          ],
+        }),
+        () => 'committed',
+      );
+      const { header, kvs } = await kv.range(everything);
+      return [refused, header?.revision, kvs.map((one) => one.key)];
     },
   },
   {
