@@ -34,6 +34,8 @@ export class Faults {
   plan: (call: Call) => Fate = () => 'pass';
   /** Runs before each call that passes, in its place in time. */
   before: (call: Call) => Promise<void> | void = () => undefined;
+  /** Runs after each call that reached the store, before its caller hears of it. */
+  after: (call: Call) => Promise<void> | void = () => undefined;
   calls: Call[] = [];
   readonly #lingering: (() => Promise<unknown>)[] = [];
 
@@ -50,6 +52,7 @@ export class Faults {
   heal(): void {
     this.plan = () => 'pass';
     this.before = () => undefined;
+    this.after = () => undefined;
   }
 
   /** Lets every lingering call reach the store, whatever comes of it. */
@@ -72,6 +75,7 @@ export class Faults {
     }
     await this.before(call);
     const result = await send();
+    await this.after(call);
     if (fate === 'lose-answer') throw lost();
     return result;
   }
