@@ -13,7 +13,7 @@
  */
 import { constants, type Stats } from 'node:fs';
 import { access, chmod, mkdir, readdir, stat } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { idToHex } from '../ids.ts';
 import type { Log, Recovered } from '../ports.ts';
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts';
@@ -130,7 +130,7 @@ class OpenDataDirectory implements DataDirectory {
 export async function prepareDirectory(path: string): Promise<void> {
   let found: Stats | undefined;
   try {
-    await mkdir(path, { recursive: true, mode: 0o700 });
+    await makeDirectory(path);
     found = await stat(path);
   } catch (error) {
     throw await explain(path, error);
@@ -145,6 +145,22 @@ export async function prepareDirectory(path: string): Promise<void> {
   }
 }
 
+/**
+ * Makes the directory and those above it. Not `mkdir` with `recursive`: where a file system has no
+ * such name to give (`/proc`), Node 20 tries for ever.
+ */
+async function makeDirectory(path: string): Promise<void> {
+  const above = dirname(path);
+  if (above !== path && (await stat(above).catch(() => undefined)) === undefined) {
+    await makeDirectory(above);
+  }
+  try {
+    await mkdir(path, { mode: 0o700 });
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+  }
+}
+
 const notADirectory = (path: string): DataDirectoryError =>
   new DataDirectoryError(
     'not-a-directory',
@@ -152,11 +168,18 @@ const notADirectory = (path: string): DataDirectoryError =>
     `${path} is not a directory. Choose a directory as the data directory.`,
   );
 
+const reasons = {
+  EROFS: 'its file system is read-only',
+  EACCES: 'permission is denied',
+  EPERM: 'permission is denied',
+  ENOENT: 'it does not exist and cannot be made',
+} as const;
+
 async function explain(path: string, error: unknown): Promise<unknown> {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   if (code === 'EEXIST' || code === 'ENOTDIR') return notADirectory(path);
-  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') {
-    const reason = code === 'EROFS' ? 'its file system is read-only' : 'permission is denied';
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS' || code === 'ENOENT') {
+    const reason = reasons[code];
     return new DataDirectoryError(
       'not-writable',
       path,
