@@ -159,6 +159,11 @@ export const catalog: readonly Entry[] = [
         summary: 'write a backup to a file',
         load: () => import('./verbs/snapshot/save.ts'),
       },
+      {
+        name: 'restore',
+        summary: 'make a data directory from a backup',
+        load: () => import('./verbs/snapshot/restore.ts'),
+      },
     ],
   },
   {

@@ -39,6 +39,20 @@ const GUARD_SOCKET = 3;
 const exitCodeOf = (code: number | null, signal: NodeJS.Signals | null): number =>
   signal === null ? (code ?? 1) : 128 + (constants.signals[signal] ?? 0);
 
+const loaderOptions: ReadonlySet<string> = new Set(['--import', '--require', '-r', '--loader']);
+
+/**
+ * The options of this process that let Node read its files; no others: `-e`, say, would run this
+ * program again in place of the guard.
+ */
+export function loaderArguments(execArgv: readonly string[]): string[] {
+  return execArgv.flatMap((argument, index) => {
+    if (loaderOptions.has(argument)) return [argument, execArgv[index + 1] ?? ''];
+    const [name = ''] = argument.split('=', 1);
+    return argument !== name && loaderOptions.has(name) ? [argument] : [];
+  });
+}
+
 function guardedCommand(options: TreeOptions, shell: string | undefined): [string, string[]] {
   if (shell !== undefined) {
     const script = options.foreground ? foregroundScript : groupScript;
@@ -50,7 +64,7 @@ function guardedCommand(options: TreeOptions, shell: string | undefined): [strin
   }
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
   const guard = fileURLToPath(new URL(`./guard-process.${extension}`, import.meta.url));
-  return [process.execPath, [...process.execArgv, guard, ...options.command]];
+  return [process.execPath, [...loaderArguments(process.execArgv), guard, ...options.command]];
 }
 
 export class ProcessTree {

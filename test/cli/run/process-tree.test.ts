@@ -3,7 +3,11 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { ProcessTree, systemShell } from '../../../recipes/cli/run/process-tree.ts';
+import {
+  loaderArguments,
+  ProcessTree,
+  systemShell,
+} from '../../../recipes/cli/run/process-tree.ts';
 import { eventually, isAlive, numbersIn } from './harness.ts';
 
 // The Node guard runs from source here, with the options of this process.
@@ -171,4 +175,18 @@ describe('foreground', () => {
     tree.signal('SIGTERM');
     expect((await tree.ended).exitCode).toBe(128 + 15);
   });
+});
+
+test('the Node guard inherits how to read files, not what to run', () => {
+  expect(
+    loaderArguments([
+      '--inspect',
+      '--import',
+      'tsx',
+      '-e',
+      'code',
+      '--require=x',
+      '--input-type=module',
+    ]),
+  ).toEqual(['--import', 'tsx', '--require=x']);
 });
