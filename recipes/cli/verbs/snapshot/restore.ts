@@ -45,6 +45,10 @@ export function define(command: Command): void {
     .argument('<file>', 'a snapshot, as written by snapshot save')
     .requiredOption('--data-dir <dir>', 'where the data goes; must not hold a store yet')
     .option('--name <name>', 'the name of the member that will serve it', 'default')
-    .option('--initial-cluster-token <token>', 'the token that it will be served with', 'etcd-cluster')
+    .option(
+      '--initial-cluster-token <token>',
+      'the token that it will be served with',
+      'etcd-cluster',
+    )
     .action(restore);
 }
