@@ -55,8 +55,8 @@ export class Worker<T, R> implements AsyncDisposable {
   readonly #results: ResultLease | undefined;
   readonly #sweepEveryMs: number;
   readonly #events = new EventSource<WorkerEvent<T, R>>();
-  readonly #jobs = new Bell();
-  readonly #chores = new Bell();
+  readonly #jobs: Bell;
+  readonly #chores = new Bell(1);
   /** No more claims. */
   readonly #stopping = new AbortController();
   /** No more patience with handlers. */
@@ -87,6 +87,7 @@ export class Worker<T, R> implements AsyncDisposable {
         ? Math.min(longestSweepMs, this.#consumer.visibilityMs / 2)
         : parseDuration(sweepEvery, 'sweepEvery');
     this.name = name;
+    this.#jobs = new Bell(concurrency);
     this.events$ = this.#events.observable;
     this.#context = context;
     this.#handler = handler;

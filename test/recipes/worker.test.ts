@@ -65,6 +65,8 @@ describe.skipIf(storeMissing)('worker', () => {
       async () => {
         inside += 1;
         most = Math.max(most, inside);
+        // The first ones stay until as many as may are in.
+        await eventually('the others', () => most >= 3);
         await settle(5);
         inside -= 1;
       },
