@@ -24,8 +24,8 @@ export class JobLoop {
   readonly #settings: LoopSettings;
   readonly #relay: SignalRelay;
   readonly #consumer: QueueConsumer<Uint8Array>;
-  readonly #jobs = new Bell();
-  readonly #chores = new Bell();
+  readonly #jobs: Bell;
+  readonly #chores = new Bell(1);
   /** No more claims. */
   readonly #ending = new AbortController();
 
@@ -33,6 +33,7 @@ export class JobLoop {
     this.#context = context;
     this.#settings = settings;
     this.#relay = relay;
+    this.#jobs = new Bell(settings.concurrency);
     this.#consumer = new QueueConsumer(context, settings.queue, {
       codec: bytes(),
       visibility: settings.visibilityMs,
