@@ -6,7 +6,10 @@
  *
  * Invariant R1: an entry is committed by counting only if it is of the leader's own term; earlier
  * ones are committed by being below it (Raft section 5.4.2, figure 8).
- * Invariant R2: the leader counts itself like anybody else, by what is durable on its disk.
+ * Invariant R2: the leader counts itself like anybody else, by what is durable on its disk. That is
+ * why it may send entries before its own flush: should it crash and lose them, it never counted
+ * itself, and as its vote for this term is durable it cannot lead the same term again and give their
+ * indexes to other entries.
  */
 import { entryBytes } from './log.ts';
 import type { AppendAccepted, AppendRejected, HeartbeatResponse, NodeId } from './message.ts';
