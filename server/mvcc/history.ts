@@ -67,10 +67,12 @@ function toEvent(at: Position, data: Bytes): Event {
  */
 export function readPrevious(
   reader: ForwardReader,
-  { modRevision, replaces }: KeyValue,
+  { modRevision, version, replaces }: KeyValue,
   compactRevision: Revision,
 ): KeyValue | undefined {
-  if (replaces === undefined || modRevision - 1 < compactRevision) return undefined;
+  // A transaction may delete a key and create it again: that is a creation too.
+  const isCreation = version === 1;
+  if (replaces === undefined || isCreation || modRevision - 1 < compactRevision) return undefined;
   const found = versionAt(reader, replaces, modRevision - 1);
   return found && toKeyValue(found.version, found.at.revision);
 }

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { limits } from '../../server/limits.ts';
-import { del, put, txn } from '../machine/requests.ts';
+import { del, FROM_KEY, put, txn } from '../machine/requests.ts';
 import { Rig } from '../machine/rig.ts';
 import { plain } from '../support/plain.ts';
 
@@ -51,5 +51,16 @@ test('what an event replaced, from the live event and from history alike', () =>
   for (const events of [live, past]) {
     const values = events.map(({ kv }) => plain(rig.machine.previous(rig.state, kv)));
     expect(values).toMatchObject([undefined, { value: '1' }, { value: '2' }, undefined]);
+  }
+});
+
+test('a key deleted and created again in one revision was created: nothing was before', () => {
+  const rig = new Rig();
+  rig.apply(put('a', '1'));
+  const live = rig.apply(txn([], [del('a', FROM_KEY), put('a', '2')])).events;
+  const past = rig.machine.history(rig.state, 3, { maxRevisions: 1, maxBytes: 1 })[0]?.events ?? [];
+  for (const events of [live, past]) {
+    const values = events.map(({ kv }) => plain(rig.machine.previous(rig.state, kv)));
+    expect(values).toMatchObject([{ value: '1' }, undefined]);
   }
 });

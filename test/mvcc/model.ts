@@ -333,7 +333,7 @@ export class Model {
   }
 
   previous({ kv }: ModelEvent): Kv | undefined {
-    if (kv.modRevision - 1 < this.compactRevision) return undefined;
+    if (kv.version === 1 || kv.modRevision - 1 < this.compactRevision) return undefined;
     const before = this.keysAt(kv.modRevision - 1).find(({ key }) => key === kv.key);
     return before && toKv(before);
   }
