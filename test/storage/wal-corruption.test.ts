@@ -1,6 +1,7 @@
 /** Damaged logs: a clean refusal or a clean repair, and never a silent loss before the last frame. */
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Recovered } from '../../server/ports.ts';
+import type { Entry } from '../../server/raft/message.ts';
 import { CorruptionError, DataDirectoryError } from '../../server/storage/errors.ts';
 import { openWal } from '../../server/storage/wal.ts';
 import {
@@ -9,6 +10,7 @@ import {
   encodeFrame,
   encodeSegmentHeader,
   FOOTER_BYTES,
+  type Frame,
   HEADER_BYTES,
 } from '../../server/storage/wal-format.ts';
 import { SimDisk, seeded, walPath } from './sim-disk.ts';
@@ -201,6 +203,66 @@ test('two damaged frames at the end are refused: only one write is ever under wa
     }
   });
   await expectRefusal(disk, /wrong checksum/);
+});
+
+describe('an intact frame', () => {
+  /** Puts a frame with a right checksum behind the last one. */
+  const withForged = (change: (frame: Frame, nextIndex: number) => Frame): SimDisk =>
+    damaged((copy) => {
+      const { path, offset } = specimen.lastFrame;
+      const bytes = copy.bytes(path);
+      const salt = decodeSegmentHeader(bytes)?.salt ?? 0;
+      const result = decodeFrame(bytes, offset, bytes.length, salt);
+      if (result.kind !== 'frame') throw new Error('the specimen is intact');
+      const { frame } = result;
+      const entries = specimen.history.at(-1)?.entries ?? [];
+      const next: Frame = {
+        ...frame,
+        sequence: frame.sequence + 1,
+        previousChecksum: frame.checksum,
+        hardState: undefined,
+        termBefore: entries.at(-1)?.term ?? 0,
+        entries: [],
+      };
+      encodeFrame(bytes, offset + frame.bytes, { salt, ...change(next, entries.length + 1) });
+    });
+  const entry = (index: number): Entry => ({
+    index,
+    term: 99,
+    kind: 'no-op',
+    data: Buffer.alloc(0),
+  });
+
+  test('that fits is accepted', async () => {
+    const disk = withForged((frame, next) => ({ ...frame, entries: [entry(next)] }));
+    const outcome = await outcomeOf(disk);
+    expect(outcome.kind === 'opened' && outcome.recovered.entries.at(-1)?.term).toBe(99);
+  });
+
+  test.each<[string, RegExp, (frame: Frame, nextIndex: number) => Frame]>([
+    [
+      'of another history',
+      /does not continue the one before it/,
+      (frame) => ({ ...frame, previousChecksum: (frame.previousChecksum ^ 1) >>> 0 }),
+    ],
+    [
+      'out of sequence',
+      /does not continue the one before it/,
+      (frame) => ({ ...frame, sequence: frame.sequence + 1 }),
+    ],
+    [
+      'that leaves a gap',
+      /entries \d+ to \d+ are missing/,
+      (frame, next) => ({ ...frame, entries: [entry(next + 3)] }),
+    ],
+    [
+      'that follows another entry',
+      /does not follow the one before it/,
+      (frame, next) => ({ ...frame, termBefore: 98, entries: [entry(next)] }),
+    ],
+  ])('%s is refused', async (_, message, change) => {
+    await expectRefusal(withForged(change), message);
+  });
 });
 
 describe('segments', () => {
