@@ -103,7 +103,7 @@ async function start(
   logger: Logger,
   onFatal: (error: Error) => void,
 ): Promise<RunningMember> {
-  const { state, log, recovered, identity } = stores;
+  const { state, log, identity } = stores;
   const heartbeatMs = options.heartbeatIntervalMs ?? 100;
   const electionTimeoutMs = options.electionTimeoutMs ?? 1_000;
   const maxTxnOps = options.maxTxnOps ?? limits.txnOps;
@@ -122,7 +122,7 @@ async function start(
     preVote: true,
     checkQuorum: true,
     random: systemRandom,
-    recovered,
+    recovered: stores.takeRecovered(),
     appliedIndex: state.appliedIndex,
   });
   const replica = new Replica({ raft, machine, state, requestTimeoutMs, electionTimeoutMs });

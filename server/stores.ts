@@ -11,7 +11,8 @@ import { removeLeftovers, takeSnapshot } from './storage/snapshot.ts';
 export type Stores = {
   readonly identity: Identity;
   readonly log: Log;
-  readonly recovered: Recovered;
+  /** What the log held, handed over once. */
+  takeRecovered(): Recovered;
   readonly state: State;
   snapshot(): Promise<StateCopy>;
   close(): Promise<void>;
@@ -29,7 +30,7 @@ export async function openStores(
     return {
       identity,
       log,
-      recovered: log.recovered(),
+      takeRecovered: () => log.recovered(),
       state,
       snapshot: () => Promise.reject(new Fault('not-capable')),
       close: () => state.close(),
@@ -37,11 +38,11 @@ export async function openStores(
   }
   const directory = await openDataDirectory({ path, identity, onFailure });
   await removeLeftovers(path);
-  const { log, recovered, state } = directory;
+  const { log, state } = directory;
   return {
     identity,
     log,
-    recovered,
+    takeRecovered: () => directory.takeRecovered(),
     state,
     snapshot: () => takeSnapshot(path, state),
     close: () => directory.close(),

@@ -14,6 +14,7 @@
 import { constants, type Stats } from 'node:fs';
 import { access, chmod, mkdir, readdir, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { assert } from '../assert.ts';
 import { idToHex } from '../ids.ts';
 import type { Log, Recovered } from '../ports.ts';
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts';
@@ -35,8 +36,9 @@ export type DataDirectoryOptions = {
 export interface DataDirectory {
   readonly identity: Identity;
   readonly log: Log;
-  readonly recovered: Recovered;
   readonly state: CopyableState;
+  /** What the log held, handed over once: kept here it would stay in memory for good. */
+  takeRecovered(): Recovered;
   /** Flushes and gives up ownership. Rejects, and keeps ownership, after a failed write. */
   close(): Promise<void>;
 }
@@ -95,8 +97,8 @@ async function openOwned(
 class OpenDataDirectory implements DataDirectory {
   readonly identity: Identity;
   readonly log: Log;
-  readonly recovered: Recovered;
   readonly state: CopyableState;
+  #recovered: Recovered | undefined;
   readonly #lock: DirectoryLock;
   #closing: Promise<void> | undefined;
 
@@ -109,9 +111,16 @@ class OpenDataDirectory implements DataDirectory {
   ) {
     this.identity = identity;
     this.log = log;
-    this.recovered = recovered;
+    this.#recovered = recovered;
     this.state = state;
     this.#lock = lock;
+  }
+
+  takeRecovered(): Recovered {
+    const recovered = this.#recovered;
+    assert(recovered !== undefined, 'what the log held is taken once');
+    this.#recovered = undefined;
+    return recovered;
   }
 
   close(): Promise<void> {

@@ -74,8 +74,9 @@ test('opens again with what was written', async () => {
   await directory.close();
   await directory.close();
   const again = await open();
-  expect(again.recovered.entries).toHaveLength(5);
-  expect(again.recovered.hardState.votedFor).toBe(identity.memberId);
+  const recovered = again.takeRecovered();
+  expect(recovered.entries).toHaveLength(5);
+  expect(recovered.hardState.votedFor).toBe(identity.memberId);
   expect(again.state.appliedIndex).toBe(3);
   expect(Buffer.from(again.state.get(Buffer.from('k')) ?? []).toString()).toBe('3');
   await again.close();
@@ -222,7 +223,7 @@ describe('log and state', () => {
     await directory.close();
     const again = await open();
     expect(again.state.appliedIndex).toBe(5);
-    expect(again.recovered.start.index).toBeLessThanOrEqual(5);
+    expect(again.takeRecovered().start.index).toBeLessThanOrEqual(5);
     await again.close();
   });
 
@@ -233,7 +234,7 @@ describe('log and state', () => {
     await rm(join(path, 'state'), { recursive: true });
     const whole = await open();
     expect(whole.state.appliedIndex).toBe(0);
-    expect(whole.recovered.start.index).toBe(0);
+    expect(whole.takeRecovered().start.index).toBe(0);
     await whole.log.release(150);
     await whole.close();
     await rm(join(path, 'state'), { recursive: true });

@@ -49,7 +49,7 @@ test('a restored directory holds the state of the snapshot and goes on behind it
 
   const directory = await openDataDirectory({ path, identity, onFailure });
   expect(directory.state.appliedIndex).toBe(100);
-  expect(directory.recovered.start).toEqual({ index: 100, term: 1 });
+  expect(directory.takeRecovered().start).toEqual({ index: 100, term: 1 });
   expect(Buffer.from(directory.state.get(bytes('k100')) ?? []).toString()).toBe('v100');
   expect(directory.state.get(bytes('later'))).toBeUndefined();
   await directory.close();
