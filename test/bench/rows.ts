@@ -1,7 +1,7 @@
 /** What is measured, in terms of what every client can do. */
 
 import { setTimeout as delay } from 'node:timers/promises';
-import { closedLoop, type Measurement, openWindow } from './measure.ts';
+import { closedLoop, enough, type Measurement, openWindow, warmUpMs } from './measure.ts';
 
 /** One connected client; every method is one operation of the store. */
 export type BenchClient = {
@@ -111,10 +111,10 @@ const watch: Row = async (client, concurrency, durationMs, space) => {
   };
   const writing = write();
   const timed = async (): Promise<Measurement> => {
-    await delay(300);
+    await delay(warmUpMs);
     recording = true;
     const window = openWindow();
-    await delay(durationMs);
+    await enough(durationMs, () => latenciesMs.length >= concurrency);
     recording = false;
     return window.close(latenciesMs);
   };

@@ -12,6 +12,7 @@ export type ClientCheck = {
   readonly run: (endpoint: string) => Promise<void>;
 };
 
+/** etcdctl does not end on SIGTERM. */
 const commandTimeoutMs = 30_000;
 
 type Result = { readonly code: number; readonly stdout: string; readonly stderr: string };
@@ -30,7 +31,7 @@ async function run(
     const child = execFile(
       'etcdctl',
       ['--endpoints', endpoint, ...commandArguments],
-      { env: environment(), timeout: commandTimeoutMs },
+      { env: environment(), timeout: commandTimeoutMs, killSignal: 'SIGKILL' },
       (error, stdout, stderr) => {
         const code = error === null ? 0 : typeof error.code === 'number' ? error.code : 1;
         resolve({ code, stdout, stderr });
@@ -296,7 +297,7 @@ async function runLong(endpoint: string, commandArguments: readonly string[]): P
     execFile(
       'etcdctl',
       ['--endpoints', endpoint, ...commandArguments],
-      { env: environment(), timeout: 120_000 },
+      { env: environment(), timeout: 120_000, killSignal: 'SIGKILL' },
       (error, stdout, stderr) => resolve({ code: error === null ? 0 : 1, stdout, stderr }),
     );
   });
