@@ -90,6 +90,23 @@ describe.skipIf(storeMissing)('election', () => {
     expect(seen).toEqual(['leader', 'still the leader', null]);
   });
 
+  test('a leader elected between the listing and the watch is not missed', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    let elected = false;
+    b.faults.after = async ({ kind }) => {
+      if (kind !== 'list' || elected) return;
+      elected = true;
+      await electionOf(a, name).campaign({ value: 'a' });
+    };
+    const seen: (string | null)[] = [];
+    for await (const leader of electionOf(b, name).observe()) {
+      seen.push(leader?.value ?? null);
+      if (leader) break;
+    }
+    expect(seen).toEqual([null, 'a']);
+  });
+
   test('the store forgetting the past does not confuse followers', async () => {
     const [a, b] = [await world.actor(), await world.actor()];
     const name = world.name();

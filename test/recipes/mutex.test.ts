@@ -442,6 +442,60 @@ describe.skipIf(storeMissing)('mutex', () => {
     await (await third).release();
   });
 
+  test('a release between the answer to the enqueue and the watch is not missed', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    const first = await mutexOf(a, name).acquire();
+    b.faults.after = ({ write }) => (write ? first.release() : undefined);
+    const lock = await mutexOf(b, name).acquire({ timeout: '8s' });
+    b.faults.heal();
+    await lock.release();
+  });
+
+  test('nor when compaction has removed all trace of it', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    const first = await mutexOf(a, name).acquire();
+    b.faults.after = async ({ write }) => {
+      if (!write) return;
+      b.faults.heal();
+      await first.release();
+      const { revision } = await world.operator().kv.put('filler', 'x');
+      await world.operator().kv.compact(revision);
+    };
+    const lock = await mutexOf(b, name).acquire({ timeout: '8s' });
+    await lock.release();
+  });
+
+  test('a waiter whose key was removed and compacted away learns it', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    await using _lock = await mutexOf(a, name).acquire();
+    b.faults.after = async ({ write }) => {
+      if (!write) return;
+      b.faults.heal();
+      const own = (await members(name)).find(({ lease }) => lease === b.session.lease);
+      const { kv } = world.operator();
+      await kv.delete(own?.key ?? '');
+      const { revision } = await kv.put('filler', 'x');
+      await kv.compact(revision);
+    };
+    await expect(mutexOf(b, name).acquire({ timeout: '8s' })).rejects.toMatchObject({
+      code: 'LOCK_LOST',
+    });
+  });
+
+  test('a release leaves alone a key that was removed and written again by somebody else', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const lock = await mutexOf(actor, name).acquire();
+    await world.operator().kv.delete(lock.key);
+    await world.operator().kv.put(lock.key, 'not the same');
+    await lock.release();
+    expect(await world.operator().kv.getString(lock.key)).toBe('not the same');
+    await world.operator().kv.delete(lock.key);
+  });
+
   test('the slow re-read finds a release that no watch reported', async () => {
     const [a, b] = [await world.actor(), await world.actor()];
     const name = world.name();

@@ -12,6 +12,7 @@ import {
   type Strategy,
   weighted,
 } from '../../recipes/strategies.ts';
+import type { Call } from '../support/faulty-kv.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';
 
@@ -98,9 +99,12 @@ describe.skipIf(storeMissing)('registry', () => {
     const actor = await world.actor();
     const name = world.name();
     const registration = await serviceOf(actor, name).register({ id: 'a', address: 'x:1', meta });
-    actor.faults.next('linger', ({ write, kind }) => write && kind === 'txn');
+    // The write that finds no entry and makes a new one.
+    const anew = (call: Call) => call.write && call.parts?.compares[0]?.operand === 0n;
+    actor.faults.next('linger', anew);
     await world.operator().kv.delete({ prefix: servicePrefix(name) });
-    await eventually('the attempt to write again', () => actor.faults.calls.length > 3);
+    await eventually('its repetition', () => actor.faults.calls.filter(anew).length === 3);
+    await back(registration);
     await registration.deregister();
     await actor.faults.deliver();
     await settle();
