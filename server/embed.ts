@@ -40,7 +40,7 @@ export type MemberOptions = {
   readonly heartbeatIntervalMs?: number;
   /** @default 1000 */
   readonly electionTimeoutMs?: number;
-  /** Entries applied between two releases of the log. @default 10000 */
+  /** Entries applied between two releases of the log, at most `limits.catchUpEntries`. @default 10000 */
   readonly snapshotCount?: number;
   /** @default limits.quotaBytes */
   readonly quotaBytes?: number;

@@ -24,7 +24,7 @@ export type NodeOptions = {
   readonly autoCompaction: AutoCompaction;
   readonly tickMs: number;
   readonly requestTimeoutMs: number;
-  /** Entries applied between two releases of the log. */
+  /** Entries applied between two releases of the log, at most `limits.catchUpEntries`. */
   readonly snapshotCount: number;
   /** To the other members. */
   readonly send: (messages: readonly Message[]) => void;
@@ -65,15 +65,6 @@ export class Node {
     this.#options = options;
     this.#replica = options.replica;
     this.#compactRevision = options.replica.machine.compactRevision;
-  }
-
-  get isStopped(): boolean {
-    return this.#stopped;
-  }
-
-  /** Proposals that wait for their entry to be applied. */
-  get pendingProposals(): number {
-    return this.#proposals.size;
   }
 
   start(): void {

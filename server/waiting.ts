@@ -9,10 +9,6 @@ type Waiter<T> = {
 export class Waiting<T> {
   readonly #waiters = new Map<number, Waiter<T>>();
 
-  get size(): number {
-    return this.#waiters.size;
-  }
-
   wait(id: number): Promise<T> {
     return new Promise((resolve, reject) => {
       this.#waiters.set(id, { resolve, reject });

@@ -69,8 +69,6 @@ export class RpcServer {
   readonly #logger: Logger;
   readonly #observer: RpcObserver;
   #stopped: Promise<void> | undefined;
-  /** Every unary method, by path: the JSON gateway and the batched stream call them too. */
-  readonly methods: ReadonlyMap<string, UnaryMethod>;
 
   constructor(options: RpcOptions) {
     const maxRequestBytes = options.maxRequestBytes ?? limits.requestBytes;
@@ -105,7 +103,6 @@ export class RpcServer {
     const unary = [kv, unaryLease, cluster, maintenance].flatMap((group) => Object.values(group));
     unary.push(healthCheck(options.member));
     for (const method of unary) this.#serveUnary(method);
-    this.methods = new Map(unary.map((method) => [method.path, method]));
 
     const streams = this.#streams;
     this.#serveBidi('/etcdserverpb.Watch/Watch', (call) =>
