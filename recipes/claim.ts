@@ -230,7 +230,9 @@ export class Claim<T> {
         return await txn.commit(limits);
       } catch (error) {
         if (!isConclaveError(error) || error.outcome !== 'not-applied') this.#answerLost = true;
-        if (limits.signal?.aborted || !mayRepeat(error)) throw error;
+        // Without its session the claim is swept sooner than it could be settled.
+        const pointless = limits.signal?.aborted || this.#session.state === 'lost';
+        if (pointless || !mayRepeat(error)) throw error;
       }
       await pause(clock, fullJitterMs(attempt, random), limits.signal);
     }

@@ -4,7 +4,13 @@
  * The handle owns the hold, not the session or the task: two handles of one session exclude each
  * other. It ends once, by release or by loss, and `signal` says why.
  */
-import { aborted, ConclaveError, type ErrorCode, throwIfAborted } from '../sdk/errors.ts';
+import {
+  aborted,
+  ConclaveError,
+  type ErrorCode,
+  isConclaveError,
+  throwIfAborted,
+} from '../sdk/errors.ts';
 import { type Observable, StateSource } from '../sdk/observe.ts';
 import type { Session } from '../sdk/session.ts';
 import { compare, type Operations, type Txn } from '../sdk/txn.ts';
@@ -259,7 +265,7 @@ export async function waitForHold(
     measure('acquired');
     return result;
   } catch (error) {
-    measure((error as ConclaveError).code);
+    measure(isConclaveError(error) ? error.code : 'INTERNAL');
     throw error;
   } finally {
     cancelTimeout();

@@ -86,7 +86,8 @@ export type {
 } from './mutex.ts';
 export { escapeName, unescapeName } from './names.ts';
 export type { Picked, Pool, PoolEvent, PoolOptions } from './pool.ts';
-export type { Pushed, PushOptions, Queue, QueuedJob, QueueOptions, QueueStats } from './queue.ts';
+export type { Pushed } from './producer.ts';
+export type { PushOptions, Queue, QueuedJob, QueueOptions, QueueStats } from './queue.ts';
 export type { ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
 export type { InstanceData, Registration, RegistrationState } from './registration.ts';
 export type { Discovery, RegisterOptions } from './registry.ts';

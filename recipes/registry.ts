@@ -5,12 +5,13 @@
  * session's TTL longer. What a pool shows may be older than the store; `stale` says when it is not
  * being refreshed. Being listed does not prove that an instance answers.
  */
-import { invalidArgument } from '../sdk/errors.ts';
+import { invalidArgument, throwIfAborted } from '../sdk/errors.ts';
 import type { RecipeContext } from './context.ts';
 import { type Instance, readInstance } from './instance.ts';
 import { escapeName, randomId, servicePrefix } from './names.ts';
 import { Pool, type PoolOptions } from './pool.ts';
 import { Registration } from './registration.ts';
+import { onAbort } from './signals.ts';
 
 export type RegisterOptions<M> = {
   /** Must differ between instances; registering an id again replaces the earlier one. @default random */
@@ -19,6 +20,8 @@ export type RegisterOptions<M> = {
   readonly address: string;
   /** Relative share of work, for strategies that honour it. @default 1 */
   readonly weight?: number;
+  /** Gives up waiting for the store: rejects with ABORTED, and nothing is registered. */
+  readonly signal?: AbortSignal;
 } & (undefined extends M ? { readonly meta?: M } : { /** As JSON. */ readonly meta: M });
 
 export class Discovery<M> {
@@ -37,10 +40,10 @@ export class Discovery<M> {
    * Lists this instance; resolves when the store has it. It stays listed, over lost sessions too,
    * until it is deregistered or the session this was made from is closed.
    *
-   * @throws ConclaveError INVALID_ARGUMENT, PERMISSION_DENIED, TOO_LARGE, NO_SPACE
+   * @throws ConclaveError INVALID_ARGUMENT, ABORTED, PERMISSION_DENIED, TOO_LARGE, NO_SPACE
    */
   async register(options: RegisterOptions<M>): Promise<Registration<M>> {
-    const { address, weight = 1 } = options;
+    const { address, signal, weight = 1 } = options;
     const id = options.id ?? randomId(this.#context.session.client.random);
     const key = this.#prefix + escapeName(id, 'id');
     if (typeof address !== 'string' || address === '') {
@@ -50,8 +53,17 @@ export class Discovery<M> {
     const entry = { service: this.service, id, key };
     const data = { address, meta: options.meta as M, weight, status: 'up' } as const;
     const registration = new Registration<M>(this.#context, entry, data);
-    await registration.start();
-    return registration;
+    throwIfAborted(signal);
+    const stopListening = onAbort(signal, () => void registration.deregister());
+    try {
+      await registration.start();
+      return registration;
+    } catch (error) {
+      throwIfAborted(signal);
+      throw error;
+    } finally {
+      stopListening();
+    }
   }
 
   /** A view of the instances that stays current until it is closed. */

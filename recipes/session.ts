@@ -63,7 +63,10 @@ export class RecipeSession implements Session {
     return new Discovery<M>(this.#context, service);
   }
 
-  /** Ends workers, registrations and pools, then revokes the lease. Idempotent; never rejects. */
+  /**
+   * Ends workers, which may take their grace period, registrations and pools; then revokes the lease.
+   * Idempotent; never rejects.
+   */
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;

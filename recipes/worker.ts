@@ -15,7 +15,7 @@ import { type Duration, parseDuration } from '../sdk/options.ts';
 import { type Backoff, exponential } from './backoff.ts';
 import { Bell } from './bell.ts';
 import type { Claim } from './claim.ts';
-import type { RecipeContext } from './context.ts';
+import type { Background, RecipeContext } from './context.ts';
 import type { Handler, WorkerEvent } from './job.ts';
 import { runJob } from './job-run.ts';
 import { type ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
@@ -81,7 +81,9 @@ export class Worker<T, R> implements AsyncDisposable {
     const { client } = context.session;
     const keepMs =
       keepResults === undefined ? undefined : parseDuration(keepResults, 'keepResults');
-    this.#consumer = new QueueConsumer(context, name, options);
+    // The worker itself ends its consumer, after its last job.
+    const own = { ...context, background: new Set<Background>() };
+    this.#consumer = new QueueConsumer(own, name, options);
     this.#sweepEveryMs =
       sweepEvery === undefined
         ? Math.min(longestSweepMs, this.#consumer.visibilityMs / 2)

@@ -93,6 +93,29 @@ describe.skipIf(storeMissing)('queue', () => {
     expect(handled).toEqual([1]);
   });
 
+  test('queue objects of a session share what pushing costs, and the order', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    await queueOf(actor, name).push(0);
+    actor.faults.take();
+    for (const number of [1, 2, 3, 4]) await queueOf(actor, name).push(number);
+    expect(kinds(actor)).toEqual(['txn', 'txn', 'txn', 'txn']);
+    expect(await world.operator().kv.count({ prefix: queueKeys(name).push })).toBe(1n);
+    expect(await drain(consumerOf(actor, name))).toEqual([0, 1, 2, 3, 4]);
+  });
+
+  test('a push waits for a store that does not answer, as long as it may', async () => {
+    const actor = await world.actor();
+    const queue = queueOf(actor, world.name());
+    actor.faults.next('refuse', () => true, 3);
+    await queue.push(1);
+    actor.faults.plan = () => 'refuse';
+    await expect(queue.push(2, { timeout: 60 })).rejects.toMatchObject({
+      code: 'TIMEOUT',
+      outcome: 'not-applied',
+    });
+  });
+
   test('a push that arrives late, after its repetition, has no effect', async () => {
     const actor = await world.actor();
     const name = world.name();

@@ -141,6 +141,24 @@ describe.skipIf(storeMissing)('registry', () => {
     }
   });
 
+  test('a registration that is given up leaves nothing', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    actor.faults.plan = ({ write }) => (write ? 'lose-answer' : 'pass');
+    const abort = new AbortController();
+    const registering = serviceOf(actor, name).register({
+      id: 'a',
+      address: 'x:1',
+      meta,
+      signal: abort.signal,
+    });
+    registering.catch(() => undefined);
+    await eventually('an attempt', () => actor.faults.calls.length > 0);
+    abort.abort();
+    await expect(registering).rejects.toMatchObject({ code: 'ABORTED' });
+    await eventually('nothing', async () => (await entries(name)).length === 0);
+  });
+
   test('a later registration of the same id replaces the earlier one, which ends', async () => {
     const [a, b] = [await world.actor(), await world.actor()];
     const name = world.name();

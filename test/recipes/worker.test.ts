@@ -411,6 +411,29 @@ describe.skipIf(storeMissing)('worker', () => {
     expect(await leftovers(name)).toEqual([]);
   });
 
+  test('a session that is closed waits for its workers, and their jobs are not passed on', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    const queue = queueOf(b, name);
+    await queue.push(1);
+    let finish: () => void = () => undefined;
+    const finished = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    const first = workerOf(a, name, () => finished);
+    await first.happened('claimed');
+    const second = workerOf(b, name, () => undefined, { sweepEvery: 20 });
+    const closed = a.close();
+    const sweeps = () =>
+      b.faults.calls.filter(({ kind, write }) => kind === 'txn' && !write).length;
+    const before = sweeps();
+    await eventually('some sweeps', () => sweeps() > before + 3);
+    expect((await queue.stats()).active).toBe(1);
+    finish();
+    await closed;
+    expect([first.count('done'), second.count('claimed')]).toEqual([1, 0]);
+  });
+
   test('exponential back-off has full jitter and a limit', () => {
     const backoff = exponential({ base: 100, longest: 1_000 });
     const longest = (attempt: number) => backoff(attempt, () => 1);
