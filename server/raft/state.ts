@@ -94,7 +94,8 @@ export class State {
   readonly id: NodeId;
   /** In ascending order: whatever is done for each voter is done in this order. */
   readonly voters: readonly NodeId[];
-  readonly config: RaftConfig;
+  /** Without what was recovered, which would stay in memory for good. */
+  readonly config: Omit<RaftConfig, 'recovered'>;
   readonly limits: RaftLimits;
   readonly log: RaftLog;
   readonly durability: Durability;
@@ -115,10 +116,11 @@ export class State {
   needsSnapshot: { readonly to: NodeId; readonly nextIndex: number }[] = [];
 
   constructor(config: RaftConfig) {
-    const { hardState, start, entries } = config.recovered;
+    const { recovered, ...settings } = config;
+    const { hardState, start, entries } = recovered;
     this.id = config.id;
     this.voters = [...config.voters].sort((a, b) => (a < b ? -1 : 1));
-    this.config = config;
+    this.config = settings;
     this.limits = { ...defaultRaftLimits, ...config.limits };
     // What was applied was committed, even if the hard state was written before that was known.
     const commit = Math.max(hardState.commit, config.appliedIndex);

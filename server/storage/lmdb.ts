@@ -37,8 +37,8 @@ export type LmdbStateOptions = {
 
 /** Writes are collected for so long, unless one of the next two is reached first. */
 const FLUSH_DELAY_MS = 100;
-const FLUSH_BYTES = 1024 * 1024;
-const FLUSH_WRITES = 2_048;
+const FLUSH_BYTES = 4 * 1024 * 1024;
+const FLUSH_WRITES = 8_192;
 const NO_SPACE_RETRY_MS = 1_000;
 
 /** Room that must stay free on the disk besides what a flush may need: LMDB must never meet ENOSPC. */
