@@ -129,12 +129,14 @@ export class LocalMember implements Member {
 
   async range(request: RangeRequest, options: ReadOptions): Promise<RangeResult> {
     if (!options.serializable) await this.linearize(options.signal);
-    const result = await this.#inSlices(
-      this.#machine.range(this.#options.state, request),
-      options.signal,
-    );
-    if (result.kind === 'fault') throw new Fault(result.code);
-    return result;
+    for (;;) {
+      const work = this.#machine.range(this.#options.state, request);
+      const result = await this.#inSlices(work, options.signal);
+      if (result.kind !== 'fault') return result;
+      // A compaction passed a long read of what was the newest revision: there is a newer one.
+      const isNewest = request.revision <= 0;
+      if (!(isNewest && result.code === 'compacted')) throw new Fault(result.code);
+    }
   }
 
   async readTxn(request: TxnRequest, options: ReadOptions): Promise<TxnResult> {
