@@ -239,6 +239,26 @@ export function describeState(
         expect(nameOf(current.state.get(bytes('key')) ?? bytes(''))).toBe('value');
       });
 
+      test('keeps empty values, wherever their bytes come from', async () => {
+        const sources: Uint8Array[] = [
+          Buffer.alloc(0),
+          new Uint8Array(0),
+          bytes('xy').subarray(1, 1),
+        ];
+        sources.push(new Uint8Array(new ArrayBuffer(0)), filled(8_192, 1).subarray(4_096, 4_096));
+        const keys = sources.map((_, number) => bytes(`empty-${number}`));
+        current.state.apply(
+          1,
+          sources.map((value, number) => put(keys[number] ?? bytes(''), value)),
+        );
+        for (const _ of ['in memory', 'on disk']) {
+          for (const key of keys) expect(current.state.get(key)?.length).toBe(0);
+          const rows = current.state.scan(bytes('e'), undefined, { limit: 10 });
+          expect(rows.map(([, value]) => value.length)).toEqual(keys.map(() => 0));
+          current = await current.reopen();
+        }
+      });
+
       test('takes keys and values of 1.5 MiB', async () => {
         const keys = [filled(1.5 * 1024 * 1024, 0xff), filled(1.5 * 1024 * 1024 - 1, 0xff)];
         const value = filled(1.5 * 1024 * 1024, 0x07);
