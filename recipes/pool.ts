@@ -135,11 +135,13 @@ export class Pool<M> implements AsyncDisposable {
     while (!signal.aborted) {
       const turn = linkedSignal(signal);
       this.#reread = turn.abort;
-      const cancel = client.clock.setTimer(
-        this.#recheckMs * (0.75 + 0.5 * client.random()),
+      let cancel: () => void = () => undefined;
+      const rereadLater = () => {
+        const delayMs = this.#recheckMs * (0.75 + 0.5 * client.random());
         // Reading anew must not cut short what is retrying already.
-        () => this.#stale || turn.abort(),
-      );
+        cancel = client.clock.setTimer(delayMs, () => (this.#stale ? rereadLater() : turn.abort()));
+      };
+      rereadLater();
       try {
         const onTrouble = (error: unknown) => error !== undefined && this.#mark(true);
         const views = viewPrefix(client, this.#prefix, { signal: turn.signal, onTrouble });

@@ -257,6 +257,19 @@ describe.skipIf(storeMissing)('registry', () => {
     await eventually('more reads', () => reads() > before + 1);
   });
 
+  test('a first answer that takes longer than the slow re-read does not end re-reading', async () => {
+    const actor = await world.actor();
+    let slow = true;
+    actor.faults.before = ({ kind }) =>
+      kind === 'list' && slow ? new Promise((resolve) => setTimeout(resolve, 60)) : undefined;
+    await using pool = serviceOf(actor, world.name()).pool({ recheck: 10 });
+    await pool.ready();
+    slow = false;
+    const reads = () => actor.faults.calls.filter(({ kind }) => kind === 'list').length;
+    const before = reads();
+    await eventually('more reads', () => reads() > before + 2);
+  });
+
   test('draining instances are shown but not picked', async () => {
     const actor = await world.actor();
     const name = world.name();
