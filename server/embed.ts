@@ -15,6 +15,7 @@ import { LocalMember } from './local-member.ts';
 import { abortProcess, defaultLogger } from './logging.ts';
 import { Machine } from './machine.ts';
 import { Node } from './node.ts';
+import { NodeMetrics } from './node-metrics.ts';
 import { Raft } from './raft/raft.ts';
 import { Replica } from './replica.ts';
 import { RpcServer } from './rpc/server.ts';
@@ -31,7 +32,7 @@ export type MemberOptions = {
   readonly listenClientUrls?: readonly string[];
   /** What clients are told. @default where it listens */
   readonly advertiseClientUrls?: readonly string[];
-  /** Only health, version and metrics. @default none */
+  /** Another port with health, version and metrics on it. @default none */
   readonly listenMetricsUrls?: readonly string[];
   /** What other members are told; makes up the identity of a new cluster. */
   readonly peerUrls?: readonly string[];
@@ -42,7 +43,7 @@ export type MemberOptions = {
   readonly electionTimeoutMs?: number;
   /** Entries applied between two releases of the log, at most `limits.catchUpEntries`. @default 10000 */
   readonly snapshotCount?: number;
-  /** @default limits.quotaBytes */
+  /** Bytes in use from which writes are refused; 0 for no limit. @default limits.quotaBytes */
   readonly quotaBytes?: number;
   /** @default periodic, one hour */
   readonly autoCompaction?: AutoCompactionPolicy;
@@ -87,13 +88,38 @@ const REQUEST_TIMEOUT_MS = 5_000;
  */
 export async function startMember(options: MemberOptions = {}): Promise<RunningMember> {
   const logger = options.logger ?? defaultLogger();
-  const onFatal = options.onFatal ?? abortProcess(logger);
-  const stores = await openStores(options, onFatal);
+  const failure = new Failure(options.onFatal ?? abortProcess(logger));
+  const stores = await openStores(options, (error) => failure.report(error));
   try {
-    return await start(options, stores, logger, onFatal);
+    return await start(options, stores, logger, failure);
   } catch (error) {
-    await stores.close();
+    // What went wrong first is what matters; after a storage failure closing fails as well.
+    await stores.close().catch(() => undefined);
     throw error;
+  }
+}
+
+/** The end of a member, told once, whether its storage or its loop finds out first. */
+class Failure {
+  /** Rejects when the member cannot go on. */
+  readonly happened: Promise<never>;
+  readonly #onFatal: (error: Error) => void;
+  #reject: (error: Error) => void = () => undefined;
+  #isReported = false;
+
+  constructor(onFatal: (error: Error) => void) {
+    this.#onFatal = onFatal;
+    this.happened = new Promise((_, reject) => {
+      this.#reject = reject;
+    });
+    this.happened.catch(() => undefined);
+  }
+
+  report(error: Error): void {
+    if (this.#isReported) return;
+    this.#isReported = true;
+    this.#reject(error);
+    this.#onFatal(error);
   }
 }
 
@@ -101,7 +127,7 @@ async function start(
   options: MemberOptions,
   stores: Stores,
   logger: Logger,
-  onFatal: (error: Error) => void,
+  failure: Failure,
 ): Promise<RunningMember> {
   const { state, log, identity } = stores;
   const heartbeatMs = options.heartbeatIntervalMs ?? 100;
@@ -138,6 +164,7 @@ async function start(
   const serving = new Promise<void>((resolve) => {
     onServing = resolve;
   });
+  const nodeMetrics = new NodeMetrics();
   const node = new Node({
     replica,
     log,
@@ -155,8 +182,9 @@ async function start(
     onLeadership: () => {
       if (replica.isServingLeader) onServing();
     },
+    observer: nodeMetrics,
     onTick: () => space.check(),
-    onFatal,
+    onFatal: (error) => failure.report(error),
   });
   const member = new LocalMember({
     clusterId: identity.clusterId,
@@ -173,39 +201,12 @@ async function start(
   });
   const space = new SpaceKeeper(member, logger);
 
-  node.start();
-  raft.campaign();
-  await serving;
-
-  const metrics = new PrometheusMetrics({
-    member,
-    processMetrics: options.processMetrics ?? false,
-  });
-  const rpc = new RpcServer({
-    member,
-    random: systemRandom,
-    logger,
-    maxTxnOps,
-    observer: metrics,
-    ...(options.maxRequestBytes === undefined ? {} : { maxRequestBytes: options.maxRequestBytes }),
-    ...(options.watchProgressNotifyIntervalMs === undefined
-      ? {}
-      : { progressIntervalMs: options.watchProgressNotifyIntervalMs }),
-  });
-  const open = (urls: readonly string[]): Promise<Listener> =>
-    Listener.open({
-      urls,
-      member,
-      rpc,
-      metrics,
-      logger,
-      hosts: options.hosts ?? [],
-      origins: options.origins ?? [],
-    });
   const listeners: Listener[] = [];
   try {
-    listeners.push(await open(options.listenClientUrls ?? ['http://127.0.0.1:0']));
-    listeners.push(await open(options.listenMetricsUrls ?? []));
+    node.start();
+    raft.campaign();
+    await Promise.race([serving, failure.happened]);
+    listeners.push(...(await openListeners(options, member, node, nodeMetrics, logger)));
     await introduce(member, options, listeners[0]?.urls ?? []);
   } catch (error) {
     await Promise.all(listeners.map((listener) => listener.close(0)));
@@ -230,6 +231,50 @@ async function start(
       return closed;
     },
   };
+}
+
+/** The client port, and the port for metrics if there is to be one. */
+async function openListeners(
+  options: MemberOptions,
+  member: LocalMember,
+  node: Node,
+  nodeMetrics: NodeMetrics,
+  logger: Logger,
+): Promise<readonly Listener[]> {
+  const metrics = new PrometheusMetrics({
+    member,
+    processMetrics: options.processMetrics ?? false,
+  });
+  nodeMetrics.registerTo(metrics.registry, () => node.pendingProposals);
+  const rpc = new RpcServer({
+    member,
+    random: systemRandom,
+    logger,
+    maxTxnOps: options.maxTxnOps ?? limits.txnOps,
+    observer: metrics,
+    ...(options.maxRequestBytes === undefined ? {} : { maxRequestBytes: options.maxRequestBytes }),
+    ...(options.watchProgressNotifyIntervalMs === undefined
+      ? {}
+      : { progressIntervalMs: options.watchProgressNotifyIntervalMs }),
+  });
+  const common = {
+    member,
+    rpc,
+    metrics,
+    logger,
+    hosts: options.hosts ?? [],
+    origins: options.origins ?? [],
+  };
+  const clients = await Listener.open({
+    ...common,
+    urls: options.listenClientUrls ?? ['http://127.0.0.1:0'],
+  });
+  try {
+    return [clients, await Listener.open({ ...common, urls: options.listenMetricsUrls ?? [] })];
+  } catch (error) {
+    await clients.close(0);
+    throw error;
+  }
 }
 
 /** Tells the cluster this member's name and addresses, when they are not what it knows. */

@@ -24,6 +24,7 @@ import type {
   ResultOf,
   SnapshotSource,
 } from './rpc/member.ts';
+import { SLICE_MS, yieldTurn } from './time-slice.ts';
 import type { Hub } from './watch/hub.ts';
 
 export type LocalMemberOptions = {
@@ -39,9 +40,6 @@ export type LocalMemberOptions = {
   readonly hub: Hub;
   readonly snapshot: () => Promise<SnapshotSource>;
 };
-
-/** A read that takes longer lets other work run before it goes on. */
-const READ_SLICE_MS = 4;
 
 export class LocalMember implements Member {
   readonly clusterId: bigint;
@@ -196,16 +194,14 @@ export class LocalMember implements Member {
   }
 
   async #inSlices<T>(work: Generator<void, T>, signal: AbortSignal | undefined): Promise<T> {
-    let sliceEndsMs = this.#options.clock.nowMs() + READ_SLICE_MS;
+    let sliceEndsMs = this.#options.clock.nowMs() + SLICE_MS;
     for (;;) {
       const step = work.next();
       if (step.done === true) return step.value;
       if (this.#options.clock.nowMs() < sliceEndsMs) continue;
       signal?.throwIfAborted();
-      await new Promise<void>((resume) => {
-        setImmediate(resume);
-      });
-      sliceEndsMs = this.#options.clock.nowMs() + READ_SLICE_MS;
+      await yieldTurn();
+      sliceEndsMs = this.#options.clock.nowMs() + SLICE_MS;
     }
   }
 }

@@ -6,6 +6,7 @@
  * one log write and one read round. After a storage error nothing more is acknowledged: everybody
  * who waits is told that the server stopped, and `onFatal` ends the process.
  */
+import { setTimeout as pause } from 'node:timers/promises';
 import type { AutoCompaction } from './auto-compaction.ts';
 import type { Command, CommandResult } from './command.ts';
 import { Fault } from './faults.ts';
@@ -14,7 +15,16 @@ import type { Revision } from './mvcc/types.ts';
 import type { Clock, Log, State } from './ports.ts';
 import type { Message } from './raft/message.ts';
 import type { Proposal, Published, Replica } from './replica.ts';
+import { SLICE_MS, yieldTurn } from './time-slice.ts';
 import { orAborted, Waiting } from './waiting.ts';
+
+/** Told what the loop measures. */
+export interface NodeObserver {
+  /** A batch of log entries is durable, after so long. */
+  stored(durationMs: number): void;
+  proposalFailed(): void;
+  leadershipChanged(): void;
+}
 
 export type NodeOptions = {
   readonly replica: Replica;
@@ -31,14 +41,12 @@ export type NodeOptions = {
   readonly onPublished: (published: Published) => void;
   readonly onCompacted: (revision: Revision) => void;
   readonly onLeadership: () => void;
+  readonly observer: NodeObserver;
   /** Called once per tick, after everything else. */
   readonly onTick: (nowMs: number) => void;
   /** Called once. The process must not go on using this data directory. */
   readonly onFatal: (error: Error) => void;
 };
-
-/** How long background work may hold the event loop before it lets requests through. */
-const SLICE_MS = 4;
 
 type Barrier = { readonly id: number; readonly passed: Promise<void> };
 
@@ -59,6 +67,8 @@ export class Node {
   #releasedIndex = 0;
   #compactRevision: Revision;
   #compacting: Promise<void> = Promise.resolve();
+  /** The log write under way. */
+  #writing: Promise<void> = Promise.resolve();
   #autoCompactionPending = false;
 
   constructor(options: NodeOptions) {
@@ -78,7 +88,12 @@ export class Node {
     this.#stopped = true;
     clearInterval(this.#ticker);
     this.#rejectEverybody();
-    await this.#compacting;
+    await Promise.all([this.#writing, this.#compacting]);
+  }
+
+  /** Proposals that wait for their entry to be applied. */
+  get pendingProposals(): number {
+    return this.#proposals.size;
   }
 
   async propose(command: Command, signal?: AbortSignal): Promise<CommandResult> {
@@ -135,7 +150,7 @@ export class Node {
 
   /** Whatever throws in here is a broken invariant or a broken disk: the member cannot go on. */
   #guarded(work: () => void): void {
-    if (this.#failure !== undefined) return;
+    if (this.#failure !== undefined || this.#stopped) return;
     try {
       work();
     } catch (error) {
@@ -162,8 +177,12 @@ export class Node {
     const effects = this.#replica.effects(nowMs, mayApply);
     if (effects.write !== undefined) {
       const { sequence, ...batch } = effects.write;
-      this.#options.log.append(batch).then(
-        () => this.#guarded(() => this.#stored(sequence)),
+      this.#writing = this.#options.log.append(batch).then(
+        () =>
+          this.#guarded(() => {
+            this.#options.observer.stored(this.#now() - nowMs);
+            this.#stored(sequence);
+          }),
         (error: unknown) => this.#fail(error),
       );
     }
@@ -171,15 +190,18 @@ export class Node {
     for (const published of effects.published) this.#options.onPublished(published);
     for (const outcome of effects.outcomes) {
       if ('result' in outcome) this.#proposals.resolve(outcome.id, outcome.result);
-      else if (!this.#proposals.reject(outcome.id, outcome.fault)) {
-        this.#rejectRead(outcome.id, outcome.fault);
-      }
+      else if (this.#proposals.reject(outcome.id, outcome.fault)) {
+        this.#options.observer.proposalFailed();
+      } else this.#rejectRead(outcome.id, outcome.fault);
     }
     for (const id of effects.readable) {
       this.#readDeadlines.delete(id);
       this.#reads.resolve(id, undefined);
     }
-    if (effects.leadershipChanged) this.#options.onLeadership();
+    if (effects.leadershipChanged) {
+      this.#options.observer.leadershipChanged();
+      this.#options.onLeadership();
+    }
     if (this.#replica.machine.compactRevision !== this.#compactRevision) this.#onCompacted();
     if (effects.more) this.#goOn(mayApply);
   }
@@ -264,18 +286,20 @@ export class Node {
 
   /** Removes garbage in slices; what is removed can no longer be read, so no reader is disturbed. */
   async #compactPhysically(): Promise<void> {
-    const { state } = this.#options;
+    const { state, tickMs } = this.#options;
     while (!this.#stopped && this.#failure === undefined) {
+      if (state.backlogBytes > limits.overlayBytes / 2) {
+        // A full disk is tried again; removing must not pile up in memory meanwhile.
+        await state.flush().catch(() => pause(tickMs));
+        continue;
+      }
       const untilMs = this.#now() + SLICE_MS;
       while (this.#now() < untilMs) {
         const step = this.#replica.machine.compactionStep(state);
         if (step.writes.length > 0) state.apply(state.appliedIndex, step.writes);
         if (step.done) return;
       }
-      if (state.backlogBytes > limits.overlayBytes / 2) await state.flush().catch(() => undefined);
-      await new Promise<void>((resume) => {
-        setImmediate(resume);
-      });
+      await yieldTurn();
     }
   }
 

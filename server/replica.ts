@@ -211,8 +211,17 @@ export class Replica {
     const deadlineMs = nowMs + this.#options.requestTimeoutMs;
     requests.forEach(({ id, command }, offset) => {
       const index = outcome.firstIndex + offset;
+      this.#dropReplaced(index);
       this.#pending.set(index, { id, term: outcome.term, command, deadlineMs });
     });
+  }
+
+  /** A proposal of an earlier term that waited at this index was cut off the log. */
+  #dropReplaced(index: number): void {
+    const replaced = this.#pending.get(index);
+    if (replaced === undefined) return;
+    this.#pending.delete(index);
+    if (replaced.id !== INTERNAL) this.#outcomes.push({ id: replaced.id, fault: 'leader-changed' });
   }
 
   #refusal(reason: ProposalRefusal): FaultCode {

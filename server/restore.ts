@@ -1,5 +1,6 @@
 /** A member's data directory out of a saved snapshot. */
-import { restoreSnapshot } from './storage/snapshot.ts';
+import { forgetRoster } from './roster.ts';
+import { restoreSnapshot } from './storage/restore.ts';
 import { identityOf } from './stores.ts';
 
 export type RestoreOptions = {
@@ -21,5 +22,6 @@ export type RestoreOptions = {
  */
 export function restoreMember(options: RestoreOptions): Promise<{ readonly appliedIndex: number }> {
   const identity = identityOf(options.name ?? 'default', options.clusterToken ?? 'etcd-cluster');
-  return restoreSnapshot(options.file, options.directory, identity);
+  const { file, directory } = options;
+  return restoreSnapshot({ file, directory, identity, adapt: forgetRoster });
 }

@@ -87,6 +87,18 @@ export class Roster {
   }
 }
 
+/** What removes all members and alarms: a restored store begins a new cluster. */
+export function forgetRoster(reader: ForwardReader): Write[] {
+  const removals: Write[] = [];
+  for (const name of [MEMBER, ALARM]) {
+    const { start, end } = factBounds(name);
+    for (const slice of slices(reader, start, end)) {
+      for (const [key] of slice) removals.push({ kind: 'remove', key });
+    }
+  }
+  return removals;
+}
+
 function readAll<Fact>(
   reader: ForwardReader,
   name: string,

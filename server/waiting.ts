@@ -9,6 +9,10 @@ type Waiter<T> = {
 export class Waiting<T> {
   readonly #waiters = new Map<number, Waiter<T>>();
 
+  get size(): number {
+    return this.#waiters.size;
+  }
+
   wait(id: number): Promise<T> {
     return new Promise((resolve, reject) => {
       this.#waiters.set(id, { resolve, reject });
@@ -45,11 +49,9 @@ export function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefine
   if (signal === undefined) return promise;
   return new Promise((resolve, reject) => {
     const abort = (): void => reject(signal.reason);
-    if (signal.aborted) {
-      abort();
-      return;
-    }
-    signal.addEventListener('abort', abort, { once: true });
+    // First of all: a promise that nobody handles would end the process when it is rejected.
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+    if (signal.aborted) abort();
+    else signal.addEventListener('abort', abort, { once: true });
   });
 }

@@ -3,7 +3,7 @@
  *
  * Listens on `http://host:port` and on `unix:/path`.
  */
-import { rm } from 'node:fs/promises';
+import { lstat, rm } from 'node:fs/promises';
 import { createServer, type Server as HttpServer } from 'node:http';
 import { type AddressInfo, createConnection, Server, type Socket } from 'node:net';
 import type { Logger } from 'pino';
@@ -168,6 +168,11 @@ function urlOf(server: Server, configured: string): string {
 
 /** A socket file that nobody listens on is what a killed process left behind. */
 async function removeDeadSocket(path: string): Promise<void> {
+  const found = await lstat(path).catch(() => undefined);
+  if (found === undefined) return;
+  if (!found.isSocket()) {
+    throw new TypeError(`Cannot listen on "unix:${path}": there is a file that is not a socket`);
+  }
   const isAlive = await new Promise<boolean>((resolve) => {
     const probe = createConnection(path);
     probe.once('connect', () => {

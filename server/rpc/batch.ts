@@ -65,6 +65,8 @@ export function serveBatch(
   let inFlightBytes = 0;
   let isFlushScheduled = false;
   let isHalfClosed = false;
+  /** Set when the server stops: what is pending is answered, nothing more is read. */
+  let stopping: Fault | undefined;
   let isOver = false;
 
   const isFull = () =>
@@ -90,7 +92,10 @@ export function serveBatch(
   /** Reads on when there is room, ends when all is answered. */
   const proceed = () => {
     if (isOver) return;
-    if (isHalfClosed && pending.size === 0 && ready.length === 0) finish(undefined);
+    const isAnswered = pending.size === 0 && ready.length === 0;
+    if (stopping !== undefined) {
+      if (isAnswered) finish(stopping);
+    } else if (isHalfClosed && isAnswered) finish(undefined);
     else if (call.isPaused() && !isFull()) call.resume();
   };
   const answer = (id: number, response: Buffer, status: CallStatus | undefined) => {
@@ -173,11 +178,20 @@ export function serveBatch(
     if (error === undefined) call.end();
     else call.emit('error', statusOf(error));
   };
-  const stream: OpenStream = { needsLeader, fail: (fault: Fault) => finish(fault) };
+  const fail = (fault: Fault) => {
+    if (fault.code !== 'stopped') {
+      finish(fault);
+      return;
+    }
+    stopping = fault;
+    call.pause();
+    proceed();
+  };
+  const stream: OpenStream = { needsLeader, fail };
   streams.add(stream);
 
   call.on('data', (bytes: Buffer) => {
-    if (isOver) return;
+    if (isOver || stopping !== undefined) return;
     try {
       for (const each of decode(Calls, bytes).calls) begin(each);
     } catch (error) {

@@ -13,8 +13,8 @@ const HAS_LEADER = 'hasleader';
 /** Whether the client wants an error at once rather than to wait while there is no leader. */
 export const needsLeader = (metadata: Metadata): boolean => metadata.get(HAS_LEADER)[0] === 'true';
 
-/** Throws `no leader` or `server stopped`. */
+/** Throws `no leader`, also when the member stops: nothing was done, so clients may try another. */
 export function checkMetadata(metadata: Metadata, member: MemberFacts): void {
-  if (member.isStopping) throw new Fault('stopped');
-  if (member.leader === 0n && needsLeader(metadata)) throw new Fault('no-leader');
+  const isLeaderless = member.leader === 0n && needsLeader(metadata);
+  if (member.isStopping || isLeaderless) throw new Fault('no-leader');
 }

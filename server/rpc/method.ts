@@ -48,11 +48,17 @@ export function methodsOf(member: MemberFacts, service: { readonly fullName: str
     path: `/${service.fullName}/${definition.name}`,
     async invoke(bytes, call) {
       const request = decode(definition.requestType, bytes);
-      if (member.isStopping) throw new Fault('stopped');
+      // Certainly not applied, which `server stopped` would leave open: clients may repeat it.
+      if (member.isStopping) throw new Fault('no-leader');
       if (member.isLearner && options.onLearner?.(request) !== true) {
         throw new Fault('not-supported-for-learner');
       }
-      const context = { requestBytes: bytes.length, signal: call.signal };
+      const context = {
+        requestBytes: bytes.length,
+        get signal(): AbortSignal {
+          return call.signal;
+        },
+      };
       return definition.responseType.encode(await handle(request, context)).finish();
     },
   });

@@ -47,8 +47,18 @@ export const WAL = 'wal';
 export const STATE = 'state';
 /** Copies on their way to clients; what a crash leaves here is removed at the next start. */
 export const SNAPSHOTS = 'snapshots';
+/** A state on its way from a snapshot to its place. */
+export const RESTORING = 'restoring';
 /** What an interrupted creation may have left, and what a fresh file system brings along. */
-const HARMLESS = new Set([WAL, STATE, SNAPSHOTS, 'lock', 'identity.json.tmp', 'lost+found']);
+const HARMLESS = new Set([
+  WAL,
+  STATE,
+  SNAPSHOTS,
+  RESTORING,
+  'lock',
+  'identity.json.tmp',
+  'lost+found',
+]);
 
 /** Throws `DataDirectoryError` (`DataDirectoryInUse` for a second opener) or `CorruptionError`. */
 export async function openDataDirectory(options: DataDirectoryOptions): Promise<DataDirectory> {
@@ -70,8 +80,7 @@ async function openOwned(
 ): Promise<DataDirectory> {
   const { identity, onFailure, walSegmentBytes } = options;
   const existing = await readIdentity(path);
-  if (existing === undefined) await checkUnused(path);
-  else checkIdentity(path, existing, identity);
+  if (existing !== undefined) checkIdentity(path, existing, identity);
   for (const part of [WAL, STATE]) await mkdir(join(path, part), { recursive: true, mode: 0o700 });
 
   const { log, recovered } = await openWal({
@@ -145,13 +154,15 @@ export async function prepareDirectory(path: string): Promise<void> {
     throw await explain(path, error);
   }
   if (!found.isDirectory()) throw notADirectory(path);
-  await refuseEtcd(path);
-  await securePermissions(path, found);
   try {
     await access(path, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (error) {
     throw await explain(path, error);
   }
+  // Whose directory it is comes first: nothing of a foreign one is touched.
+  await refuseEtcd(path);
+  if ((await readIdentity(path)) === undefined) await checkUnused(path);
+  await securePermissions(path, found);
 }
 
 /**

@@ -81,6 +81,8 @@ class LmdbState implements CopyableState {
   /** Settles when the last flush that was begun has ended. */
   #drained: Promise<void> = Promise.resolve();
   #timer: NodeJS.Timeout | undefined;
+  /** LMDB must stay open while it is copied. */
+  #copying: Promise<void> = Promise.resolve();
   #failure: Error | undefined;
   #closed = false;
 
@@ -184,8 +186,19 @@ class LmdbState implements CopyableState {
     return flushed;
   }
 
-  async copyTo(directory: string): Promise<void> {
+  /** One at a time: each needs room for a whole copy. */
+  copyTo(directory: string): Promise<void> {
+    const copied = this.#copying.then(() => this.#copy(directory));
+    this.#copying = copied.catch(() => undefined);
+    return copied;
+  }
+
+  async #copy(directory: string): Promise<void> {
+    this.#checkUsable();
     await this.flush();
+    const needed = RESERVE_BYTES + this.#store.size().usedBytes;
+    const free = await this.#freeBytes();
+    if (free < needed) throw new NoSpaceError(this.#path, free, needed);
     await this.#store.copyTo(directory);
   }
 
@@ -199,6 +212,7 @@ class LmdbState implements CopyableState {
 
   async close(): Promise<void> {
     if (this.#closed) return;
+    await this.#copying;
     try {
       await this.flush();
     } catch (error) {

@@ -214,3 +214,20 @@ test('a message that is none ends the stream', async () => {
   exchange.stream.call.write(Buffer.from([0x0a, 0x7f]));
   expect((await exchange.stream.ended).code).toBe(status.INTERNAL);
 });
+
+test('a server that stops answers what is under way before it ends the stream', async () => {
+  await using face = await Face.open();
+  const exchange = new Exchange(face);
+  let open = () => {};
+  face.member.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  exchange.send({ id: 1, method: Method.PUT, request: encoded.put(Buffer.from('v')) });
+  await expect.poll(() => face.member.waiting).toBe(1);
+  face.member.isStopping = true;
+  const closed = face.close(5_000);
+  open();
+  await closed;
+  expect(exchange.answers.map(({ id, code }) => [id, code])).toEqual([[1, 0]]);
+  expect(await exchange.stream.ended).toMatchObject({ details: 'etcdserver: server stopped' });
+});

@@ -147,7 +147,7 @@ test('a stopping member refuses what is new and answers what is under way', asyn
   face.member.isStopping = true;
   expect(await refusal(kv.put({ key: Buffer.from('c') }))).toEqual({
     code: status.UNAVAILABLE,
-    details: 'etcdserver: server stopped',
+    details: 'etcdserver: no leader',
   });
   const closed = face.close(5_000);
   open();

@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openDataDirectory } from '../../server/storage/data-directory.ts';
-import { restoreSnapshot, takeSnapshot } from '../../server/storage/snapshot.ts';
+import { restoreSnapshot } from '../../server/storage/restore.ts';
+import { takeSnapshot } from '../../server/storage/snapshot.ts';
 
 const identity = { name: 'one', clusterId: 7n, memberId: 9n };
 const onFailure = (error: Error): void => {
@@ -16,6 +17,14 @@ beforeEach(async () => {
   base = await mkdtemp(join(tmpdir(), 'snapshot-'));
 });
 afterEach(() => rm(base, { recursive: true, force: true }));
+
+const restore = (file: string, directory: string) =>
+  restoreSnapshot({
+    file,
+    directory,
+    identity,
+    adapt: () => [{ kind: 'remove', key: bytes('k1') }],
+  });
 
 const bytes = (text: string): Buffer => Buffer.from(text);
 
@@ -45,13 +54,14 @@ async function saved(): Promise<string> {
 test('a restored directory holds the state of the snapshot and goes on behind it', async () => {
   const file = await saved();
   const path = join(base, 'restored');
-  expect(await restoreSnapshot(file, path, identity)).toEqual({ appliedIndex: 100 });
+  expect(await restore(file, path)).toEqual({ appliedIndex: 100 });
 
   const directory = await openDataDirectory({ path, identity, onFailure });
   expect(directory.state.appliedIndex).toBe(100);
   expect(directory.takeRecovered().start).toEqual({ index: 100, term: 1 });
   expect(Buffer.from(directory.state.get(bytes('k100')) ?? []).toString()).toBe('v100');
   expect(directory.state.get(bytes('later'))).toBeUndefined();
+  expect(directory.state.get(bytes('k1'))).toBeUndefined();
   await directory.close();
 });
 
@@ -61,13 +71,27 @@ test('a damaged snapshot is refused and leaves nothing that looks like data', as
   contents[5000] = (contents[5000] ?? 0) ^ 1;
   await writeFile(file, contents);
   const path = join(base, 'restored');
-  await expect(restoreSnapshot(file, path, identity)).rejects.toMatchObject({ code: 'corruption' });
-  await expect(readFile(join(path, 'state', 'data.mdb'))).rejects.toMatchObject({ code: 'ENOENT' });
+  await expect(restore(file, path)).rejects.toMatchObject({ code: 'corruption' });
+  expect(await readdir(path)).toEqual([]);
 });
 
 test('a directory that belongs to a member is not overwritten', async () => {
   const file = await saved();
-  await expect(restoreSnapshot(file, join(base, 'source'), identity)).rejects.toMatchObject({
+  await expect(restore(file, join(base, 'source'))).rejects.toMatchObject({
     code: 'not-empty',
   });
+});
+
+test("a snapshot of etcd is recognised, and a directory of somebody else's is left as it is", async () => {
+  const bolt = Buffer.alloc(8192);
+  bolt.writeUInt32LE(0xed0cdaed, 16);
+  const file = join(base, 'bolt');
+  await writeFile(file, Buffer.concat([bolt, createHash('sha256').update(bolt).digest()]));
+  await expect(restore(file, join(base, 'restored'))).rejects.toThrow(/snapshot of etcd/);
+
+  const foreign = join(base, 'foreign');
+  await mkdir(foreign, { mode: 0o755 });
+  await writeFile(join(foreign, 'package.json'), '{}');
+  await expect(restore(file, foreign)).rejects.toMatchObject({ code: 'not-empty' });
+  expect((await stat(foreign)).mode & 0o777).toBe(0o755);
 });
