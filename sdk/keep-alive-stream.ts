@@ -4,7 +4,7 @@ import type {
   LeaseKeepAliveRequest,
   LeaseKeepAliveResponse,
 } from '../server/wire/etcdserverpb/rpc.ts';
-import { Queue } from './queue.ts';
+import { AsyncBuffer } from './async-buffer.ts';
 import { type StreamOptions, TransportFailure } from './transport.ts';
 
 type Open = (
@@ -18,7 +18,7 @@ type Waiter = {
 };
 
 type Running = {
-  readonly requests: Queue<LeaseKeepAliveRequest>;
+  readonly requests: AsyncBuffer<LeaseKeepAliveRequest>;
   readonly controller: AbortController;
   /** Answers carry the lease only; for one lease they come in the order of the requests. */
   readonly waiters: Map<bigint, Waiter[]>;
@@ -60,7 +60,7 @@ export class KeepAliveStream {
   #start(): Running {
     if (this.#running !== undefined) return this.#running;
     const running: Running = {
-      requests: new Queue(),
+      requests: new AsyncBuffer(),
       controller: new AbortController(),
       waiters: new Map(),
     };

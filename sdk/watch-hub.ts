@@ -5,12 +5,12 @@
  */
 import { Status } from 'nice-grpc-common';
 import type { WatchRequest, WatchResponse } from '../server/wire/etcdserverpb/rpc.ts';
+import { AsyncBuffer } from './async-buffer.ts';
 import { type Connection, closedError } from './connection.ts';
 import { aborted, isConclaveError } from './errors.ts';
 import { errorOfText, judge } from './failures.ts';
 import type { Key, KeyRange, Keyspace } from './keys.ts';
 import type { Link } from './link.ts';
-import { Queue } from './queue.ts';
 import { backoffMs } from './retry.ts';
 import { TransportFailure } from './transport.ts';
 import type { Watch, WatchOptions } from './watch.ts';
@@ -19,7 +19,7 @@ import { fromRangeResponse, toRangeRequest } from './wire-kv.ts';
 
 type Stream = {
   readonly link: Link;
-  readonly requests: Queue<WatchRequest>;
+  readonly requests: AsyncBuffer<WatchRequest>;
   readonly controller: AbortController;
   readonly watches: Map<bigint, WatchSubscription>;
   readonly ids: Map<WatchSubscription, bigint>;
@@ -106,7 +106,7 @@ export class WatchHub {
     if (this.#entries.size === 0 || this.#reopening) return;
     const stream: Stream = {
       link: active,
-      requests: new Queue(),
+      requests: new AsyncBuffer(),
       controller: new AbortController(),
       watches: new Map(),
       ids: new Map(),

@@ -1,7 +1,7 @@
 /** A server of conclave.v1.Batch and plain KV calls whose answers a test decides, message by message. */
 import { createServer, type Server, ServerError } from 'nice-grpc';
 import { Status } from 'nice-grpc-common';
-import { Queue } from '../../sdk/queue.ts';
+import { AsyncBuffer } from '../../sdk/async-buffer.ts';
 import {
   type Answer,
   type Answers,
@@ -22,7 +22,7 @@ export class FakeBatchServer implements AsyncDisposable {
   answering = true;
   /** Whether batches are served at all. @default true */
   serving = true;
-  #answers = new Queue<Answers>();
+  #answers = new AsyncBuffer<Answers>();
   #fail: ((error: ServerError) => void) | undefined;
   readonly #server: Server;
   endpoint = '';
@@ -76,7 +76,7 @@ export class FakeBatchServer implements AsyncDisposable {
   async *#exchange(requests: AsyncIterable<Calls>): AsyncGenerator<Answers> {
     this.streams += 1;
     if (!this.serving) throw new ServerError(Status.UNIMPLEMENTED, 'unknown service');
-    const answers = new Queue<Answers>();
+    const answers = new AsyncBuffer<Answers>();
     this.#answers = answers;
     let failure: ServerError | undefined;
     this.#fail = (error) => {

@@ -1,5 +1,5 @@
-/** An unbounded queue to push into and iterate over, once, by one consumer. */
-export class Queue<T> implements AsyncIterable<T> {
+/** An unbounded buffer to push into and iterate over, once, by one consumer. */
+export class AsyncBuffer<T> implements AsyncIterable<T> {
   #items: T[] = [];
   #ended = false;
   #wake: (() => void) | undefined;
