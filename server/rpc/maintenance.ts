@@ -130,7 +130,7 @@ export function maintenanceMethods({ member, logger }: ServiceContext) {
     Promise.reject(
       new Rejection(
         Status.UNIMPLEMENTED,
-        'downgrade is not needed: data written by this version is readable by the one before it',
+        'downgrade is not supported: restore a snapshot taken by the older version',
       ),
     ),
   );
