@@ -7,6 +7,7 @@ import { invalidArgument } from './errors.ts';
 import { parseDuration } from './options.ts';
 import { parseRetry } from './retry.ts';
 import { clientOver } from './store-client.ts';
+import { insecureCredentials, tlsCredentials } from './tls.ts';
 
 /**
  * Opens a client.
@@ -28,18 +29,22 @@ export const connect = async (
     throw invalidArgument('transport', transport, "'auto', 'unary' or 'batch'");
   }
   const common = {
-    link: { transport, tls: options.tls, withoutBatches: new Set<string>() },
     retry: parseRetry(options.retry),
     requestTimeoutMs: parseDuration(options.requestTimeout ?? '10s', 'requestTimeout'),
     random: options.random ?? Math.random,
     logger: options.logger,
   };
+  const given = options.tls === undefined ? undefined : tlsCredentials(options.tls);
   const store = await locate(options);
-  const connection = new Connection({ ...common, ...store.connection });
+  let connection: Connection | undefined;
   try {
+    const usesTls = store.connection.endpoints.some(({ tls }) => tls);
+    const credentials = given ?? (usesTls ? tlsCredentials() : insecureCredentials);
+    const link = { transport, credentials, withoutBatches: new Set<string>() };
+    connection = new Connection({ ...common, ...store.connection, link });
     await connection.link(connectTimeoutMs, options.signal);
   } catch (error) {
-    connection.close();
+    connection?.close();
     await store.release();
     throw error;
   }

@@ -214,11 +214,22 @@ export class Connection {
   #connect(): void {
     if (this.#connecting || this.#closed || this.#active !== undefined) return;
     this.#connecting = true;
-    void this.#connectUntilDone().finally(() => {
+    void this.#connectSafely().then(() => {
       this.#connecting = false;
       // The new link may have broken before this ran.
       this.#connect();
     });
+  }
+
+  /** Never rejects, and after a defect waits: `#connect` goes on at once. */
+  async #connectSafely(): Promise<void> {
+    try {
+      await this.#connectUntilDone();
+    } catch (error) {
+      this.#lastError = judge(error, 'read').error;
+      this.#options.logger?.warn({ err: error }, 'connecting failed');
+      await this.#backoff(this.retry.maxDelayMs);
+    }
   }
 
   async #connectUntilDone(): Promise<void> {
@@ -246,11 +257,12 @@ export class Connection {
   }
 
   async #connectTo(endpoint: Endpoint): Promise<boolean> {
-    const link = new Link(endpoint, this.#options.link);
+    let link: Link | undefined;
     try {
+      link = new Link(endpoint, this.#options.link);
       await link.connected(connectAttemptMs);
     } catch (error) {
-      link.close();
+      link?.close();
       this.#failed(endpoint, error);
       return false;
     }

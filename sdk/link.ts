@@ -2,7 +2,7 @@
  * One connection to one member, from the moment it stands until it breaks. It is never repaired: a
  * broken link is replaced, so everything that hangs on it (watches, keep-alives) starts over cleanly.
  */
-import { Channel, type ChannelCredentials, connectivityState, credentials } from '@grpc/grpc-js';
+import { Channel, type ChannelCredentials, connectivityState } from '@grpc/grpc-js';
 import { Status } from 'nice-grpc-common';
 import { Method } from '../server/wire/conclave/v1/batch.ts';
 import type {
@@ -10,9 +10,9 @@ import type {
   WatchRequest,
   WatchResponse,
 } from '../server/wire/etcdserverpb/rpc.ts';
-import type { TlsOptions } from './client.ts';
 import type { Endpoint } from './endpoints.ts';
 import { type MethodName, methods, type RequestOf, type ResponseOf } from './methods.ts';
+import { insecureCredentials } from './tls.ts';
 import {
   type AttemptOptions,
   type StreamOptions,
@@ -24,7 +24,8 @@ import { UnaryTransport } from './transport-unary.ts';
 
 export type LinkOptions = {
   readonly transport: 'auto' | 'unary' | 'batch';
-  readonly tls: TlsOptions | undefined;
+  /** For endpoints that speak TLS. */
+  readonly credentials: ChannelCredentials;
   /** Targets known to serve no batches; added to when one is found. */
   readonly withoutBatches: Set<string>;
 };
@@ -59,11 +60,15 @@ export class Link implements Transport {
   constructor(endpoint: Endpoint, options: LinkOptions) {
     this.endpoint = endpoint;
     this.#options = options;
-    this.#channel = new Channel(endpoint.target, credentialsFor(endpoint, options.tls), {
-      ...channelOptions,
-      // The default would send the path of the socket as a host name, which servers reject.
-      ...(endpoint.target.startsWith('unix:') ? { 'grpc.default_authority': 'localhost' } : {}),
-    });
+    this.#channel = new Channel(
+      endpoint.target,
+      endpoint.tls ? options.credentials : insecureCredentials,
+      {
+        ...channelOptions,
+        // The default would send the path of the socket as a host name, which servers reject.
+        ...(endpoint.target.startsWith('unix:') ? { 'grpc.default_authority': 'localhost' } : {}),
+      },
+    );
     this.#unary = new UnaryTransport(this.#channel);
     this.#batch =
       options.transport === 'unary' ? undefined : new BatchCaller(this.#channel, this.#unary);
@@ -176,11 +181,3 @@ const changed = (channel: Channel, from: connectivityState, deadline: number): P
       else resolve();
     });
   });
-
-const pem = (data: Uint8Array | string | undefined): Buffer | null =>
-  data === undefined ? null : Buffer.from(data);
-
-const credentialsFor = (endpoint: Endpoint, tls: TlsOptions | undefined): ChannelCredentials =>
-  endpoint.tls
-    ? credentials.createSsl(pem(tls?.ca), pem(tls?.key), pem(tls?.cert))
-    : credentials.createInsecure();

@@ -1,9 +1,15 @@
 import { getEventListeners } from 'node:events';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { Connection } from '../../sdk/connection.ts';
+import { parseEndpoints } from '../../sdk/endpoints.ts';
 import { type Client, type ClientEvent, connect, op } from '../../sdk/index.ts';
+import { insecureCredentials } from '../../sdk/tls.ts';
 import { TcpProxy } from '../support/proxy.ts';
 import { storeMissing, useStore } from '../support/store.ts';
 import { waitFor } from '../support/wait.ts';
+
+/** Looks like PEM and holds nothing. */
+const pemOf = (kind: string) => `-----BEGIN ${kind}-----\nAAAA\n-----END ${kind}-----\n`;
 
 const quick = { minDelay: 5, maxDelay: 50 } as const;
 
@@ -260,6 +266,37 @@ describe.skipIf(storeMissing)('endpoints', () => {
     ).rejects.toMatchObject({ code: 'ABORTED' });
   });
 
+  test('a link that cannot even be made is tried again in its own time, not at once', async () => {
+    let attempts = 0;
+    const connection: Connection = new Connection({
+      endpoints: parseEndpoints('https://127.0.0.1:1'),
+      link: {
+        transport: 'auto',
+        withoutBatches: new Set(),
+        get credentials() {
+          attempts += 1;
+          // Were it at once, no timer would ever run again.
+          if (attempts > 100) connection.close();
+          if (attempts > 0) throw new Error('no credentials today');
+          return insecureCredentials;
+        },
+      },
+      retry: { retries: 1, minDelayMs: 20, maxDelayMs: 20 },
+      requestTimeoutMs: 1_000,
+      random: () => 0.5,
+      logger: undefined,
+    });
+    try {
+      await expect(connection.link(100)).rejects.toMatchObject({
+        code: 'UNREACHABLE',
+        message: expect.stringContaining('no credentials today'),
+      });
+      expect(attempts).toBeLessThan(20);
+    } finally {
+      connection.close();
+    }
+  });
+
   test.each([
     ['endpoints', { endpoints: 'host:port' }],
     ['endpoints', { endpoints: [] }],
@@ -268,6 +305,18 @@ describe.skipIf(storeMissing)('endpoints', () => {
     ['directory', { endpoints: 'host:1', directory: 'x' }],
     ['transport', { endpoints: 'host:1', transport: 'pigeon' as never }],
     ['requestTimeout', { endpoints: 'host:1', requestTimeout: '1 year' }],
+    ['tls.key', { endpoints: 'https://host:1', tls: { key: pemOf('PRIVATE KEY') } }],
+    ['tls.cert', { endpoints: 'https://host:1', tls: { cert: pemOf('CERTIFICATE') } }],
+    ['tls.cert', { endpoints: 'https://host:1', tls: { cert: 'x', key: pemOf('PRIVATE KEY') } }],
+    [
+      'tls.cert',
+      {
+        endpoints: 'host:1',
+        tls: { cert: pemOf('CERTIFICATE'), key: pemOf('PRIVATE KEY') },
+      },
+    ],
+    ['tls.ca', { endpoints: 'https://host:1', tls: { ca: 'not PEM' } }],
+    ['tls.ca', { endpoints: 'https://host:1', tls: { ca: 7 as never } }],
   ])('refuses bad %s', async (field, options) => {
     await expect(connect(options)).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
