@@ -8,7 +8,7 @@ import { EventSource, type Observable, StateSource } from './observe.ts';
 import { parseDuration } from './options.ts';
 import { backoffMs } from './retry.ts';
 import type { Session, SessionOptions, SessionState } from './session.ts';
-import { Deadline, type Instant, instantOf } from './session-deadline.ts';
+import { Deadline, elapsedMs, type Instant, instantOf } from './session-deadline.ts';
 
 export type SessionContext = {
   readonly client: Client;
@@ -207,13 +207,18 @@ export class LeaseSession implements Session {
     }
   }
 
-  /** One attempt. It is given a third of the TTL, so that another one fits in before the deadline. */
+  /**
+   * One attempt. It is given a third of the TTL, the wait for a link included, so that another one
+   * fits in before the deadline.
+   */
   async #renew(): Promise<void> {
     const { connection, clock } = this.#context;
-    const timeoutMs = Math.max(1, Math.min(this.ttlMs / 3, this.#deadline.remainingMs));
+    const limitMs = Math.max(1, Math.min(this.ttlMs / 3, this.#deadline.remainingMs));
+    const startedAt = instantOf(clock);
     try {
-      const link = await connection.link(timeoutMs, this.#controller.signal);
+      const link = await connection.link(limitMs, this.#controller.signal);
       const sentAt = instantOf(clock);
+      const timeoutMs = Math.max(1, limitMs - elapsedMs(clock, startedAt));
       const request = { ID: this.lease };
       const { signal } = this.#controller;
       let response: { readonly TTL: bigint };
@@ -221,8 +226,10 @@ export class LeaseSession implements Session {
         response = await link.unary('leaseKeepAlive', request, { signal, timeoutMs });
       } catch (failure) {
         const { error } = judge(failure, 'read', signal);
-        // A link that does not answer within a third of the TTL is no use to a session.
-        if (isConclaveError(error, 'TIMEOUT')) connection.suspect(link, error);
+        // A link that does not answer in this time is no use to a session. One that came late had
+        // less: it is asked again.
+        const wasPatient = timeoutMs >= limitMs / 2;
+        if (wasPatient && isConclaveError(error, 'TIMEOUT')) connection.suspect(link, error);
         throw error;
       }
       this.#renewed(sentAt, Number(response.TTL) * 1_000 - this.#lockDelayMs);
