@@ -75,7 +75,7 @@ test('an attempt has one deadline over link and call, so that another fits in', 
 test('a link that came late is not given up for what it could not answer in the rest', async () => {
   const store = new SilentStore();
   store.linkDelayMs = 4_900;
-  const session = store.session(15_000);
+  store.session(15_000);
   const call = (index: number) =>
     waitFor('a call', () => {
       const { callMs } = store.attempts[index] ?? {};
@@ -87,5 +87,4 @@ test('a link that came late is not given up for what it could not answer in the 
   store.linkDelayMs = 0;
   await call(1);
   expect(store.suspected).toBe(1);
-  expect(session.state).toBe('suspended');
 });
