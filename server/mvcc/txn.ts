@@ -32,18 +32,24 @@ import { isReadOnly } from './validate.ts';
 
 export type LeaseExists = { has(id: LeaseId): boolean };
 
-/** Why a put cannot be done on the state as it is. */
+/** Why a put cannot be done on the state as it is. A put in a transaction is checked in the other order. */
 export function putFault(
   reader: ForwardReader,
   leases: LeaseExists,
   request: PutRequest,
 ): FaultCode | undefined {
-  if (request.lease !== NO_LEASE && !leases.has(request.lease)) return 'lease-not-found';
-  if (request.ignoreValue || request.ignoreLease) {
-    const current = readCurrent(reader, request.key);
-    if (current === undefined || current.deleted) return 'key-not-found';
-  }
-  return undefined;
+  return leaseFault(leases, request) ?? keepFault(reader, request);
+}
+
+function leaseFault(leases: LeaseExists, { lease }: PutRequest): FaultCode | undefined {
+  return lease !== NO_LEASE && !leases.has(lease) ? 'lease-not-found' : undefined;
+}
+
+/** A put cannot keep the value or the lease of a key that is not there. */
+function keepFault(reader: ForwardReader, request: PutRequest): FaultCode | undefined {
+  if (!request.ignoreValue && !request.ignoreLease) return undefined;
+  const current = readCurrent(reader, request.key);
+  return current === undefined || current.deleted ? 'key-not-found' : undefined;
 }
 
 /** Executes a put. Refuses only to keep what is not there, which `putFault` tells in advance. */
@@ -115,31 +121,48 @@ function choose(reader: ForwardReader, request: TxnRequest): Plan {
 
 const NO_PLANS: Plan[] = [];
 
-/** The first reason, in the order of execution, why a plan cannot be executed. */
+/**
+ * The first reason why a plan cannot be executed, in etcd's order: all puts of the chosen branches
+ * before all ranges.
+ */
 function planFault(
   reader: ForwardReader,
   leases: LeaseExists,
   horizon: Horizon,
+  plan: Plan,
+): FaultCode | undefined {
+  return putsFault(reader, leases, plan) ?? rangesFault(horizon, plan);
+}
+
+function putsFault(reader: ForwardReader, leases: LeaseExists, plan: Plan): FaultCode | undefined {
+  return firstFault(
+    plan,
+    (operation) =>
+      operation.kind === 'put'
+        ? (keepFault(reader, operation) ?? leaseFault(leases, operation))
+        : undefined,
+    (inner) => putsFault(reader, leases, inner),
+  );
+}
+
+function rangesFault(horizon: Horizon, plan: Plan): FaultCode | undefined {
+  return firstFault(
+    plan,
+    (operation) =>
+      operation.kind === 'range' ? rangeFault(operation.revision, horizon) : undefined,
+    (inner) => rangesFault(horizon, inner),
+  );
+}
+
+function firstFault(
   { operations, nested }: Plan,
+  ofOperation: (operation: Operation) => FaultCode | undefined,
+  ofPlan: (plan: Plan) => FaultCode | undefined,
 ): FaultCode | undefined {
   let nextNested = 0;
   for (const operation of operations) {
-    let fault: FaultCode | undefined;
-    switch (operation.kind) {
-      case 'range':
-        fault = rangeFault(operation.revision, horizon);
-        break;
-      case 'put':
-        fault = putFault(reader, leases, operation);
-        break;
-      case 'delete-range':
-        break;
-      case 'txn': {
-        const inner = nested[nextNested++];
-        fault = inner && planFault(reader, leases, horizon, inner);
-        break;
-      }
-    }
+    const inner = operation.kind === 'txn' ? nested[nextNested++] : undefined;
+    const fault = inner === undefined ? ofOperation(operation) : ofPlan(inner);
     if (fault !== undefined) return fault;
   }
   return undefined;

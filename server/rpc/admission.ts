@@ -29,7 +29,7 @@ export const LEASE_COST = LEASE_BYTES;
 export class Admission {
   readonly #member: Member;
   readonly #maxRequestBytes: number;
-  #isRaisingAlarm = false;
+  #raising: Promise<unknown> | undefined;
 
   constructor(member: Member, maxRequestBytes: number) {
     this.#member = member;
@@ -45,30 +45,31 @@ export class Admission {
     }
   }
 
-  /** For writes that need space, `costBytes` of it. */
-  admitGrowth(costBytes: number): void {
+  /**
+   * For writes that need space, `costBytes` of it. The first refusal waits until the alarm is raised:
+   * whoever was refused finds it in the list.
+   */
+  async admitGrowth(costBytes: number): Promise<void> {
     const { alarms, space } = this.#member;
     if (alarms.length > 0 && alarms.some((alarm) => alarm.alarm === 'no-space')) {
       throw new Fault('no-space');
     }
     if (costBytes === 0 || space.quotaBytes === 0) return;
     if (space.usedBytes + costBytes < space.quotaBytes) return;
-    this.#raiseAlarm();
+    await this.#raiseAlarm();
     throw new Fault('no-space');
   }
 
   /** All members have to refuse from now on, not only this one. */
-  #raiseAlarm(): void {
-    if (this.#isRaisingAlarm) return;
-    this.#isRaisingAlarm = true;
+  #raiseAlarm(): Promise<unknown> {
     const { memberId } = this.#member;
-    this.#member
+    this.#raising ??= this.#member
       .propose({ kind: 'alarm', action: 'activate', memberId, alarm: 'no-space' })
-      .catch(() => {
-        // The next write that finds the quota spent tries again.
-      })
+      // The next write that finds the quota spent tries again.
+      .catch(() => undefined)
       .finally(() => {
-        this.#isRaisingAlarm = false;
+        this.#raising = undefined;
       });
+    return this.#raising;
   }
 }

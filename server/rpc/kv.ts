@@ -3,6 +3,7 @@ import { Fault, type FaultCode } from '../faults.ts';
 import { validateDeleteRange, validatePut, validateRange, validateTxn } from '../mvcc/validate.ts';
 import { KVDefinition, type RequestOp, type TxnRequest } from '../wire/etcdserverpb/rpc.ts';
 import { putCost, txnCost } from './admission.ts';
+import { checkTxn } from './check-txn.ts';
 import * as convert from './convert.ts';
 import { headerAt } from './header.ts';
 import { methodsOf } from './method.ts';
@@ -28,7 +29,7 @@ export function kvMethods({ member, admission, maxTxnOps }: ServiceContext) {
     const request = convert.putRequest(message);
     refuse(validatePut(request));
     admission.admit(requestBytes);
-    admission.admitGrowth(putCost(request));
+    await admission.admitGrowth(putCost(request));
     const result = await member.propose(request);
     return convert.putResponse(headerAt(member, result.revision), result);
   });
@@ -42,6 +43,7 @@ export function kvMethods({ member, admission, maxTxnOps }: ServiceContext) {
   });
 
   const txn = method(methods.txn, async (message, { requestBytes, signal }) => {
+    checkTxn(message, maxTxnOps);
     const request = convert.txnRequest(message);
     refuse(validateTxn(request, maxTxnOps));
     const access = accessOf(message);
@@ -52,7 +54,7 @@ export function kvMethods({ member, admission, maxTxnOps }: ServiceContext) {
     }
     admission.admit(requestBytes);
     const cost = txnCost(request);
-    if (cost > 0) admission.admitGrowth(cost);
+    if (cost > 0) await admission.admitGrowth(cost);
     const result = await member.propose(request);
     return convert.txnResponse(headerAt(member, result.revision), result);
   });

@@ -25,7 +25,7 @@ export function leaseMethods({ member, admission, random }: ServiceContext) {
     const ttlSeconds = toNumber(message.TTL);
     if (ttlSeconds > limits.leaseTtlSeconds) throw new Fault('lease-ttl-too-large');
     admission.admit(requestBytes);
-    admission.admitGrowth(LEASE_COST);
+    await admission.admitGrowth(LEASE_COST);
     // Chosen before it is proposed: every member has to grant the same id.
     const id = message.ID === 0n ? random.id() : message.ID;
     const result = await member.propose({ kind: 'lease-grant', id, ttlSeconds });

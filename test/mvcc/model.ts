@@ -79,7 +79,8 @@ export class Model {
     const at = this.revision;
     switch (command.kind) {
       case 'put':
-        this.#checkPut(command);
+        this.#checkLease(command);
+        this.#checkKept(command);
         return this.#put(command, at);
       case 'delete-range':
         return this.#delete(command, command.prevKv, at);
@@ -148,9 +149,11 @@ export class Model {
     return this.keysAt(this.revision + 1).find((version) => version.key === key);
   }
 
-  #checkPut(request: PutRequest): void {
-    if (request.lease !== 0n && !this.leases.has(request.lease))
-      throw new Refused('lease-not-found');
+  #checkLease({ lease }: PutRequest): void {
+    if (lease !== 0n && !this.leases.has(lease)) throw new Refused('lease-not-found');
+  }
+
+  #checkKept(request: PutRequest): void {
     if (!request.ignoreValue && !request.ignoreLease) return;
     if (this.#find(text(request.key)) === undefined) throw new Refused('key-not-found');
   }
@@ -239,15 +242,19 @@ export class Model {
     return keys.every((version) => holdsFor(compare, version));
   }
 
+  /** All puts before all ranges, as etcd does; a put's key before its lease. */
   #check(chosen: Chosen): void {
-    for (const operation of chosen.operations) {
-      if ('succeeded' in operation) this.#check(operation);
-      else if (operation.kind === 'put') this.#checkPut(operation);
-      else if (operation.kind === 'range') {
-        const { revision } = operation;
-        if (revision > this.revision) throw new Refused('future-revision');
-        if (revision !== 0 && revision < this.compactRevision) throw new Refused('compacted');
-      }
+    const operations = flatten(chosen);
+    for (const operation of operations) {
+      if (operation.kind !== 'put') continue;
+      this.#checkKept(operation);
+      this.#checkLease(operation);
+    }
+    for (const operation of operations) {
+      if (operation.kind !== 'range') continue;
+      const { revision } = operation;
+      if (revision > this.revision) throw new Refused('future-revision');
+      if (revision !== 0 && revision < this.compactRevision) throw new Refused('compacted');
     }
   }
 
@@ -343,6 +350,14 @@ type Chosen = {
   succeeded: boolean;
   operations: (Exclude<Operation, TxnRequest> | Chosen | TxnRequest)[];
 };
+
+/** What would run, in order. */
+function flatten({ operations }: Chosen): Exclude<Operation, TxnRequest>[] {
+  return operations.flatMap((operation) => {
+    if ('succeeded' in operation) return flatten(operation);
+    return operation.kind === 'txn' ? [] : [operation];
+  });
+}
 
 function isIn(key: string, { key: first, rangeEnd }: KeySpan): boolean {
   const end = text(rangeEnd);
