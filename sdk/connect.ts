@@ -3,7 +3,7 @@ import type { Client, ConnectOptions } from './client.ts';
 import { systemClock } from './clock.ts';
 import { Connection, type ConnectionOptions } from './connection.ts';
 import { parseEndpoints } from './endpoints.ts';
-import { invalidArgument } from './errors.ts';
+import { invalidArgument, isConclaveError } from './errors.ts';
 import { parseDuration } from './options.ts';
 import { parseRetry } from './retry.ts';
 import { clientOver } from './store-client.ts';
@@ -16,8 +16,9 @@ import { insecureCredentials, tlsCredentials } from './tls.ts';
  *   by whichever process of this machine came first and shared by all that open the same directory.
  * - `connect('host1:2379,host2:2379')` or a list: a cluster, of conclave or of etcd.
  *
- * @throws ConclaveError INVALID_ARGUMENT, and UNREACHABLE when no endpoint accepts within
- *   `connectTimeout`
+ * @throws ConclaveError INVALID_ARGUMENT, UNREACHABLE when no endpoint accepts within
+ *   `connectTimeout`, and DATA_DIRECTORY_IN_USE when that is because a program owns the directory
+ *   that serves it elsewhere
  */
 export const connect = async (
   target: string | readonly string[] | ConnectOptions = {},
@@ -46,6 +47,12 @@ export const connect = async (
   } catch (error) {
     connection?.close();
     await store.release();
+    if (
+      isConclaveError(error, 'UNREACHABLE') &&
+      isConclaveError(error.cause, 'DATA_DIRECTORY_IN_USE')
+    ) {
+      throw error.cause;
+    }
     throw error;
   }
   const clock = options.clock ?? systemClock;

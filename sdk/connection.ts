@@ -26,8 +26,11 @@ export type ConnectionOptions = {
   readonly requestTimeoutMs: number;
   readonly random: () => number;
   readonly logger: Logger | undefined;
-  /** Runs when nobody answers at an endpoint: the embedded store then sees to it that somebody will. */
-  readonly provide?: (() => Promise<void>) | undefined;
+  /**
+   * Runs when nobody answers at an endpoint: the embedded store then sees to it that somebody will.
+   * Resolves with what stands in the way for now; rejects with what waiting does not change.
+   */
+  readonly provide?: (() => Promise<ConclaveError | undefined>) | undefined;
 };
 
 export type CallSettings = {
@@ -60,6 +63,8 @@ export class Connection {
   #active: Link | undefined;
   #connecting = false;
   #lastError: ConclaveError | undefined;
+  /** What `provide` found in the way: says more than that nobody answers. */
+  #obstacle: ConclaveError | undefined;
   #lastEndpoint: Endpoint | undefined;
   #wakeBackoff: (() => void) | undefined;
   #closed = false;
@@ -246,7 +251,7 @@ export class Connection {
     const { provide } = this.#options;
     if (provide === undefined || this.#closed) return this.#closed;
     try {
-      await provide();
+      this.#obstacle = await provide();
     } catch (error) {
       this.#failed(endpoint, error);
       // Waiting would not help: the store itself refuses.
@@ -279,6 +284,7 @@ export class Connection {
   #activate(link: Link): void {
     this.#active = link;
     this.#lastError = undefined;
+    this.#obstacle = undefined;
     const { endpoint } = link;
     if (this.#lastEndpoint !== undefined && this.#lastEndpoint !== endpoint) {
       this.events.emit({ type: 'endpoint', endpoint: endpoint.name });
@@ -320,11 +326,12 @@ export class Connection {
 
   #unreachable(timeoutMs: number): ConclaveError {
     const names = this.endpoints.map(({ name }) => name).join(', ');
-    const why = this.#lastError === undefined ? '' : `: ${this.#lastError.message}`;
+    const cause = this.#obstacle ?? this.#lastError;
+    const why = cause === undefined ? '' : `: ${cause.message}`;
     return new ConclaveError(
       'UNREACHABLE',
       `No endpoint of ${names} was reached within ${Math.ceil(timeoutMs)} ms${why}`,
-      { cause: this.#lastError },
+      { cause },
     );
   }
 }

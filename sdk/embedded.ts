@@ -4,17 +4,21 @@
  * socket; the others attach to the socket. When the host goes, the connections to it break at once and
  * everybody tries to become the host: one succeeds, the rest attach to it.
  */
-import { createHash } from 'node:crypto';
-import { mkdir, realpath } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { realpath } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { makeDirectory, socketPath } from './directories.ts';
 import { ConclaveError } from './errors.ts';
 
 export type EmbeddedStore = {
   /** 'unix:/path' */
   readonly endpoint: string;
-  /** To call when nobody answers at the endpoint: sees to it that somebody hosts the store. */
-  provide(): Promise<void>;
+  /**
+   * To call when nobody answers at the endpoint: sees to it that somebody hosts the store. Resolves
+   * with what stands in the way for now, if anything does.
+   *
+   * @throws ConclaveError when the directory cannot hold a store
+   */
+  provide(): Promise<ConclaveError | undefined>;
   /** Lets go of the store; the last user in this process closes it, if hosted here. */
   release(): Promise<void>;
 };
@@ -24,16 +28,13 @@ type Member = { close(): Promise<void> };
 /** What the server says when another process owns the directory. */
 const inUse = 'in-use';
 
-/** The longest path of a socket that every system accepts, its final zero byte included. */
-const longestSocketPath = 100;
-
 /** One host for all clients of this process, by directory. */
 const hosts = new Map<string, Host>();
 
 /** @throws ConclaveError INVALID_ARGUMENT when the directory cannot be made or cannot hold a store */
 export const openEmbedded = async (directory: string): Promise<EmbeddedStore> => {
-  const path = await makeDirectory(directory);
-  const host = hosts.get(path) ?? new Host(path);
+  const { path, socket } = await prepare(directory);
+  const host = hosts.get(path) ?? new Host(path, socket);
   hosts.set(path, host);
   host.users += 1;
   let released = false;
@@ -56,15 +57,15 @@ class Host {
   users = 0;
   readonly #directory: string;
   #member: Member | undefined;
-  #starting: Promise<void> | undefined;
+  #starting: Promise<ConclaveError | undefined> | undefined;
 
-  constructor(directory: string) {
+  constructor(directory: string, socket: string) {
     this.#directory = directory;
-    this.socket = socketOf(directory);
+    this.socket = socket;
   }
 
-  /** Hosts the store, unless it is hosted here or by another process. */
-  ensure(): Promise<void> {
+  /** Hosts the store, unless it is hosted here, or by another process: then resolves with that. */
+  ensure(): Promise<ConclaveError | undefined> {
     this.#starting ??= this.#start().finally(() => {
       this.#starting = undefined;
     });
@@ -78,36 +79,43 @@ class Host {
     await member?.close();
   }
 
-  async #start(): Promise<void> {
-    if (this.#member !== undefined) return;
+  async #start(): Promise<ConclaveError | undefined> {
+    if (this.#member !== undefined) return undefined;
     const { startMember } = await import('../server/index.ts');
     try {
       this.#member = await startMember({
         directory: this.#directory,
         listenClientUrls: [`unix:${this.socket}`],
       });
+      return undefined;
     } catch (error) {
       if (codeOf(error) !== inUse) throw refusal(this.#directory, error);
+      return ownedByAnother(this.#directory, error);
     }
   }
 }
 
-const makeDirectory = async (directory: string): Promise<string> => {
-  const path = resolve(directory);
+const prepare = async (directory: string): Promise<{ path: string; socket: string }> => {
+  const given = resolve(directory);
   try {
-    await mkdir(path, { recursive: true, mode: 0o700 });
-    return await realpath(path);
+    await makeDirectory(given);
+    const path = await realpath(given);
+    return { path, socket: await socketPath(path, 'conclave.sock') };
   } catch (cause) {
-    throw refusal(path, cause);
+    throw refusal(given, cause);
   }
 };
 
-const socketOf = (directory: string): string => {
-  const path = join(directory, 'conclave.sock');
-  if (Buffer.byteLength(path) <= longestSocketPath) return path;
-  const name = createHash('sha256').update(directory).digest('hex').slice(0, 32);
-  return join(tmpdir(), `conclave-${name}.sock`);
-};
+/** A host that is just starting or ending looks the same: an error only to who has waited in vain. */
+const ownedByAnother = (directory: string, cause: unknown): ConclaveError =>
+  new ConclaveError(
+    'DATA_DIRECTORY_IN_USE',
+    `Another program serves '${directory}' and does not answer on the socket there`,
+    {
+      cause,
+      remedy: 'If it is a server (conclave serve), connect to its endpoints instead.',
+    },
+  );
 
 /** The server's own sentence says what is wrong and what to do. */
 const refusal = (directory: string, cause: unknown): ConclaveError => {

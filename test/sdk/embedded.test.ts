@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { connect } from '../../sdk/index.ts';
+import { startMember } from '../../server/index.ts';
 import { waitFor } from '../support/wait.ts';
 
 const script = new URL('../support/embedded-child.ts', import.meta.url).pathname;
@@ -17,9 +18,10 @@ class Neighbour {
   readonly exited: Promise<void>;
   readonly #answers: AsyncIterator<string>;
 
-  constructor(directory: string) {
+  constructor(directory: string, environment: NodeJS.ProcessEnv) {
     this.process = spawn(process.execPath, ['--import', 'tsx', script, directory], {
       stdio: ['pipe', 'pipe', 'inherit'],
+      env: { ...process.env, ...environment },
     });
     this.exited = new Promise((resolve) => this.process.once('exit', () => resolve()));
     const { stdout } = this.process;
@@ -27,8 +29,8 @@ class Neighbour {
     this.#answers = createInterface({ input: stdout })[Symbol.asyncIterator]();
   }
 
-  static async open(directory: string): Promise<Neighbour> {
-    const neighbour = new Neighbour(directory);
+  static async open(directory: string, environment: NodeJS.ProcessEnv = {}): Promise<Neighbour> {
+    const neighbour = new Neighbour(directory, environment);
     neighbours.push(neighbour);
     expect(await neighbour.answer()).toBe('open');
     return neighbour;
@@ -59,6 +61,7 @@ beforeEach(async () => {
 afterEach(async () => {
   await Promise.all(neighbours.map((neighbour) => neighbour.kill()));
   neighbours = [];
+  vi.unstubAllEnvs();
   await rm(directory, { recursive: true, force: true });
 });
 const open = (path = directory) => connect({ directory: path, retry: quick });
@@ -86,9 +89,36 @@ test('clients of one process share it; it closes with the last', async () => {
 
 test('a directory with a long path works too', async () => {
   const path = join(directory, 'x'.repeat(120));
+  const [mine, theirs] = [join(directory, 'mine'), join(directory, 'theirs')];
+  for (const runtime of [mine, theirs]) await mkdir(runtime, { mode: 0o700 });
+  vi.stubEnv('XDG_RUNTIME_DIR', mine);
   await using client = await open(path);
   await client.kv.put('a', '1');
-  expect(existsSync(join(path, 'conclave.sock'))).toBe(false);
+  const neighbour = await Neighbour.open(path, { XDG_RUNTIME_DIR: theirs });
+  expect(await neighbour.ask('get a')).toBe('1');
+});
+
+test('says so when a server that does not listen there owns the directory', async () => {
+  const member = await startMember({ directory, listenClientUrls: ['http://127.0.0.1:0'] });
+  try {
+    await expect(connect({ directory, connectTimeout: '300ms' })).rejects.toMatchObject({
+      code: 'DATA_DIRECTORY_IN_USE',
+      message: expect.stringContaining(directory),
+      remedy: expect.stringContaining('endpoints'),
+    });
+  } finally {
+    await member.close();
+  }
+  // Gone, it is in nobody's way any more.
+  await using client = await open();
+  await client.kv.put('a', '1');
+});
+
+test.runIf(process.platform === 'linux')('a directory that cannot be made is refused', async () => {
+  await expect(open('/proc/conclave/x')).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: expect.stringContaining('/proc/conclave'),
+  });
 });
 
 test('says so when the directory cannot hold a store', async () => {
