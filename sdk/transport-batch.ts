@@ -216,12 +216,16 @@ export class BatchCaller implements UnaryCaller {
     this.#full = false;
     const notServed = code === Status.UNIMPLEMENTED && !this.#served;
     const nothingSent = notServed || neverConnected(details);
-    // How a stream that worked ends says nothing about the calls it carried.
-    const status = this.#served || code === Status.OK ? Status.UNAVAILABLE : code;
-    const text = `The stream of calls ended${details === '' ? '' : `: ${details}`}`;
-    this.#failAll(
-      (pending) => new TransportFailure('status', status, text, pending.sent && !nothingSent),
-    );
+    const over = 'The stream of calls ended';
+    const cause = new Error(details === '' ? over : `${over}: ${details}`);
+    // How a stream that worked ends says nothing about the calls it carried: neither its code nor its
+    // text, which for a call would mean that it was refused, may reach them.
+    const [status, text] =
+      this.#served || code === Status.OK ? [Status.UNAVAILABLE, over] : [code, cause.message];
+    this.#failAll((pending) => {
+      const sent = pending.sent && !nothingSent;
+      return new TransportFailure('status', status, text, sent, { cause });
+    });
   }
 
   #failAll(failure: (pending: Pending) => TransportFailure): void {

@@ -138,3 +138,67 @@ test('UNIMPLEMENTED after batches were served is a broken stream, not a reason t
   await failed;
   expect(server.plainCalls).toBe(0);
 });
+
+test('a server that answers what is pending and ends the stream loses no answer', async () => {
+  await using server = await FakeBatchServer.start();
+  await using client = await open(server);
+  await client.kv.get('warm');
+  server.answering = false;
+  const writes = Promise.all([client.kv.put('a', ''), client.kv.put('b', '')]);
+  await waitFor('the calls', () => server.calls.length === 3 || undefined);
+  server.answer(...server.calls.slice(1).map(({ id, method }) => answerTo(id, method)));
+  server.fail(Status.UNAVAILABLE, 'etcdserver: server stopped');
+  expect(await writes).toEqual([{ revision: 7n }, { revision: 7n }]);
+});
+
+test('when the stream ends, writes still here go to another member, those sent are unknown', async () => {
+  await using server = await FakeBatchServer.start();
+  await using other = await FakeBatchServer.start();
+  await using client = await connect({
+    endpoints: [server.endpoint, other.endpoint],
+    retry: { minDelay: 5, maxDelay: 20 },
+    random: () => 0,
+  });
+  await client.kv.get('warm');
+  server.deaf = true;
+  const value = Buffer.alloc(600_000);
+  const writes = Promise.allSettled(
+    Array.from({ length: 30 }, (_, index) => client.kv.put(`k${index}`, value)),
+  );
+  await waitFor('the first write', () => server.messages.length === 2 || undefined);
+  server.fail(Status.UNAVAILABLE, 'etcdserver: server stopped');
+  const outcomes = await writes;
+  const sent = outcomes.filter(({ status }) => status === 'rejected');
+  expect(sent.length).toBeGreaterThan(0);
+  for (const outcome of sent)
+    expect(outcome).toMatchObject({ reason: { code: 'OUTCOME_UNKNOWN' } });
+  expect(other.calls.length).toBeGreaterThan(0);
+  expect(other.calls.length).toBe(outcomes.length - sent.length);
+});
+
+test('why a stream ended is no answer to the calls it carried', async () => {
+  await using server = await FakeBatchServer.start();
+  await using client = await open(server);
+  await client.kv.get('warm');
+  server.answering = false;
+  const write = client.kv.put('a', '');
+  const unknown = expect(write).rejects.toMatchObject({ code: 'OUTCOME_UNKNOWN' });
+  await waitFor('the call', () => server.calls.length === 2 || undefined);
+  server.answering = true;
+  server.fail(Status.UNAVAILABLE, 'etcdserver: no leader');
+  await unknown;
+  expect(server.calls).toHaveLength(2);
+});
+
+test('a stream that is refused as a whole carried nothing', async () => {
+  await using server = await FakeBatchServer.start();
+  await using other = await FakeBatchServer.start();
+  await using client = await connect({
+    endpoints: [server.endpoint, other.endpoint],
+    retry: { minDelay: 5, maxDelay: 20 },
+    random: () => 0,
+  });
+  server.refusal = 'etcdserver: no leader';
+  expect(await client.kv.put('a', '')).toEqual({ revision: 7n });
+  expect([server.streams, other.streams]).toEqual([1, 1]);
+});

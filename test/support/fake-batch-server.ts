@@ -20,8 +20,12 @@ export class FakeBatchServer implements AsyncDisposable {
   plainCalls = 0;
   /** Answer calls as they come. @default true */
   answering = true;
+  /** Read one message and no more, so that clients cannot send theirs. @default false */
+  deaf = false;
   /** Whether batches are served at all. @default true */
   serving = true;
+  /** Why every stream is refused. @default none is */
+  refusal: string | undefined;
   #answers = new AsyncBuffer<Answers>();
   #fail: ((error: ServerError) => void) | undefined;
   readonly #server: Server;
@@ -76,6 +80,7 @@ export class FakeBatchServer implements AsyncDisposable {
   async *#exchange(requests: AsyncIterable<Calls>): AsyncGenerator<Answers> {
     this.streams += 1;
     if (!this.serving) throw new ServerError(Status.UNIMPLEMENTED, 'unknown service');
+    if (this.refusal !== undefined) throw new ServerError(Status.UNAVAILABLE, this.refusal);
     const answers = new AsyncBuffer<Answers>();
     this.#answers = answers;
     let failure: ServerError | undefined;
@@ -94,6 +99,7 @@ export class FakeBatchServer implements AsyncDisposable {
   async #receive(requests: AsyncIterable<Calls>): Promise<void> {
     for await (const message of requests) {
       this.messages.push(message);
+      if (this.deaf) await new Promise(() => undefined);
       if (!this.answering) continue;
       const calls = message.calls.filter(({ cancel }) => !cancel);
       if (calls.length > 0) this.answer(...calls.map(({ id, method }) => answerTo(id, method)));
