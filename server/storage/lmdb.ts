@@ -36,7 +36,7 @@ export type LmdbStateOptions = {
 };
 
 /** Writes are collected for so long, unless one of the next two is reached first. */
-const FLUSH_DELAY_MS = 100;
+const FLUSH_DELAY_MS = 1_000;
 const FLUSH_BYTES = 4 * 1024 * 1024;
 const FLUSH_WRITES = 8_192;
 const NO_SPACE_RETRY_MS = 1_000;
