@@ -41,7 +41,10 @@ export class JobLoop {
     });
   }
 
-  /** Resolves once stopped, drained, or without its session; every command has ended then. */
+  /**
+   * Resolves once stopped, drained, or without its session, and rejects with what no repetition can
+   * change. Every command has ended and every job is settled by then: no command outlives its claim.
+   */
   async run(): Promise<void> {
     const { session } = this.#context;
     const end = (): void => this.#ending.abort();
@@ -50,10 +53,16 @@ export class JobLoop {
     session.signal.addEventListener('abort', end);
     try {
       const background = Promise.all([this.#follow(), this.#sweep()]);
-      const slots = Array.from({ length: this.#settings.concurrency }, () => this.#slot());
-      await Promise.all(slots);
+      const slots = Array.from({ length: this.#settings.concurrency }, () =>
+        this.#slot().catch((error: unknown) => {
+          end();
+          throw error;
+        }),
+      );
+      const outcomes = await Promise.allSettled(slots);
       end();
       await background;
+      for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
     } finally {
       end();
       this.#relay.stop.removeEventListener('abort', end);
@@ -72,7 +81,7 @@ export class JobLoop {
       try {
         const claim = await this.#consumer.claim(signal);
         failures = 0;
-        if (claim !== null && signal.aborted) await claim.giveBack();
+        if (claim !== null && signal.aborted) await claim.giveBack({ signal: session.signal });
         else if (claim !== null) await runJob(claim, session, askedMs, this.#settings, this.#relay);
         else if (this.#settings.drain) return;
         else await this.#jobs.heard(signal);

@@ -3,6 +3,7 @@ import { isConclaveError } from '../../../sdk/errors.ts';
 import type { Session } from '../../../sdk/session.ts';
 import { exponential } from '../../backoff.ts';
 import type { Claim } from '../../claim.ts';
+import { linkedSignal } from '../../signals.ts';
 import { note } from '../failure.ts';
 import { type Execution, execute } from './execute.ts';
 import type { SignalRelay } from './signal-relay.ts';
@@ -45,6 +46,20 @@ class ClaimKeeper {
     return Math.min(this.#validUntilMs, this.#session.validUntilMs);
   }
 
+  /** For what is done last: its signal aborts when the claim, extended no more, ends. */
+  async finish(settle: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    const { clock } = this.#session.client;
+    const { signal, abort, unlink } = linkedSignal(this.#session.signal);
+    const leftMs = this.#validUntilMs - clock.monotonicMs();
+    const cancel = clock.setTimer(Math.max(0, leftMs), abort);
+    try {
+      await settle(signal);
+    } finally {
+      cancel();
+      unlink();
+    }
+  }
+
   stop(): void {
     clearInterval(this.#timer);
   }
@@ -67,68 +82,67 @@ class ClaimKeeper {
 async function runCommand(
   claim: Claim<Uint8Array>,
   session: Session,
-  askedMs: number,
+  keeper: ClaimKeeper,
   settings: JobSettings,
   relay: SignalRelay,
 ): Promise<Execution> {
-  const keeper = new ClaimKeeper(claim, session, askedMs);
-  try {
-    return await execute(
-      {
-        command: settings.command,
-        environment: {
-          ...process.env,
-          CONCLAVE_QUEUE: settings.queue,
-          CONCLAVE_JOB_ID: claim.id,
-          CONCLAVE_JOB_ATTEMPT: `${claim.attempt}`,
-          CONCLAVE_JOB_MAX_ATTEMPTS: `${claim.maxAttempts}`,
-          CONCLAVE_TOKEN: `${claim.token}`,
-          CONCLAVE_SESSION: session.id,
-        },
-        foreground: false,
-        input: claim.data,
+  return await execute(
+    {
+      command: settings.command,
+      environment: {
+        ...process.env,
+        CONCLAVE_QUEUE: settings.queue,
+        CONCLAVE_JOB_ID: claim.id,
+        CONCLAVE_JOB_ATTEMPT: `${claim.attempt}`,
+        CONCLAVE_JOB_MAX_ATTEMPTS: `${claim.maxAttempts}`,
+        CONCLAVE_TOKEN: `${claim.token}`,
+        CONCLAVE_SESSION: session.id,
       },
-      `the claim on job ${claim.id}`,
-      {
-        signal: claim.signal,
-        validUntilMs: () => keeper.validUntilMs,
-        nowMs: () => session.client.clock.monotonicMs(),
-      },
-      settings.policy,
-      relay,
-    );
-  } finally {
-    keeper.stop();
-  }
+      foreground: false,
+      input: claim.data,
+    },
+    `the claim on job ${claim.id}`,
+    {
+      signal: claim.signal,
+      validUntilMs: () => keeper.validUntilMs,
+      nowMs: () => session.client.clock.monotonicMs(),
+    },
+    settings.policy,
+    relay,
+  );
 }
 
-/** What the exit code says, done in the store. Says it on stderr too, unless all went well. */
+/**
+ * What the exit code says, done in the store: repeated until it answers or the signal aborts. Says it
+ * on stderr too, unless all went well.
+ */
 async function settle(
   claim: Claim<Uint8Array>,
   exitCode: number,
   settings: JobSettings,
   random: () => number,
+  signal: AbortSignal,
 ): Promise<void> {
   const error = `exit code ${exitCode}`;
   const attempt = `job ${claim.id}, attempt ${claim.attempt} of ${claim.maxAttempts}: ${error}`;
   switch (exitCode) {
     case jobExitCodes.done:
-      return await claim.ack();
+      return await claim.ack(undefined, { signal });
     case jobExitCodes.deadLetter:
       note(`${attempt}; now a dead letter`);
-      return await claim.dead(`the command gave it up with ${error}`, { error });
+      return await claim.dead(`the command gave it up with ${error}`, { error, signal });
     case jobExitCodes.retryLater:
       note(`${attempt}; again in ${settings.retryDelayMs} ms`);
-      return await claim.nack({ delay: settings.retryDelayMs, error });
+      return await claim.nack({ delay: settings.retryDelayMs, error, signal });
     default: {
       if (claim.attempt >= claim.maxAttempts) {
         note(`${attempt}; now a dead letter`);
         const reason = `attempt ${claim.attempt} of ${claim.maxAttempts} failed: ${error}`;
-        return await claim.dead(reason, { error });
+        return await claim.dead(reason, { error, signal });
       }
       const delayMs = Math.round(backoff(claim.attempt, random));
       note(`${attempt}; again in ${delayMs} ms`);
-      return await claim.nack({ delay: delayMs, error });
+      return await claim.nack({ delay: delayMs, error, signal });
     }
   }
 }
@@ -142,16 +156,28 @@ export async function runJob(
   relay: SignalRelay,
 ): Promise<void> {
   const stoppedBefore = relay.stop.aborted;
-  const execution = await runCommand(claim, session, askedMs, settings, relay);
+  const keeper = new ClaimKeeper(claim, session, askedMs);
+  let execution: Execution;
+  try {
+    execution = await runCommand(claim, session, keeper, settings, relay);
+  } finally {
+    keeper.stop();
+  }
   // Lost: it is another's by now, or soon. Not gone: nobody may have it before the claim runs out.
   if (execution.lost || !execution.gone) return;
+  const { exitCode } = execution;
   try {
     // Stopped by a signal of the operator: that is no failure of the job.
-    const interrupted = execution.exitCode > 128 && relay.stop.aborted && !stoppedBefore;
-    if (interrupted) await claim.giveBack();
-    else await settle(claim, execution.exitCode, settings, session.client.random);
+    const interrupted = exitCode > 128 && relay.stop.aborted && !stoppedBefore;
+    await keeper.finish((signal) =>
+      interrupted
+        ? claim.giveBack({ signal })
+        : settle(claim, exitCode, settings, session.client.random, signal),
+    );
   } catch (error) {
     if (!isConclaveError(error)) throw error;
-    note(`job ${claim.id} ended with exit code ${execution.exitCode}, but: ${error.message}`);
+    const inVain = error.code === 'ABORTED';
+    const reason = inVain ? 'the store did not take that in time; it may run again' : error.message;
+    note(`job ${claim.id} ended with exit code ${exitCode}, but: ${reason}`);
   }
 }
