@@ -287,7 +287,7 @@ export class Machine implements Horizon {
       for (const [stored] of slice) {
         const key = userKeyOfAttachment(stored);
         const current = readCurrent(reader, key);
-        if (current !== undefined && !current.deleted) deleteKey(draft, key, current);
+        if (current !== undefined) deleteKey(draft, key, current);
       }
     }
     draft.remove(leaseKey(id));

@@ -5,7 +5,7 @@
  * is left to do is physical, differs in progress from member to member, and no result depends on it.
  *
  * A step walks history from the last compaction to C. What a record replaced is superseded at or
- * below C, so it goes; a deletion below C goes itself, with the key's entry if it is still the
+ * below C, so it goes; a deletion below C goes itself, with the key's tombstone if it is still the
  * newest. Records of revision C itself stay, tombstones included (a watch from C sees them), until
  * the next compaction, which starts at C. So the cost is in proportion to what was written since the
  * last compaction, not to the number of keys, and doing a step twice changes nothing.
@@ -13,8 +13,9 @@
 import type { Write } from '../ports.ts';
 import { BinaryReader, unsignedSize, writeUnsigned } from './binary.ts';
 import type { ForwardReader } from './draft.ts';
-import { currentKey, historyBounds, historyKey, positionOfHistory } from './keys.ts';
-import { decodeCurrent, decodeVersion } from './records.ts';
+import { historyBounds, historyKey, positionOfHistory, tombstoneKey } from './keys.ts';
+import { decodeVersion } from './records.ts';
+import { readTombstone } from './store.ts';
 import type { Bytes, Position, Revision } from './types.ts';
 
 /** How far physical removal has come. Local to a member; -1 stands for "never". */
@@ -66,11 +67,9 @@ export function compactionStep(
     }
     if (!deleted || at.revision === compactRevision) continue;
     writes.push({ kind: 'remove', key: stored });
-    const currentData = reader.get(currentKey(key));
-    if (currentData === undefined) continue;
-    const current = decodeCurrent(currentData);
-    if (current.revision === at.revision && current.sub === at.sub) {
-      writes.push({ kind: 'remove', key: currentKey(key) });
+    const tombstone = readTombstone(reader, key);
+    if (tombstone?.revision === at.revision && tombstone.sub === at.sub) {
+      writes.push({ kind: 'remove', key: tombstoneKey(key) });
     }
   }
   const done = slice.length < maxRecords;

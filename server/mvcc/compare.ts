@@ -21,16 +21,14 @@ const ABSENT: Current = {
 export function compareHolds(reader: ForwardReader, compare: Compare): boolean {
   if (compare.rangeEnd.length === 0) {
     const current = readCurrent(reader, compare.key);
-    return holdsFor(reader, compare, current === undefined || current.deleted ? ABSENT : current);
+    return holdsFor(reader, compare, current ?? ABSENT);
   }
   const { start, end } = currentBounds(compare);
   let keys = 0;
   for (const slice of slices(reader, start, end)) {
     for (const [, data] of slice) {
-      const current = decodeCurrent(data);
-      if (current.deleted) continue;
       keys += 1;
-      if (!holdsFor(reader, compare, current)) return false;
+      if (!holdsFor(reader, compare, decodeCurrent(data))) return false;
     }
   }
   return keys > 0 || holdsFor(reader, compare, ABSENT);

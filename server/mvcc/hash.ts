@@ -10,7 +10,7 @@ import type { ForwardReader } from './draft.ts';
 import { allCurrent, historyKey, userKeyOfCurrent } from './keys.ts';
 import { type Horizon, revisionFault } from './range.ts';
 import { decodeCurrent, decodeVersion, type Version } from './records.ts';
-import { slices } from './slices.ts';
+import { traces } from './traces.ts';
 import type { Bytes, FaultResult, Position, Revision } from './types.ts';
 
 /** CRC-32C (Castagnoli), reflected polynomial 0x82f63b78, one byte at a time. */
@@ -77,7 +77,7 @@ export function* readHash(
     const { compactRevision } = horizon;
     const crc = new Crc32c();
     let isCurrent = true;
-    for (const slice of slices(reader, allCurrent.start, allCurrent.end)) {
+    for (const slice of traces(reader, allCurrent)) {
       for (const [stored, data] of slice) {
         addKey(
           crc,

@@ -3,15 +3,17 @@
  *
  * | table | rest of the key                 | value                                             |
  * |-------|---------------------------------|---------------------------------------------------|
- * | `c`   | user key                        | the key's newest version, without its value       |
+ * | `c`   | user key                        | a live key's newest version, without its value    |
+ * | `d`   | user key                        | the same of a deleted key, until it is compacted  |
  * | `h`   | revision (8 BE), sub (4 BE)     | one version or deletion, with key and value       |
  * | `l`   | lease id (8 BE)                 | the lease                                         |
  * | `k`   | lease id (8 BE), user key       | nothing: the key is attached to the lease         |
  * | `m`   | name                            | small facts: revision, compaction, members, alarms |
  *
  * A value is stored once, in `h`. Each version there points at the one it replaced, so a read at
- * an older revision starts at `c` and follows the pointers. A deleted key keeps its `c` entry (a
- * tombstone) until compaction, so every key that existed at a readable revision is found in `c`.
+ * an older revision starts at the newest and follows the pointers. Every key that existed at a
+ * readable revision is either in `c` or, as a tombstone, in `d`. They are apart because locks and
+ * queues leave many dead keys behind: whoever reads what is there now must not wade through them.
  * Revisions sort as bytes, so history is a scan; so do the keys of a lease, which makes a
  * revocation delete them in key order.
  */
@@ -19,6 +21,7 @@ import { BinaryReader, writeId, writeUint32 } from './binary.ts';
 import type { Bytes, KeySpan, LeaseId, Position, Revision } from './types.ts';
 
 const CURRENT = 0x63; // c
+const DELETED = 0x64; // d
 const HISTORY = 0x68; // h
 const ATTACHMENT = 0x6b; // k
 const LEASE = 0x6c; // l
@@ -44,7 +47,16 @@ export function currentKey(key: Bytes): Bytes {
   return result;
 }
 
-/** The user key inside a `c` key. */
+/** Where the tombstone of a user key is, and where a `c` key's would be. */
+export function tombstoneKey(key: Bytes): Bytes {
+  const result = currentKey(key);
+  result[0] = DELETED;
+  return result;
+}
+
+export const tombstoneKeyOf = (stored: Bytes): Bytes => tombstoneKey(userKeyOfCurrent(stored));
+
+/** The user key inside a `c` or `d` key. */
 export const userKeyOfCurrent = (stored: Bytes): Bytes => stored.subarray(1);
 
 /** Where a span's keys are in `c`. Empty when the span is. */

@@ -8,9 +8,10 @@ import type { FaultCode } from '../faults.ts';
 import { limits } from '../limits.ts';
 import { EMPTY } from './binary.ts';
 import type { ForwardReader } from './draft.ts';
-import { currentBounds, currentKey, historyKey, userKeyOfCurrent } from './keys.ts';
+import { currentBounds, historyKey, userKeyOfCurrent } from './keys.ts';
 import { type Current, decodeCurrent, decodeVersion, type Version } from './records.ts';
-import { slices } from './slices.ts';
+import { readCurrent, readTombstone } from './store.ts';
+import { traces } from './traces.ts';
 import type {
   Bytes,
   FaultResult,
@@ -69,16 +70,18 @@ export function* readRange(
   const found: Found[] = [];
   let count = 0;
   if (request.rangeEnd.length === 0) {
-    const data = reader.get(currentKey(request.key));
-    const single = data && find(reader, request.key, decodeCurrent(data), at);
+    const current =
+      readCurrent(reader, request.key) ??
+      (at < revision ? readTombstone(reader, request.key) : undefined);
+    const single = current && find(reader, request.key, current, at);
     if (single !== undefined) {
       count = 1;
       if (wanted > 0 && passesFilters(single, request)) found.push(single);
     }
   } else {
-    const { start, end } = currentBounds(request);
+    const isNewest = () => at === horizon.revision;
     let isFirst = true;
-    for (const slice of slices(reader, start, end)) {
+    for (const slice of traces(reader, currentBounds(request), isNewest)) {
       if (!isFirst) {
         yield;
         if (at < horizon.compactRevision) return { kind: 'fault', code: 'compacted', revision };

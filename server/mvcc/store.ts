@@ -2,12 +2,13 @@
  * Changes to keys. Each adds to a draft the writes and the one event of the change; the draft's
  * revision is the change's, and its place among the draft's events is its sub-revision.
  *
- * Invariants: a key with a lease has exactly one attachment, to that lease; `c` names the newest
- * version in `h`; a version points at the one before it.
+ * Invariants: a key with a lease has exactly one attachment, to that lease; a key is in `c` or in
+ * `d` or in neither, and what is there names its newest version in `h`; a version points at the one
+ * before it.
  */
 import { EMPTY } from './binary.ts';
 import type { Draft, ForwardReader } from './draft.ts';
-import { attachmentKey, currentKey, historyKey } from './keys.ts';
+import { attachmentKey, currentKey, historyKey, tombstoneKey } from './keys.ts';
 import {
   type Current,
   decodeCurrent,
@@ -25,9 +26,17 @@ import {
   type Revision,
 } from './types.ts';
 
-/** The newest version of a key or its tombstone; undefined when there is no trace of it. */
+/** The newest version of a live key. */
 export function readCurrent(reader: ForwardReader, key: Bytes): Current | undefined {
-  const data = reader.get(currentKey(key));
+  return decoded(reader.get(currentKey(key)));
+}
+
+/** What is left of a deleted key; undefined when there is no trace of it. */
+export function readTombstone(reader: ForwardReader, key: Bytes): Current | undefined {
+  return decoded(reader.get(tombstoneKey(key)));
+}
+
+function decoded(data: Bytes | undefined): Current | undefined {
   return data === undefined ? undefined : decodeCurrent(data);
 }
 
@@ -37,12 +46,12 @@ export function readVersion(reader: ForwardReader, at: Position): Version | unde
   return data === undefined ? undefined : decodeVersion(data);
 }
 
-/** The key and value that `current` describes; undefined for a tombstone or no trace. */
+/** The key and value that `current` describes. */
 export function readKeyValue(
   reader: ForwardReader,
   current: Current | undefined,
 ): KeyValue | undefined {
-  if (current === undefined || current.deleted) return undefined;
+  if (current === undefined) return undefined;
   const version = readVersion(reader, current);
   return version === undefined ? undefined : toKeyValue(version, current.revision);
 }
@@ -58,7 +67,7 @@ export function toKeyValue(version: Version, modRevision: Revision): KeyValue {
   };
 }
 
-/** Stores a new version of a key whose state is `before`. A put always decides the lease anew. */
+/** Stores a new version of a key that was `before`. A put always decides the lease anew. */
 export function putKey(
   draft: Draft,
   key: Bytes,
@@ -68,9 +77,10 @@ export function putKey(
 ): void {
   const revision = draft.nextRevision;
   const sub = draft.events.length;
-  const lives = before !== undefined && !before.deleted;
-  const createRevision = lives ? before.createRevision : revision;
-  const version = lives ? before.version + 1 : 1;
+  const createRevision = before?.createRevision ?? revision;
+  const version = (before?.version ?? 0) + 1;
+  const tombstone = before === undefined ? readTombstone(draft, key) : undefined;
+  if (tombstone !== undefined) draft.remove(tombstoneKey(key));
 
   const data = encodeVersion({
     deleted: false,
@@ -79,14 +89,14 @@ export function putKey(
     createRevision,
     version,
     lease,
-    replaces: before,
+    replaces: before ?? tombstone,
   });
   draft.put(historyKey(revision, sub), data);
   draft.put(
     currentKey(key),
     encodeCurrent({ deleted: false, revision, sub, createRevision, version, lease }),
   );
-  const leaseBefore = lives ? before.lease : NO_LEASE;
+  const leaseBefore = before?.lease ?? NO_LEASE;
   if (leaseBefore !== lease) {
     if (leaseBefore !== NO_LEASE) draft.remove(attachmentKey(leaseBefore, key));
     if (lease !== NO_LEASE) draft.put(attachmentKey(lease, key), EMPTY);
@@ -102,7 +112,7 @@ export function putKey(
     modRevision: revision,
     version,
     lease,
-    ...(lives ? { replaces: before } : undefined),
+    ...(before === undefined ? undefined : { replaces: before }),
   };
   draft.events.push({ kind: 'put', kv });
 }
@@ -121,8 +131,9 @@ export function deleteKey(draft: Draft, key: Bytes, before: Current): void {
     replaces: before,
   });
   draft.put(historyKey(revision, sub), data);
+  draft.remove(currentKey(key));
   draft.put(
-    currentKey(key),
+    tombstoneKey(key),
     encodeCurrent({
       deleted: true,
       revision,

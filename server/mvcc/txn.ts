@@ -48,14 +48,13 @@ function leaseFault(leases: LeaseExists, { lease }: PutRequest): FaultCode | und
 /** A put cannot keep the value or the lease of a key that is not there. */
 function keepFault(reader: ForwardReader, request: PutRequest): FaultCode | undefined {
   if (!request.ignoreValue && !request.ignoreLease) return undefined;
-  const current = readCurrent(reader, request.key);
-  return current === undefined || current.deleted ? 'key-not-found' : undefined;
+  return readCurrent(reader, request.key) === undefined ? 'key-not-found' : undefined;
 }
 
 /** Executes a put. Refuses only to keep what is not there, which `putFault` tells in advance. */
 export function executePut(draft: Draft, request: PutRequest): PutResult | FaultCode {
   const before = readCurrent(draft, request.key);
-  if ((request.ignoreValue || request.ignoreLease) && (before === undefined || before.deleted)) {
+  if ((request.ignoreValue || request.ignoreLease) && before === undefined) {
     return 'key-not-found';
   }
   const previous = request.prevKv || request.ignoreValue ? readKeyValue(draft, before) : undefined;
@@ -72,7 +71,7 @@ export function executePut(draft: Draft, request: PutRequest): PutResult | Fault
 export function executeDeleteRange(draft: Draft, request: DeleteRangeRequest): DeleteRangeResult {
   const prevKvs: KeyValue[] = [];
   const remove = (key: Bytes, current: Current | undefined): void => {
-    if (current === undefined || current.deleted) return;
+    if (current === undefined) return;
     if (request.prevKv) {
       const previous = readKeyValue(draft, current);
       if (previous !== undefined) prevKvs.push(previous);
