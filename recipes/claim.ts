@@ -5,7 +5,7 @@
  * The deadline needs no common clock: whoever sweeps counts from when it saw the claim's last change,
  * which is later than when this worker sent it.
  */
-import { aborted, ConclaveError, isConclaveError } from '../sdk/errors.ts';
+import { ConclaveError, isConclaveError, throwIfAborted } from '../sdk/errors.ts';
 import { type CallOptions, type Duration, parseDuration } from '../sdk/options.ts';
 import type { Session } from '../sdk/session.ts';
 import { compare, type Operation, type Operations, op, type Txn } from '../sdk/txn.ts';
@@ -13,7 +13,7 @@ import { freeDedup, waitingEntry } from './job-moves.ts';
 import { type ClaimState, type DeadState, encodeState, withoutClaim } from './job-record.ts';
 import type { QueueKeys } from './names.ts';
 import { fullJitterMs, mayRepeat, pause } from './retry.ts';
-import { onAbort } from './signals.ts';
+import { type LinkedSignal, linkedSignal, onAbort } from './signals.ts';
 
 export type NackOptions = CallOptions & {
   /** Not again before this much later. @default 0 */
@@ -33,8 +33,11 @@ export type ClaimGrant = {
   readonly sentMs: number;
 };
 
-/** Bounds calls that would otherwise repeat until the store answers. */
+/** Bounds calls that would otherwise repeat until the store answers or the claim is over. */
 type Limits = Pick<CallOptions, 'signal' | 'timeout'>;
+
+/** Settling starts late (the process was blocked, say) and is still tried for this long. */
+const settlingPatienceMs = 2_000;
 
 export class Claim<T> {
   readonly id: string;
@@ -51,7 +54,7 @@ export class Claim<T> {
   readonly #key: string;
   readonly #decode: () => T;
   readonly #lost = new AbortController();
-  readonly #unfollow: () => void;
+  #unfollow: () => void = () => undefined;
   #state: ClaimState;
   #validUntilMs: number;
   #cancelDeadline: () => void = () => undefined;
@@ -103,23 +106,27 @@ export class Claim<T> {
   }
 
   /**
-   * Finishes the job: removes it and frees its dedup key. Repeated until the store answers.
+   * Finishes the job: removes it and frees its dedup key. Repeated until the store answers, but not
+   * beyond the claim's deadline (or two seconds, if that passed before).
    *
-   * @throws ConclaveError CLAIM_LOST when the job passed to another worker, RELEASED when this claim
-   *   was settled before, OUTCOME_UNKNOWN when history that could tell was compacted
+   * @throws ConclaveError CLAIM_LOST when the job passed to another worker or the deadline passed,
+   *   SESSION_LOST; RELEASED when this claim was settled before, OUTCOME_UNKNOWN when history that
+   *   could tell was compacted. `outcome` is 'unknown' if it may have taken effect
    */
   ack(kept?: KeptResult, limits: Limits = {}): Promise<void> {
     const { job, result } = this.#keys;
     const keep = kept ? [op.put(result + this.id, kept.bytes, { lease: kept.lease })] : [];
-    return this.#settle([op.delete(job + this.id), ...this.#freeDedup(), ...keep], limits, () =>
-      this.#endedWithoutJob(),
+    return this.#settle(
+      [op.delete(job + this.id), ...this.#freeDedup(), ...keep],
+      limits,
+      (signal) => this.#endedWithoutJob(signal),
     );
   }
 
   /**
    * Puts the job back, now or after a delay. The attempt stays counted.
    *
-   * @throws ConclaveError CLAIM_LOST, RELEASED
+   * @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED
    */
   nack(options: NackOptions = {}): Promise<void> {
     const delayMs = options.delay === undefined ? 0 : parseDuration(options.delay, 'delay');
@@ -139,7 +146,7 @@ export class Claim<T> {
   /**
    * Gives the job up: makes it a dead letter.
    *
-   * @throws ConclaveError CLAIM_LOST, RELEASED
+   * @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED
    */
   dead(reason: string, options: CallOptions & { readonly error?: string } = {}): Promise<void> {
     const { dedup: _freed, ...state } = withoutClaim(this.#state);
@@ -153,7 +160,11 @@ export class Claim<T> {
     };
     const deadKey = this.#keys.dead + this.id;
     const operations = [op.put(deadKey, encodeState(dead)), ...this.#freeDedup()];
-    return this.#settle(operations, limits, async () => (await client.kv.get(deadKey)) !== null);
+    return this.#settle(
+      operations,
+      limits,
+      async (signal) => (await client.kv.get(deadKey, { signal })) !== null,
+    );
   }
 
   /** Drops the job for good, payload and all, as `ack` does, without a result. */
@@ -201,9 +212,10 @@ export class Claim<T> {
   async #settle(
     operations: readonly Operation[],
     limits: Limits,
-    wasMine: () => Promise<boolean>,
+    wasMine: (signal: AbortSignal) => Promise<boolean>,
   ): Promise<void> {
     if (this.#settled) throw new ConclaveError('RELEASED', `Job ${this.id} was settled before`);
+    const { signal, unlink } = this.#patience(limits);
     this.#settled = true;
     this.#cancelDeadline();
     const txn = this.#session.client.kv
@@ -211,44 +223,76 @@ export class Claim<T> {
       .if(this.#fence)
       .then(op.delete(this.#key), ...operations);
     try {
-      const { succeeded } = await this.#commit(txn, limits);
-      if (!succeeded && !(this.#answerLost && (await wasMine())))
-        throw this.#lose(passedOn(this.id));
+      const { succeeded } = await this.#commit(txn, signal);
+      const mine = succeeded || (this.#answerLost && (await wasMine(signal)));
+      if (!mine) throw passedOn(this.id);
       this.#unfollow();
     } catch (error) {
-      // Nothing is settled yet: the caller may try again.
-      if (!isConclaveError(error, 'CLAIM_LOST')) this.#settled = false;
-      throw error;
+      throw this.#unsettled(error, signal, limits.signal);
+    } finally {
+      unlink();
     }
   }
 
-  async #commit(txn: Txn<Operations>, limits: Limits): Promise<{ readonly succeeded: boolean }> {
+  /** Aborts when settling is over: the caller's patience, the claim's time, or the session. */
+  #patience({ signal, timeout }: Limits): LinkedSignal {
+    const { client, state, signal: sessionEnds } = this.#session;
+    const timeoutMs =
+      timeout === undefined ? Number.POSITIVE_INFINITY : parseDuration(timeout, 'timeout');
+    // A session that ended before does not make a fenced attempt wrong, only unlikely to succeed.
+    const link = linkedSignal(signal, state === 'lost' ? undefined : sessionEnds);
+    const leftMs = this.#validUntilMs - client.clock.monotonicMs();
+    const claimMs = state === 'lost' ? settlingPatienceMs : Math.max(settlingPatienceMs, leftMs);
+    const tooLate = () => link.abort(timeoutMs < claimMs ? timedOut(this.id) : overdue(this.id));
+    const cancel = client.clock.setTimer(Math.min(timeoutMs, claimMs), tooLate);
+    const unlink = () => {
+      cancel();
+      link.unlink();
+    };
+    return { ...link, unlink };
+  }
+
+  async #commit(
+    txn: Txn<Operations>,
+    signal: AbortSignal,
+  ): Promise<{ readonly succeeded: boolean }> {
     const { clock, random } = this.#session.client;
     for (let attempt = 0; ; attempt++) {
+      throwIfAborted(signal);
       try {
-        if (limits.signal?.aborted) throw aborted(limits.signal);
-        return await txn.commit(limits);
+        return await txn.commit({ signal });
       } catch (error) {
         if (!isConclaveError(error) || error.outcome !== 'not-applied') this.#answerLost = true;
-        // Without its session the claim is swept sooner than it could be settled.
-        const pointless = limits.signal?.aborted || this.#session.state === 'lost';
-        if (pointless || !mayRepeat(error)) throw error;
+        if (signal.aborted || !mayRepeat(error)) throw error;
       }
-      await pause(clock, fullJitterMs(attempt, random), limits.signal);
+      await pause(clock, fullJitterMs(attempt, random), signal);
     }
+  }
+
+  /** After a failure: what to throw. Unless the claim is lost, the caller may try again. */
+  #unsettled(error: unknown, ended: AbortSignal, callers: AbortSignal | undefined): unknown {
+    if (isConclaveError(error, 'CLAIM_LOST')) return this.#lose(error);
+    this.#settled = false;
+    if (!this.signal.aborted) this.#armDeadline();
+    const reason: unknown = ended.reason;
+    const byCaller = !ended.aborted || callers?.aborted;
+    if (byCaller || !isConclaveError(error) || !isConclaveError(reason)) return error;
+    const outcome = this.#answerLost ? 'unknown' : 'not-applied';
+    const why = new ConclaveError(reason.code, reason.message, { cause: error, outcome });
+    return reason.code === 'CLAIM_LOST' ? this.#lose(why) : why;
   }
 
   /**
    * Whether this claim ended together with its job. Only its owner can do that: the fence of anyone
    * else names another create revision. The store's history tells, as far as it is kept.
    */
-  async #endedWithoutJob(): Promise<boolean> {
+  async #endedWithoutJob(signal: AbortSignal): Promise<boolean> {
     const { kv } = this.#session.client;
-    await using watch = kv.watch(this.#key, { from: this.token + 1n, puts: false });
+    await using watch = kv.watch(this.#key, { from: this.token + 1n, puts: false, signal });
     for await (const notice of watch) {
       if (notice.type === 'reset') break;
       if (notice.type !== 'events') continue;
-      const job = await kv.get(this.#keys.job + this.id, { revision: notice.revision });
+      const job = await kv.get(this.#keys.job + this.id, { revision: notice.revision, signal });
       return job === null;
     }
     const message = `Whether job ${this.id} was acknowledged cannot be told: history was compacted`;
@@ -264,6 +308,7 @@ export class Claim<T> {
 
   #lose(reason: ConclaveError): ConclaveError {
     this.#cancelDeadline();
+    this.#unfollow();
     if (!this.#lost.signal.aborted) this.#lost.abort(reason);
     return reason;
   }
@@ -274,6 +319,9 @@ const itIsBack = () => Promise.resolve(true);
 
 const passedOn = (id: string) =>
   new ConclaveError('CLAIM_LOST', `The claim on job ${id} ended before it was settled`);
+
+const timedOut = (id: string) =>
+  new ConclaveError('TIMEOUT', `Job ${id} could not be settled in the time given`);
 
 const overdue = (id: string) =>
   new ConclaveError('CLAIM_LOST', `The claim on job ${id} was not extended in time`);

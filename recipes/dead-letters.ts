@@ -12,6 +12,7 @@ import { untilAnswered } from './retry.ts';
 
 export type DeadLetter<T> = {
   readonly id: string;
+  /** Decoded at each look. @throws ConclaveError CODEC when the payload cannot be read */
   readonly data: T;
   readonly attempts: number;
   /** Why it is here. */
@@ -45,7 +46,7 @@ export class DeadLetters<T> {
     this.#codec = codec;
   }
 
-  /** Oldest job first. Two exchanges a page. @throws ConclaveError INVALID_ARGUMENT, CODEC */
+  /** Oldest job first. Two exchanges a page. @throws ConclaveError INVALID_ARGUMENT */
   async list(options: DeadLetterPage = {}): Promise<readonly DeadLetter<T>[]> {
     const { limit = pageSize, after, ...call } = options;
     if (!(Number.isInteger(limit) && limit >= 1 && limit <= pageSize)) {
@@ -117,6 +118,7 @@ export class DeadLetters<T> {
   async #page(limit: number, after: string | undefined, options: CallOptions) {
     const { kv } = this.#client;
     const { dead, job } = this.#keys;
+    const codec = this.#codec;
     const range =
       after === undefined
         ? { prefix: dead }
@@ -135,7 +137,9 @@ export class DeadLetters<T> {
       const state = readDeadState(entry);
       const letter: DeadLetter<T> = {
         id,
-        data: decodeWith(this.#codec, payload.value, payload.key),
+        get data() {
+          return decodeWith(codec, payload.value, payload.key);
+        },
         attempts: state.attempts,
         reason: state.reason,
         pushedAt: new Date(state.pushedMs),

@@ -13,6 +13,7 @@ import type { Observable } from '../sdk/observe.ts';
 import { type Duration, parseDuration } from '../sdk/options.ts';
 import type { Session } from '../sdk/session.ts';
 import type { RecipeContext } from './context.ts';
+import { parsePeriod } from './durations.ts';
 import { waitForHold } from './holding.ts';
 import { type LeadContext, type Leadership, Reign } from './leadership.ts';
 import {
@@ -77,7 +78,7 @@ export class Election<T> {
     this.#prefix = electionPrefix(name);
     this.#codec = options.codec ?? json<T>();
     this.#meta = options.meta ?? {};
-    if (options.recheck !== undefined) this.#recheckMs = parseDuration(options.recheck, 'recheck');
+    if (options.recheck !== undefined) this.#recheckMs = parsePeriod(options.recheck, 'recheck');
     this.leader$ = observeShared((signal) => this.#leaders(signal));
   }
 

@@ -1,8 +1,8 @@
 /** One job from claim to settlement. */
 import { type Codec, encodeWith } from '../sdk/codec.ts';
-import { ConclaveError, isConclaveError } from '../sdk/errors.ts';
+import { ConclaveError, type ErrorCode, isConclaveError } from '../sdk/errors.ts';
 import type { Backoff } from './backoff.ts';
-import type { Claim, KeptResult } from './claim.ts';
+import type { Claim } from './claim.ts';
 import {
   type Handler,
   isUnrecoverable,
@@ -11,7 +11,7 @@ import {
   type WorkerEvent,
 } from './job.ts';
 import type { ResultLease } from './result-lease.ts';
-import type { Pace } from './retry.ts';
+import { closingPatienceMs, fullJitterMs, type Pace } from './retry.ts';
 import { linkedSignal, onAbort } from './signals.ts';
 
 export type JobRunOptions<T, R> = {
@@ -39,7 +39,7 @@ export async function runJob<T, R>(claim: Claim<T>, options: JobRunOptions<T, R>
   const { id } = claim;
   try {
     if (stopping.aborted) {
-      await claim.giveBack();
+      await claim.giveBack({ timeout: closingPatienceMs });
       emit({ type: 'returned', id });
       return;
     }
@@ -59,7 +59,7 @@ export async function runJob<T, R>(claim: Claim<T>, options: JobRunOptions<T, R>
         await fail(claim, job, outcome.error, options);
         return;
       case 'cut-short':
-        await claim.giveBack();
+        await claim.giveBack({ timeout: closingPatienceMs });
         emit({ type: 'returned', id });
         return;
     }
@@ -119,23 +119,29 @@ async function runHandler<T, R>(
   }
 }
 
-/** Extends at a third of the visibility period, so that two extensions may fail. */
+/**
+ * Extends at a third of the visibility period. Each attempt has a sixth of it, and is repeated soon
+ * when it fails, so that two may fail, however slowly, before the claim is over.
+ */
 function keepExtending<T>(claim: Claim<T>, { clock, random }: Pace): () => void {
   let stopped = false;
   let cancel: () => void = () => undefined;
-  const arm = () => {
-    const delayMs = (claim.visibilityMs / 3) * (0.9 + 0.2 * random());
-    cancel = clock.setTimer(delayMs, () => {
-      // A failed extension is tried again at the next turn; a lost claim aborts its own signal.
-      claim
-        .extend(undefined, { timeout: claim.visibilityMs / 3 })
-        .catch(() => undefined)
-        .finally(() => {
-          if (!stopped && !claim.signal.aborted) arm();
-        });
-    });
+  const timeout = claim.visibilityMs / 6;
+  const arm = (delayMs: number, failures: number) => {
+    cancel = clock.setTimer(delayMs, () => void extend(failures));
   };
-  arm();
+  const afterSuccess = () => arm((claim.visibilityMs / 3) * (0.9 + 0.2 * random()), 0);
+  const extend = async (failures: number) => {
+    const extended = await claim.extend(undefined, { timeout }).then(
+      () => true,
+      () => false,
+    );
+    // A lost claim aborts its own signal.
+    if (stopped || claim.signal.aborted) return;
+    if (extended) afterSuccess();
+    else arm(Math.min(timeout, fullJitterMs(failures, random)), failures + 1);
+  };
+  afterSuccess();
   return () => {
     stopped = true;
     cancel();
@@ -145,18 +151,35 @@ function keepExtending<T>(claim: Claim<T>, { clock, random }: Pace): () => void 
 async function acknowledge<T, R>(
   claim: Claim<T>,
   result: R,
-  { results, resultCodec, graceOver }: JobRunOptions<T, R>,
+  options: JobRunOptions<T, R>,
 ): Promise<void> {
-  if (results === undefined || result === undefined) {
-    await claim.ack(undefined, { signal: graceOver });
-    return;
-  }
-  const bytes = encodeWith(resultCodec, result);
-  for (;;) {
-    const lease = await results.current(graceOver);
-    const kept: KeptResult = { bytes, lease };
+  const { results, resultCodec, graceOver, emit } = options;
+  if (results !== undefined && result !== undefined) {
     try {
-      await claim.ack(kept, { signal: graceOver });
+      await acknowledgeWith(claim, encodeWith(resultCodec, result), results, graceOver);
+      return;
+    } catch (error) {
+      if (!(isConclaveError(error) && unkeepable.has(error.code))) throw error;
+      // The work is done: that its result cannot be kept is no reason to do it again.
+      emit({ type: 'error', error });
+    }
+  }
+  await claim.ack(undefined, { signal: graceOver });
+}
+
+/** Why a result cannot be kept, though its job can be acknowledged. */
+const unkeepable: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['CODEC', 'TOO_LARGE', 'NO_SPACE']);
+
+async function acknowledgeWith<T>(
+  claim: Claim<T>,
+  bytes: Uint8Array,
+  results: ResultLease,
+  signal: AbortSignal,
+): Promise<void> {
+  for (;;) {
+    const lease = await results.current(signal);
+    try {
+      await claim.ack({ bytes, lease }, { signal });
       return;
     } catch (error) {
       if (!isConclaveError(error, 'LEASE_NOT_FOUND')) throw error;

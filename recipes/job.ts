@@ -47,7 +47,10 @@ export type WorkerEvent<T = unknown, R = unknown> =
   | { readonly type: 'claim-lost'; readonly id: string; readonly reason: ErrorCode }
   /** A sweep gave back the job of another worker. */
   | { readonly type: 'recovered'; readonly id: string; readonly reason: string }
-  /** Something failed in the background; it is repeated, or the job runs out of visibility. */
+  /**
+   * Something failed in the background: it is repeated, or the job runs out of visibility, or a
+   * result could not be kept and its job is done without.
+   */
   | { readonly type: 'error'; readonly error: unknown };
 
 /** Thrown by a handler to say that no further attempt can help: the job becomes a dead letter. */

@@ -25,3 +25,22 @@ export const noMetrics: RecipeMetrics = {
   held: () => undefined,
   lost: () => undefined,
 };
+
+/** The same metrics, whose failures break no recipe: the first is a warning of the process. */
+export function harmless(metrics: RecipeMetrics): RecipeMetrics {
+  let warned = false;
+  const guard = (report: () => void): void => {
+    try {
+      report();
+    } catch (error) {
+      if (warned) return;
+      warned = true;
+      process.emitWarning(`The metrics of the recipes threw: ${error}`, 'ConclaveWarning');
+    }
+  };
+  return {
+    waited: (event) => guard(() => metrics.waited(event)),
+    held: (event) => guard(() => metrics.held(event)),
+    lost: (event) => guard(() => metrics.lost(event)),
+  };
+}

@@ -14,6 +14,7 @@ import type { Observable } from '../sdk/observe.ts';
 import { type Duration, parseDuration } from '../sdk/options.ts';
 import { compare, op } from '../sdk/txn.ts';
 import type { RecipeContext } from './context.ts';
+import { parsePeriod } from './durations.ts';
 import { adoptHold, type Holding, type HoldState, sessionLost, waitForHold } from './holding.ts';
 import type { Membership } from './line-driver.ts';
 import {
@@ -95,7 +96,7 @@ export class Mutex {
     this.#prefix = lockPrefix(name);
     this.#maxHold = options.maxHold;
     if (options.maxHold !== undefined) parseDuration(options.maxHold, 'maxHold');
-    if (options.recheck !== undefined) this.#recheckMs = parseDuration(options.recheck, 'recheck');
+    if (options.recheck !== undefined) this.#recheckMs = parsePeriod(options.recheck, 'recheck');
     const { client } = context.session;
     const prefix = this.#prefix;
     this.watch$ = observeShared(async function* (signal) {

@@ -6,8 +6,9 @@
 import { filter, Subscription } from 'rxjs';
 import { aborted, ConclaveError, throwIfAborted } from '../sdk/errors.ts';
 import { EventSource, type Observable, StateSource } from '../sdk/observe.ts';
-import { type Duration, parseDuration } from '../sdk/options.ts';
+import type { Duration } from '../sdk/options.ts';
 import type { RecipeContext } from './context.ts';
+import { parsePeriod } from './durations.ts';
 import { type Instance, readInstance } from './instance.ts';
 import { type PrefixView, viewPrefix } from './prefix-view.ts';
 import { pause } from './retry.ts';
@@ -54,7 +55,7 @@ export class Pool<M> implements AsyncDisposable {
     this.#context = context;
     this.#prefix = prefix;
     this.#strategy = options.strategy ?? powerOfTwoChoices();
-    this.#recheckMs = parseDuration(options.recheck ?? '10s', 'recheck');
+    this.#recheckMs = parsePeriod(options.recheck ?? '10s', 'recheck');
     this.instances$ = this.#instances.observable.pipe(filter((value) => value !== undefined));
     this.events$ = this.#events.observable;
     context.background.add(this);

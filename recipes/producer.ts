@@ -12,7 +12,7 @@ import { type QueueKeys, queueKeys, randomId, sortableHex } from './names.ts';
 import { type Lane, PushLanes } from './push-lanes.ts';
 import { fullJitterMs, mayRepeat, pause } from './retry.ts';
 import { SessionKeeper } from './session-keeper.ts';
-import { linkedSignal } from './signals.ts';
+import { linkedSignal, unlessAborted } from './signals.ts';
 
 /** A producer that has heard of a revision this recently needs no read before it pushes. */
 const revisionFreshMs = 1_000;
@@ -112,7 +112,7 @@ export class Producer {
     for (let attempt = 0; ; attempt++) {
       try {
         if (signal.aborted) throw aborted(signal);
-        id ??= `${sortableHex(await this.#recentRevision())}-${sequence}-${randomId(random)}`;
+        id ??= `${sortableHex(await this.#recentRevision(signal))}-${sequence}-${randomId(random)}`;
         const pushed = await this.#attempt(id, job, lane, signal);
         if (pushed) return pushed;
         continue;
@@ -169,7 +169,7 @@ export class Producer {
     this.#heardMs = this.client.clock.monotonicMs();
   }
 
-  async #recentRevision(): Promise<bigint> {
+  async #recentRevision(signal: AbortSignal): Promise<bigint> {
     const { clock, kv } = this.client;
     if (clock.monotonicMs() - this.#heardMs > revisionFreshMs) {
       this.#refreshing ??= kv
@@ -178,7 +178,8 @@ export class Producer {
         .finally(() => {
           this.#refreshing = undefined;
         });
-      await this.#refreshing;
+      // Shared by all pushes under way: none may cut it short for the others.
+      await unlessAborted(this.#refreshing, signal);
     }
     return this.#newestRevision;
   }

@@ -5,16 +5,18 @@
 import { type Codec, decodeWith, json } from '../sdk/codec.ts';
 import { invalidArgument } from '../sdk/errors.ts';
 import type { KeyValue } from '../sdk/kv.ts';
-import { type Duration, parseDuration } from '../sdk/options.ts';
+import type { Duration } from '../sdk/options.ts';
 import type { Session } from '../sdk/session.ts';
-import { compare, op } from '../sdk/txn.ts';
+import { compare, type Operations, op, type Txn, type TxnResult } from '../sdk/txn.ts';
 import { Claim } from './claim.ts';
 import type { RecipeContext } from './context.ts';
+import { durationOfAtLeast } from './durations.ts';
 import { type ClaimState, encodeState, readClaimState, readJobState } from './job-record.ts';
 import { type QueueKeys, queueKeys, randomId } from './names.ts';
 import { ReadyWindow } from './ready-window.ts';
-import { pause, untilAnswered } from './retry.ts';
+import { closingPatienceMs, pause, untilAnswered } from './retry.ts';
 import { SessionKeeper } from './session-keeper.ts';
+import { delayedSignal, linkedSignal, unlessAborted } from './signals.ts';
 import { Sweeper, type Swept } from './sweep.ts';
 
 export type ConsumerOptions<T> = {
@@ -49,10 +51,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
     const { client } = context.session;
     this.name = name;
     this.keys = queueKeys(name);
-    this.visibilityMs = parseDuration(options.visibility ?? '30s', 'visibility');
-    if (this.visibilityMs < 100) {
-      throw invalidArgument('visibility', options.visibility, "at least '100ms'");
-    }
+    this.visibilityMs = durationOfAtLeast(options.visibility ?? '30s', 'visibility', '100ms');
     this.maxAttempts = options.maxAttempts ?? 5;
     if (!(Number.isInteger(this.maxAttempts) && this.maxAttempts > 0)) {
       throw invalidArgument('maxAttempts', options.maxAttempts, 'a whole number of at least 1');
@@ -75,7 +74,11 @@ export class QueueConsumer<T> implements AsyncDisposable {
       const enlisted = await this.#enlist(signal);
       const entry = await this.window.next(signal);
       if (!entry) return null;
-      const claim = await this.#take(entry, enlisted);
+      const claim = await this.#take(entry, enlisted, signal).catch((error: unknown) => {
+        // Whatever became of it, the next try finds out.
+        this.window.putBack(entry);
+        throw error;
+      });
       if (claim === 'not-enlisted') {
         this.window.putBack(entry);
         if (this.#enlisted === enlisted) this.#enlisted = undefined;
@@ -88,14 +91,18 @@ export class QueueConsumer<T> implements AsyncDisposable {
     }
   }
 
-  /** Returns abandoned jobs and makes due ones ready. Workers do it by themselves. */
+  /**
+   * Returns abandoned jobs and makes due ones ready; the next claim may list anew. Workers do it by
+   * themselves.
+   */
   sweep(signal: AbortSignal = this.#closing.signal): Promise<Swept> {
+    this.window.mistrust();
     return this.#sweeper.sweep(signal);
   }
 
   /**
    * Ends the worker's enlistment: jobs it still has return to the line. Settle them before.
-   * Idempotent; never rejects.
+   * Idempotent; never rejects. Takes at most five seconds, also when the store does not answer.
    */
   close(): Promise<void> {
     this.#closed ??= this.#close();
@@ -115,7 +122,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
       const key = this.keys.worker + enlisted.worker;
       // The key has this consumer's name: nobody else's can be there.
       const remove = async () => {
-        await enlisted.session.client.kv.delete(key);
+        await enlisted.session.client.kv.delete(key, { timeout: closingPatienceMs });
         return true;
       };
       await remove().catch(() => enlisted.session.reap(remove));
@@ -129,7 +136,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
     this.#enlisting ??= this.#enlistIn(session).finally(() => {
       this.#enlisting = undefined;
     });
-    return this.#enlisting;
+    return unlessAborted(this.#enlisting, signal);
   }
 
   async #enlistIn(session: Session): Promise<Enlisted> {
@@ -150,6 +157,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
   async #take(
     entry: KeyValue,
     { session, worker }: Enlisted,
+    stop: AbortSignal,
   ): Promise<Claim<T> | 'not-enlisted' | undefined> {
     const { client } = session;
     const { ready, claim, job } = this.keys;
@@ -174,8 +182,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
       .then(op.delete(entry.key), op.put(claim + id, encodeState(state)), op.get(job + id))
       .else(op.get(claim + id), op.get(job + id), op.get(workerKey));
     const sentMs = client.clock.monotonicMs();
-    // Repeated only while the claim would be of use: a claim of a lost session is swept.
-    const result = await untilAnswered(client, () => txn.commit(), session.signal);
+    const result = await this.#untilTold(txn, session, stop);
     let createRevision = result.revision;
     let payload: KeyValue | null;
     if (result.succeeded) {
@@ -194,6 +201,26 @@ export class QueueConsumer<T> implements AsyncDisposable {
     // Somebody removed the payload by hand: there is nothing to work on.
     await claimed.discard();
     return undefined;
+  }
+
+  /**
+   * Repeated only while the claim would be of use: a claim of a lost session is swept. Whoever stops
+   * still waits a little for the answer, to give the job back rather than leave it claimed.
+   */
+  async #untilTold<Then extends Operations, Else extends Operations>(
+    txn: Txn<Then, Else>,
+    session: Session,
+    stop: AbortSignal,
+  ): Promise<TxnResult<Then, Else>> {
+    const { client } = session;
+    const patience = delayedSignal(client.clock, stop, closingPatienceMs);
+    const { signal, unlink } = linkedSignal(session.signal, patience.signal);
+    try {
+      return await untilAnswered(client, () => txn.commit({ signal }), signal);
+    } finally {
+      unlink();
+      patience.unlink();
+    }
   }
 
   #decode(payload: KeyValue | null, id: string): T {

@@ -50,6 +50,7 @@ export type QueueStats = {
 
 export type QueuedJob<T> = {
   readonly id: string;
+  /** Decoded at each look. @throws ConclaveError CODEC when the payload cannot be read */
   readonly data: T;
   readonly attempts: number;
   readonly pushedAt: Date;
@@ -137,6 +138,7 @@ export class Queue<T> {
     }
     const { kv } = this.#client;
     const { ready, job } = this.#keys;
+    const codec = this.#codec;
     const listed = await kv.list({ prefix: ready }, { ...options, limit });
     if (listed.kvs.length === 0) return [];
     const ids = listed.kvs.map((entry) => entry.key.slice(ready.length));
@@ -152,7 +154,9 @@ export class Queue<T> {
       return [
         {
           id,
-          data: decodeWith(this.#codec, payload.value, payload.key),
+          get data() {
+            return decodeWith(codec, payload.value, payload.key);
+          },
           attempts: state.attempts,
           pushedAt: new Date(state.pushedMs),
           ...(state.error === undefined ? {} : { lastError: state.error }),

@@ -7,7 +7,7 @@
  */
 import type { Client } from '../sdk/client.ts';
 import type { KeyValue } from '../sdk/kv.ts';
-import type { WatchNotice } from '../sdk/watch.ts';
+import type { WatchEvent, WatchNotice } from '../sdk/watch.ts';
 import { fullJitterMs, pause, untilAnswered } from './retry.ts';
 
 /** Jobs known at a time. */
@@ -26,6 +26,8 @@ export class ReadyWindow {
   #following = false;
   #spread = 1;
   #listing: Promise<void> | undefined;
+  /** What the watch tells while a listing is under way: its answer may be older. */
+  #overtaking: WatchEvent[] | undefined;
 
   constructor(client: Client, prefix: string) {
     this.#client = client;
@@ -48,9 +50,14 @@ export class ReadyWindow {
     this.#spread = won ? Math.max(1, this.#spread - 1) : Math.min(widestSpread, this.#spread * 2);
   }
 
-  /** Returns a job that was taken but not tried. */
+  /** Returns a job that was taken but not tried, or of which nobody knows how the try went. */
   putBack(entry: KeyValue): void {
     this.#insert(entry);
+  }
+
+  /** Lists again before it says that nothing is ready: a watch may have missed something. */
+  mistrust(): void {
+    this.#complete = false;
   }
 
   /**
@@ -89,6 +96,7 @@ export class ReadyWindow {
   #list(signal: AbortSignal): Promise<void> {
     this.#listing ??= this.#listNow(signal).finally(() => {
       this.#listing = undefined;
+      this.#overtaking = undefined;
     });
     return this.#listing;
   }
@@ -96,12 +104,17 @@ export class ReadyWindow {
   async #listNow(signal: AbortSignal): Promise<void> {
     const { kv } = this.#client;
     const options = { limit: capacity, signal };
+    const overtaking: WatchEvent[] = [];
+    this.#overtaking = overtaking;
     const listed = await untilAnswered(
       this.#client,
       () => kv.list({ prefix: this.#prefix }, options),
       signal,
     );
     this.#replace([...listed.kvs], listed.more, listed.revision);
+    for (const event of overtaking) {
+      if (event.kv.modRevision > listed.revision) this.#applyEvent(event);
+    }
   }
 
   #replace(entries: KeyValue[], more: boolean, revision: bigint): void {
@@ -121,17 +134,22 @@ export class ReadyWindow {
       return notice.kvs.length;
     }
     let ready = 0;
-    for (const { type, kv } of notice.events) {
-      if (type === 'delete') {
-        this.#entries = this.#entries.filter(
-          (entry) => entry.key !== kv.key || entry.modRevision > kv.modRevision,
-        );
-      } else {
-        if (kv.modRevision > this.#listedAt) this.#insert(kv);
-        ready += 1;
-      }
+    for (const event of notice.events) {
+      this.#overtaking?.push(event);
+      this.#applyEvent(event);
+      if (event.type === 'put') ready += 1;
     }
     return ready;
+  }
+
+  #applyEvent({ type, kv }: WatchEvent): void {
+    if (type === 'put') {
+      if (kv.modRevision > this.#listedAt) this.#insert(kv);
+      return;
+    }
+    this.#entries = this.#entries.filter(
+      (entry) => entry.key !== kv.key || entry.modRevision > kv.modRevision,
+    );
   }
 
   #insert(kv: KeyValue): void {
@@ -140,7 +158,9 @@ export class ReadyWindow {
     if (!this.#complete && (last === undefined || kv.key > last.key)) return;
     let index = this.#entries.length;
     while (index > 0 && (this.#entries[index - 1]?.key ?? '') > kv.key) index -= 1;
-    const replaced = this.#entries[index - 1]?.key === kv.key;
+    const same = this.#entries[index - 1];
+    const replaced = same?.key === kv.key;
+    if (replaced && same.modRevision > kv.modRevision) return;
     this.#entries.splice(replaced ? index - 1 : index, replaced ? 1 : 0, kv);
     if (this.#entries.length > capacity) {
       this.#entries.pop();

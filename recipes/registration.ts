@@ -13,7 +13,7 @@ import { compare, op } from '../sdk/txn.ts';
 import type { RecipeContext } from './context.ts';
 import { type InstanceRecord, type InstanceStatus, readInstanceRecord } from './instance.ts';
 import { randomId } from './names.ts';
-import { fullJitterMs, pause, untilAnswered } from './retry.ts';
+import { closingPatienceMs, fullJitterMs, pause, untilAnswered } from './retry.ts';
 import { SessionKeeper } from './session-keeper.ts';
 import { linkedSignal } from './signals.ts';
 
@@ -284,7 +284,7 @@ export class Registration<M> implements AsyncDisposable {
         .if(compare.modRevision(this.#key, '==', revision))
         .then(op.delete(this.#key))
         .else(op.get(this.#key));
-      const result = await txn.commit();
+      const result = await txn.commit({ timeout: closingPatienceMs });
       const found = result.succeeded ? null : result.responses[0];
       if (!found || readInstanceRecord(found).registration !== this.#nonce) return;
       revision = found.modRevision;

@@ -6,6 +6,9 @@ import { onAbort } from './signals.ts';
 /** Where waits take their time and jitter from; a Client is one. */
 export type Pace = { readonly clock: Clock; readonly random: () => number };
 
+/** How long closing waits for an answer; what is left undone by then ends with its lease. */
+export const closingPatienceMs = 2_000;
+
 const firstDelayMs = 20;
 const longestDelayMs = 1_000;
 

@@ -3,10 +3,10 @@
  * session it started with is lost, it opens another of the same kind.
  */
 import type { Client } from '../sdk/client.ts';
-import { aborted, ConclaveError, isConclaveError } from '../sdk/errors.ts';
+import { ConclaveError, isConclaveError } from '../sdk/errors.ts';
 import type { Session } from '../sdk/session.ts';
 import { fullJitterMs, mayRepeat, pause } from './retry.ts';
-import { expectManyListeners, onAbort } from './signals.ts';
+import { expectManyListeners, unlessAborted } from './signals.ts';
 
 /** The first wait before a new session: spreads the clients that lost theirs in the same outage. */
 const reopenSpreadMs = 500;
@@ -70,11 +70,3 @@ export class SessionKeeper {
 }
 
 const closed = () => new ConclaveError('CLOSED', 'The session was closed');
-
-const unlessAborted = <T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> => {
-  if (signal === undefined) return work;
-  return new Promise((resolve, reject) => {
-    const stopListening = onAbort(signal, () => reject(aborted(signal)));
-    work.then(resolve, reject).finally(stopListening);
-  });
-};

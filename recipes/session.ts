@@ -6,7 +6,7 @@ import type { Session, SessionState } from '../sdk/session.ts';
 import type { Background, RecipeContext } from './context.ts';
 import { Election, type ElectionOptions } from './election.ts';
 import type { Handler } from './job.ts';
-import type { RecipeMetrics } from './metrics.ts';
+import { harmless, type RecipeMetrics } from './metrics.ts';
 import { Mutex, type MutexOptions } from './mutex.ts';
 import { Queue, type QueueOptions } from './queue.ts';
 import { type ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
@@ -26,7 +26,11 @@ export class RecipeSession implements Session {
   constructor(session: Session, metrics: RecipeMetrics, onClosed: () => void = () => undefined) {
     this.#session = session;
     this.#onClosed = onClosed;
-    this.#context = { session, metrics, background: new Set<Background>() };
+    this.#context = {
+      session,
+      metrics: harmless(metrics),
+      background: new Set<Background>(),
+    };
   }
 
   /** Mutual exclusion. @throws ConclaveError INVALID_ARGUMENT */
@@ -65,7 +69,9 @@ export class RecipeSession implements Session {
 
   /**
    * Ends workers, which may take their grace period, registrations and pools; then revokes the lease.
-   * Idempotent; never rejects.
+   * Idempotent; never rejects. Functions that lead are waited for. Apart from those, and when the
+   * store does not answer, it takes at most the grace period, the client's `requestTimeout` and a few
+   * seconds.
    */
   close(): Promise<void> {
     this.#closed ??= this.#close();

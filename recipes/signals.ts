@@ -3,6 +3,8 @@
  * long-lived source (nodejs/node#54614), so signals are combined by hand and listeners removed.
  */
 import { setMaxListeners } from 'node:events';
+import type { Clock } from '../sdk/clock.ts';
+import { aborted } from '../sdk/errors.ts';
 
 /** Signals that are known to have many listeners at a time, by design. */
 const known = new WeakSet<AbortSignal>();
@@ -52,3 +54,26 @@ export function linkedSignal(...sources: readonly (AbortSignal | undefined)[]): 
   };
   return { signal: controller.signal, abort, unlink };
 }
+
+/** A signal that aborts this long after `source` has: what is under way then may still finish. */
+export function delayedSignal(clock: Clock, source: AbortSignal, delayMs: number): LinkedSignal {
+  const { signal, abort } = linkedSignal();
+  let cancel: () => void = () => undefined;
+  const stopListening = onAbort(source, () => {
+    cancel = clock.setTimer(delayMs, () => abort(source.reason));
+  });
+  const unlink = () => {
+    stopListening();
+    cancel();
+  };
+  return { signal, abort, unlink };
+}
+
+/** The work's outcome, or ConclaveError ABORTED if the signal aborts first; the work goes on then. */
+export const unlessAborted = <T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> => {
+  if (signal === undefined) return work;
+  return new Promise((resolve, reject) => {
+    const stopListening = onAbort(signal, () => reject(aborted(signal)));
+    work.then(resolve, reject).finally(stopListening);
+  });
+};

@@ -86,7 +86,8 @@ export class Sweeper {
       );
       if (succeeded) due += 1;
     }
-    if (due === dueBatch) nextDueInMs = 0;
+    // Whoever moved them: behind a whole batch of due ones there may be more.
+    if (delayed.kvs.length === dueBatch) nextDueInMs ??= 0;
     return { returned, dead, due, nextDueInMs };
   }
 

@@ -16,6 +16,7 @@ import { type Backoff, exponential } from './backoff.ts';
 import { Bell } from './bell.ts';
 import type { Claim } from './claim.ts';
 import type { Background, RecipeContext } from './context.ts';
+import { durationOfAtLeast, parsePeriod } from './durations.ts';
 import type { Handler, WorkerEvent } from './job.ts';
 import { runJob } from './job-run.ts';
 import { type ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
@@ -30,9 +31,16 @@ export type WorkerOptions<T> = ConsumerOptions<T> & {
   readonly backoff?: Backoff;
   /** Whether jobs out of attempts are kept for inspection and replay. @default 'keep' */
   readonly deadLetter?: 'keep' | 'discard';
-  /** Keep what handlers return, for `queue.result(id)`, at least this long. @default not kept */
+  /**
+   * Keep what handlers return, for `queue.result(id)`, at least this long: '1s' or more. A result
+   * that cannot be encoded, or that the store has no room for, is dropped with an 'error' event.
+   * @default not kept
+   */
   readonly keepResults?: Duration;
-  /** How often to sweep even if no watch reports anything. @default half the visibility, at most '15s' */
+  /**
+   * How often to sweep even if no watch reports anything: '10ms' or more. @default half the
+   * visibility, at most '15s'
+   */
   readonly sweepEvery?: Duration;
 };
 
@@ -54,6 +62,7 @@ export class Worker<T, R> implements AsyncDisposable {
   readonly #deadLetter: 'keep' | 'discard';
   readonly #results: ResultLease | undefined;
   readonly #sweepEveryMs: number;
+  readonly #concurrency: number;
   readonly #events = new EventSource<WorkerEvent<T, R>>();
   readonly #jobs: Bell;
   readonly #chores = new Bell(1);
@@ -80,15 +89,16 @@ export class Worker<T, R> implements AsyncDisposable {
     }
     const { client } = context.session;
     const keepMs =
-      keepResults === undefined ? undefined : parseDuration(keepResults, 'keepResults');
+      keepResults === undefined ? undefined : durationOfAtLeast(keepResults, 'keepResults', '1s');
     // The worker itself ends its consumer, after its last job.
     const own = { ...context, background: new Set<Background>() };
     this.#consumer = new QueueConsumer(own, name, options);
     this.#sweepEveryMs =
       sweepEvery === undefined
         ? Math.min(longestSweepMs, this.#consumer.visibilityMs / 2)
-        : parseDuration(sweepEvery, 'sweepEvery');
+        : parsePeriod(sweepEvery, 'sweepEvery');
     this.name = name;
+    this.#concurrency = concurrency;
     this.#jobs = new Bell(concurrency);
     this.events$ = this.#events.observable;
     this.#context = context;
@@ -105,7 +115,8 @@ export class Worker<T, R> implements AsyncDisposable {
 
   /**
    * Stops claiming, waits for running handlers, gives back what they do not finish in time, and ends.
-   * Idempotent; never rejects.
+   * Idempotent; never rejects. Takes at most ten seconds longer than the grace period, also when the
+   * store does not answer; what could not be given back then returns when the session's lease ends.
    */
   close(options: CloseOptions = {}): Promise<void> {
     const graceMs = parseDuration(options.grace ?? defaultGrace, 'grace');
@@ -226,6 +237,8 @@ export class Worker<T, R> implements AsyncDisposable {
         if (signal.aborted) return;
         this.#events.emit({ type: 'error', error });
       }
+      // The slow re-read: what the watch of ready jobs has missed shows now.
+      this.#jobs.ring(this.#concurrency);
       const cancel = clock.setTimer(Math.max(1, nextMs), () => this.#chores.ring());
       await this.#chores.heard(signal);
       cancel();
