@@ -8,6 +8,8 @@ export type ConnectionOptions = {
   readonly directory?: string;
   /** Milliseconds. */
   readonly timeout?: number;
+  /** How long to look for a server that accepts, without --timeout. @default by target: short */
+  readonly connectTimeoutMs?: number;
 };
 
 export type OutputOptions = { readonly output?: string };
@@ -15,6 +17,10 @@ export type OutputOptions = { readonly output?: string };
 export type CommonOptions = ConnectionOptions & OutputOptions;
 
 const DEFAULT_ENDPOINT = '127.0.0.1:2379';
+
+/** Somebody waits at the prompt, and a server that is there accepts at once. */
+const CONNECT_TIMEOUT_PER_ENDPOINT_MS = 2_000;
+const LONGEST_CONNECT_TIMEOUT_MS = 10_000;
 
 /** Adds the options by which a verb finds its store. Called for the program too: they may come first. */
 export function addConnectionOptions(command: Command): Command {
@@ -26,8 +32,13 @@ export function addConnectionOptions(command: Command): Command {
     .option('--directory <dir>', 'use the store shared by the processes of this machine in DIR');
 }
 
-export const addTimeoutOption = (command: Command): Command =>
-  command.option('--timeout <duration>', 'how long a call may take (default 10s)', durationOption);
+/** @param connecting the default for finding a server, as the help says it */
+export const addTimeoutOption = (command: Command, connecting = '2s for each server'): Command =>
+  command.option(
+    '--timeout <duration>',
+    `how long finding a server (default ${connecting}) and then each call (default 10s) may take`,
+    durationOption,
+  );
 
 export const addOutputOption = (command: Command): Command =>
   command.option(
@@ -65,6 +76,20 @@ export function resolveTarget(
 /** What `connect` takes, for this target and these limits. */
 export function connectOptions(options: ConnectionOptions) {
   const { timeout } = options;
-  const limits = timeout === undefined ? {} : { connectTimeout: timeout, requestTimeout: timeout };
-  return { ...resolveTarget(options), ...limits };
+  const target = resolveTarget(options);
+  const connectTimeout = timeout ?? options.connectTimeoutMs ?? connectTimeoutFor(target);
+  return {
+    ...target,
+    connectTimeout,
+    ...(timeout === undefined ? {} : { requestTimeout: timeout }),
+  };
 }
+
+/** A store in a directory may have to be opened and recovered first. */
+const connectTimeoutFor = (target: Target): number =>
+  'directory' in target
+    ? LONGEST_CONNECT_TIMEOUT_MS
+    : Math.min(
+        LONGEST_CONNECT_TIMEOUT_MS,
+        CONNECT_TIMEOUT_PER_ENDPOINT_MS * target.endpoints.split(',').length,
+      );

@@ -32,6 +32,7 @@ const byCode: Partial<Record<ErrorCode, number>> = {
   UNAUTHENTICATED: exitCodes.denied,
   UNREACHABLE: exitCodes.unreachable,
   TIMEOUT: exitCodes.unreachable,
+  DATA_DIRECTORY_IN_USE: exitCodes.unreachable,
   NOT_ACQUIRED: exitCodes.notAcquired,
   LOCK_LOST: exitCodes.lost,
   LEADERSHIP_LOST: exitCodes.lost,

@@ -227,6 +227,21 @@ describe('exit codes', () => {
     expect((await run(argv)).exitCode).toBe(exitCode);
   });
 
+  test('without a server it says so soon: 5', async () => {
+    const startedAt = performance.now();
+    const { exitCode, stdout, stderr } = await run([
+      'kv',
+      'get',
+      'k',
+      '--endpoints',
+      '127.0.0.1:1',
+    ]);
+    expect(performance.now() - startedAt).toBeLessThan(6_000);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 5, stdout: '' });
+    expect(stderr).toMatch(/^error: No endpoint of 127\.0\.0\.1:1 .* refused or lost\n/);
+    expect(stderr).toMatch(/\n {2}code: UNREACHABLE\n$/);
+  });
+
   test('a condition that does not hold is 3, and what the other branch did is printed', async () => {
     const { exitCode, stdout } = await run(['kv', 'txn', '-o', 'json'], {
       input: 'mod("absent") > "0"\n\n\nput absent x\n',

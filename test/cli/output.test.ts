@@ -1,10 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { resolveTarget } from '../../recipes/cli/connection.ts';
+import { connectOptions, resolveTarget } from '../../recipes/cli/connection.ts';
+import { exitCodeOf } from '../../recipes/cli/exit-codes.ts';
 import { alignedTable, field, tabSeparated } from '../../recipes/cli/output/table.ts';
 import { compileTemplate } from '../../recipes/cli/output/template.ts';
 import { bytesCell, cell } from '../../recipes/cli/output/text.ts';
 import { toYaml } from '../../recipes/cli/output/yaml.ts';
+import { ConclaveError } from '../../sdk/errors.ts';
 
 test('yaml: nested lists and objects, empty ones, and strings that look like something else', () => {
   const document = {
@@ -84,4 +86,24 @@ test('where the store is found', () => {
   expect(resolveTarget({}, { CONCLAVE_DIRECTORY: 'd' })).toEqual({ directory: 'd' });
   expect(resolveTarget({ directory: 'x' }, environment)).toEqual({ directory: 'x' });
   expect(resolveTarget({ endpoints: 'x:1' }, environment)).toEqual({ endpoints: 'x:1' });
+});
+
+test('a verb that answers looks for a server shortly, unless it is told how long', () => {
+  expect(connectOptions({ endpoints: 'a:1' })).toEqual({ endpoints: 'a:1', connectTimeout: 2_000 });
+  expect(connectOptions({ endpoints: 'a:1,b:1' })).toMatchObject({ connectTimeout: 4_000 });
+  expect(connectOptions({ endpoints: 'a,b,c,d,e,f' })).toMatchObject({ connectTimeout: 10_000 });
+  expect(connectOptions({ directory: 'd' })).toMatchObject({ connectTimeout: 10_000 });
+  expect(connectOptions({ endpoints: 'a:1', connectTimeoutMs: 7 })).toMatchObject({
+    connectTimeout: 7,
+  });
+  expect(connectOptions({ endpoints: 'a:1', connectTimeoutMs: 7, timeout: 5 })).toMatchObject({
+    connectTimeout: 5,
+    requestTimeout: 5,
+  });
+});
+
+test('a store in use elsewhere is unreachable, a write without an answer has a code of its own', () => {
+  expect(exitCodeOf(new ConclaveError('DATA_DIRECTORY_IN_USE', 'taken'))).toBe(5);
+  expect(exitCodeOf(new ConclaveError('TIMEOUT', 'late'))).toBe(5);
+  expect(exitCodeOf(new ConclaveError('TIMEOUT', 'late', { outcome: 'unknown' }))).toBe(6);
 });

@@ -27,7 +27,7 @@ export function addRunOptions(
   command: Command,
   { terminal = true }: { readonly terminal?: boolean } = {},
 ): Command {
-  addTimeoutOption(addConnectionOptions(command))
+  addTimeoutOption(addConnectionOptions(command), '10s')
     .argument('[command...]', 'the command and its arguments, after --')
     .addOption(
       new Option('--ttl <duration>', 'how long others wait after this process died or was cut off')
@@ -53,6 +53,15 @@ export function addRunOptions(
     .option('--foreground', 'let the command use the terminal; its children are not killed')
     .option('--no-foreground', 'give the command a session of its own even on a terminal');
 }
+
+/** A command may be started while its servers are, by a boot or a deployment: it waits for them. */
+const CONNECT_TIMEOUT_MS = 10_000;
+
+/** What `withClient` takes, for a verb that runs a command. */
+export const runConnection = <Options extends RunOptions>(options: Options) => ({
+  ...options,
+  connectTimeoutMs: CONNECT_TIMEOUT_MS,
+});
 
 export type Run = {
   readonly command: readonly [string, ...string[]];

@@ -8,7 +8,13 @@ import { durationOption, exitCodeOption } from '../arguments.ts';
 import { exitCodes, signalExitCode } from '../exit-codes.ts';
 import { note } from '../failure.ts';
 import { type Execution, execute } from '../run/execute.ts';
-import { addRunOptions, prepareRun, type Run, type RunOptions } from '../run/run-options.ts';
+import {
+  addRunOptions,
+  prepareRun,
+  type Run,
+  type RunOptions,
+  runConnection,
+} from '../run/run-options.ts';
 import { sessionMeta } from '../run/session-meta.ts';
 import { SignalRelay } from '../run/signal-relay.ts';
 import { verdictOf } from '../run/verdict.ts';
@@ -80,7 +86,7 @@ const isLoss = (error: unknown): boolean =>
 
 async function serveTerms(candidacy: Candidacy): Promise<number> {
   const { name, run, options, relay } = candidacy;
-  return await withClient({ ...options, signal: relay.stop }, async (client) => {
+  return await withClient({ ...runConnection(options), signal: relay.stop }, async (client) => {
     const meta = sessionMeta(run.command);
     const first = await client.session({ ttl: options.ttl, meta, signal: relay.stop });
     const keeper = new SessionKeeper(first, 'shared');

@@ -5,7 +5,13 @@ import { durationOption, exitCodeOption } from '../arguments.ts';
 import { exitCodes, signalExitCode } from '../exit-codes.ts';
 import { note } from '../failure.ts';
 import { execute } from '../run/execute.ts';
-import { addRunOptions, prepareRun, type Run, type RunOptions } from '../run/run-options.ts';
+import {
+  addRunOptions,
+  prepareRun,
+  type Run,
+  type RunOptions,
+  runConnection,
+} from '../run/run-options.ts';
 import { sessionMeta } from '../run/session-meta.ts';
 import { SignalRelay } from '../run/signal-relay.ts';
 import { verdictOf } from '../run/verdict.ts';
@@ -53,7 +59,7 @@ async function runLocked(
   options: Options,
   relay: SignalRelay,
 ): Promise<number> {
-  return await withClient({ ...options, signal: relay.stop }, async (client) => {
+  return await withClient({ ...runConnection(options), signal: relay.stop }, async (client) => {
     const session = await client.session({
       ttl: options.ttl,
       meta: sessionMeta(run.command),

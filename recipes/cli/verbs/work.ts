@@ -4,7 +4,13 @@ import { countOption, durationOption } from '../arguments.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { note, usageError } from '../failure.ts';
 import { JobLoop, type LoopSettings } from '../run/job-loop.ts';
-import { addRunOptions, prepareRun, type Run, type RunOptions } from '../run/run-options.ts';
+import {
+  addRunOptions,
+  prepareRun,
+  type Run,
+  type RunOptions,
+  runConnection,
+} from '../run/run-options.ts';
 import { sessionMeta } from '../run/session-meta.ts';
 import { SignalRelay } from '../run/signal-relay.ts';
 import { verdictOf } from '../run/verdict.ts';
@@ -32,7 +38,7 @@ async function runJobs(
   options: Options,
   relay: SignalRelay,
 ): Promise<number> {
-  return await withClient({ ...options, signal: relay.stop }, async (client) => {
+  return await withClient({ ...runConnection(options), signal: relay.stop }, async (client) => {
     const meta = sessionMeta(run.command);
     const first = await client.session({ ttl: options.ttl, meta, signal: relay.stop });
     const keeper = new SessionKeeper(first, 'shared');
