@@ -89,6 +89,34 @@ describe.skipIf(storeMissing)('the way in', () => {
       'held queue',
     ]);
   });
+
+  test('metrics that throw break no recipe', async () => {
+    const warnings: Error[] = [];
+    const warned = (warning: Error) => warnings.push(warning);
+    process.on('warning', warned);
+    const boom = () => {
+      throw new Error('no exporter');
+    };
+    const metrics = { waited: boom, held: boom, lost: boom };
+    await using conclave = await connect({ endpoints: store().endpoint, metrics });
+    await using session = await conclave.session();
+    const lock = await session.mutex('measured').acquire();
+    await session.client.kv.delete(lock.key);
+    await eventually('the loss', () => lock.signal.aborted);
+    const worker = session.worker<number, number>('measured', ({ data }) => data, {
+      concurrency: 1,
+    });
+    const results: number[] = [];
+    worker.events$.subscribe((event) => {
+      if (event.type === 'done') results.push(event.result);
+    });
+    const queue = session.queue<number>('measured');
+    await queue.push(1);
+    await queue.push(2);
+    await eventually('the jobs', () => results.length === 2);
+    expect(warnings.filter(({ name }) => name === 'ConclaveWarning')).toHaveLength(1);
+    process.off('warning', warned);
+  });
 });
 
 test('the entry exports what programs need by name', () => {

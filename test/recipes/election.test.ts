@@ -302,6 +302,7 @@ describe.skipIf(storeMissing)('election', () => {
     a.faults.take();
     const broken = new Election<undefined>(a.context, name);
     await expect(broken.campaign({ value: undefined })).rejects.toMatchObject({ code: 'CODEC' });
+    expect(() => new Election(a.context, name, { recheck: 0 })).toThrow(/'recheck'/);
     await settle();
     expect(a.faults.take()).toEqual([]);
   });

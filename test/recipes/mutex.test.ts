@@ -8,7 +8,7 @@ import { op } from '../../sdk/txn.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { waitFor } from '../support/wait.ts';
-import { type Actor, eventually, settle, useWorld } from './world.ts';
+import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
 
 describe.skipIf(storeMissing)('mutex', () => {
   const world = useWorld();
@@ -500,15 +500,7 @@ describe.skipIf(storeMissing)('mutex', () => {
     const [a, b] = [await world.actor(), await world.actor()];
     const name = world.name();
     const first = await mutexOf(a, name).acquire();
-    // Watches of this client are deaf.
-    const deaf = Object.create(b.client, {
-      kv: { value: { ...b.client.kv, watch: () => silentWatch() } },
-    });
-    const context = {
-      ...b.context,
-      session: Object.create(b.session, { client: { value: deaf } }),
-    };
-    const waiting = new Mutex(context, name, { recheck: 100 }).acquire({ timeout: '10s' });
+    const waiting = new Mutex(deafContext(b), name, { recheck: 100 }).acquire({ timeout: '10s' });
     await lineLength(name, 2);
     await first.release();
     await (await waiting).release();
@@ -685,18 +677,8 @@ describe.skipIf(storeMissing)('mutex', () => {
     const mutex = mutexOf(a, world.name());
     await expect(mutex.acquire({ timeout: 'soon' })).rejects.toMatchObject(refused);
     await expect(mutex.acquire({ maxHold: 0 })).rejects.toThrow(/'maxHold'/);
+    expect(() => new Mutex(a.context, 'x', { recheck: 0 })).toThrow(/'recheck'/);
   });
 });
 
 /** A watch that reports nothing until it is cancelled. */
-function silentWatch() {
-  let end: () => void = () => undefined;
-  const ended = new Promise<IteratorResult<never>>((resolve) => {
-    end = () => resolve({ done: true, value: undefined });
-  });
-  return {
-    created: Promise.resolve({ revision: 0n }),
-    cancel: async () => end(),
-    [Symbol.asyncIterator]: () => ({ next: () => ended }),
-  };
-}

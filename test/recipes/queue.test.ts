@@ -411,6 +411,29 @@ describe.skipIf(storeMissing)('queue', () => {
     expect(await leftovers(name)).toEqual([]);
   });
 
+  test('a payload that cannot be read stands in the way of nothing else', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const queue = queueOf(actor, name);
+    const consumer = consumerOf(actor, name);
+    const ids: string[] = [];
+    for (const number of [1, 2, 3]) {
+      ids.push((await queue.push(number)).id);
+      await (await consumer.claim())?.dead('why not');
+    }
+    const [first = '', second = '', third = ''] = ids;
+    await world.operator().kv.put(queueKeys(name).job + second, 'not JSON');
+    const letters = await queue.dead.list();
+    expect(letters.map(({ id }) => id)).toEqual(ids);
+    expect(letters[0]?.data).toBe(1);
+    expect(() => letters[1]?.data).toThrow(expect.objectContaining({ code: 'CODEC' }));
+    expect(await queue.dead.replay(({ id }) => id !== third)).toBe(2);
+    const [one, two] = await queue.peek(2);
+    expect([one?.id, one?.data, two?.id]).toEqual([first, 1, second]);
+    expect(() => two?.data).toThrow(expect.objectContaining({ code: 'CODEC' }));
+    expect(await queue.dead.discard(({ data }) => data === 3)).toBe(1);
+  });
+
   test('a replay whose answer is lost happens once', async () => {
     const actor = await world.actor();
     const name = world.name();

@@ -304,6 +304,7 @@ describe.skipIf(storeMissing)('registry', () => {
     await expect(service.register({ address: 'x', meta, weight: -1 })).rejects.toThrow(/'weight'/);
     await expect(service.register({ address: 'x', meta, id: '' })).rejects.toThrow(/'id'/);
     expect(() => serviceOf(actor, '')).toThrow(/'service'/);
+    expect(() => service.pool({ recheck: 0 })).toThrow(/'recheck'/);
   });
 });
 

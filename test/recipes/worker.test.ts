@@ -449,6 +449,8 @@ describe.skipIf(storeMissing)('worker', () => {
     expect(bad({ concurrency: 0 })).toThrow(/'concurrency'/);
     expect(bad({ maxAttempts: 1.5 })).toThrow(/'maxAttempts'/);
     expect(bad({ keepResults: 'long' })).toThrow(/'keepResults'/);
+    expect(bad({ keepResults: 0 })).toThrow(/'keepResults': it must be at least '1s'/);
+    expect(bad({ sweepEvery: 0 })).toThrow(/'sweepEvery': it must be at least '10ms'/);
     expect(() => exponential({ base: '1h', longest: '1s' })).toThrow(/'longest'/);
   });
 });

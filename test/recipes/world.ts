@@ -7,6 +7,7 @@ import type { Clock } from '../../sdk/clock.ts';
 import { connect } from '../../sdk/connect.ts';
 import type { Duration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
+import type { WatchOptions } from '../../sdk/watch.ts';
 import { Faults, faultyClient } from '../support/faulty-kv.ts';
 import { useStore } from '../support/store.ts';
 import { waitFor } from '../support/wait.ts';
@@ -53,6 +54,8 @@ export class Actor {
 export type World = {
   /** Looks at the store and changes it by hand; no faults. */
   readonly operator: () => Client;
+  /** host:port of the store. */
+  readonly endpoint: () => string;
   actor(options?: ActorOptions): Promise<Actor>;
   /** A name that no other test uses. */
   readonly name: (what?: string) => string;
@@ -77,6 +80,7 @@ export const useWorld = (): World => {
       if (operator === undefined) throw new Error('the store has not started');
       return operator;
     },
+    endpoint: () => store().endpoint,
     actor: async (options = {}) => {
       const { clock, ttl = '30s', metrics = noMetrics, onSuspend, meta } = options;
       const real = await connect({
@@ -103,6 +107,27 @@ export const useWorld = (): World => {
     },
   };
 };
+
+/** The actor's context with watches that never report anything. */
+export function deafContext({ client, session, context }: Actor): RecipeContext {
+  const deaf = Object.create(client, {
+    kv: { value: { ...client.kv, watch: silentWatch } },
+  });
+  return { ...context, session: Object.create(session, { client: { value: deaf } }) };
+}
+
+function silentWatch(_range: unknown, options: WatchOptions = {}) {
+  let end: () => void = () => undefined;
+  const ended = new Promise<IteratorResult<never>>((resolve) => {
+    end = () => resolve({ done: true, value: undefined });
+  });
+  options.signal?.addEventListener('abort', () => end(), { once: true });
+  return {
+    created: Promise.resolve({ revision: 0n }),
+    cancel: async () => end(),
+    [Symbol.asyncIterator]: () => ({ next: () => ended }),
+  };
+}
 
 /** Lets everything that is ready to run do so, a few times over. */
 export const settle = async (turns = 20): Promise<void> => {
