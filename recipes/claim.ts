@@ -289,13 +289,17 @@ export class Claim<T> {
   async #endedWithoutJob(signal: AbortSignal): Promise<boolean> {
     const { kv } = this.#session.client;
     await using watch = kv.watch(this.#key, { from: this.token + 1n, puts: false, signal });
+    let reason = 'the client was closed';
     for await (const notice of watch) {
-      if (notice.type === 'reset') break;
+      if (notice.type === 'reset') {
+        reason = 'history was compacted';
+        break;
+      }
       if (notice.type !== 'events') continue;
       const job = await kv.get(this.#keys.job + this.id, { revision: notice.revision, signal });
       return job === null;
     }
-    const message = `Whether job ${this.id} was acknowledged cannot be told: history was compacted`;
+    const message = `Whether job ${this.id} was acknowledged cannot be told: ${reason}`;
     throw new ConclaveError('OUTCOME_UNKNOWN', message);
   }
 

@@ -83,13 +83,13 @@ export class WatchHub {
     return watch;
   }
 
-  /** Ends every watch with CLOSED. */
+  /** Completes every watch: its owner asked for the end, so it is no failure. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#stopListening();
     for (const timer of this.#timers) clearTimeout(timer);
-    for (const watch of [...this.#entries.keys()]) watch.fail(closedError());
+    for (const watch of [...this.#entries.keys()]) watch.complete(closedError());
     this.#leave();
   }
 

@@ -137,6 +137,17 @@ export class WatchSubscription implements Watch {
     this.#end(error);
   }
 
+  /**
+   * The end without a failure: what is buffered is still delivered.
+   *
+   * @param reason for who waits for `created`, which can no longer happen
+   */
+  complete(reason: ConclaveError): void {
+    if (this.#ended) return;
+    this.#settleCreated.reject(reason);
+    this.#end(undefined);
+  }
+
   async cancel(): Promise<void> {
     this.#buffer = [];
     this.#bufferedEvents = 0;

@@ -49,10 +49,11 @@ export type WatchNotice =
  * A watch over a key or range. It survives lost connections and slow consumers without gaps and
  * without duplicates: it resumes after the last event it received.
  *
- * One consumer at a time: iterate it or subscribe to `notices$`. Leaving the loop cancels it.
+ * One consumer at a time: iterate it or subscribe to `notices$`. Leaving the loop cancels it; closing
+ * the client completes it, without an error.
  */
 export interface Watch extends AsyncIterable<WatchNotice>, AsyncDisposable {
-  /** Resolves once the server watches: with the store's revision then. Rejects as iteration does. */
+  /** Resolves once the server watches: with the store's revision then. Rejects when the watch ends before. */
   readonly created: Promise<{ readonly revision: bigint }>;
   readonly notices$: Observable<WatchNotice>;
   /** Ends the watch; iteration ends without an error. Idempotent. */
