@@ -154,8 +154,16 @@ async function start(
   const replica = new Replica({ raft, machine, state, requestTimeoutMs, electionTimeoutMs });
   const hub = new Hub({
     source: {
-      history: (from, bounds) => machine.history(state, from, bounds),
-      previous: (kv) => machine.previous(state, kv),
+      history: (from, bounds) => {
+        try {
+          return machine.history(state, from, bounds);
+        } catch (error) {
+          // Watchers would miss what is damaged without knowing it: better no member than that.
+          failure.report(error instanceof Error ? error : new Error(String(error)));
+          throw error;
+        }
+      },
+      previous: (kv) => member.previous(kv),
     },
     revision: machine.revision,
     compactRevision: Math.max(0, machine.compactRevision),
@@ -197,6 +205,7 @@ async function start(
     state,
     clock: systemClock,
     hub,
+    logger,
     snapshot: () => stores.snapshot(),
   });
   const space = new SpaceKeeper(member, logger);

@@ -1,7 +1,10 @@
 /** The member as the network face sees it: reads, writes and facts of one running node. */
+import type { Logger } from 'pino';
 import type { Command } from './command.ts';
 import { Fault } from './faults.ts';
 import type { Machine } from './machine.ts';
+import { describeStoredKey } from './mvcc/keys.ts';
+import { MissingVersionError } from './mvcc/range.ts';
 import type {
   KeyValue,
   LeaseId,
@@ -24,6 +27,7 @@ import type {
   ResultOf,
   SnapshotSource,
 } from './rpc/member.ts';
+import { DamagedValueError } from './storage/errors.ts';
 import { SLICE_MS, yieldTurn } from './time-slice.ts';
 import type { Hub } from './watch/hub.ts';
 
@@ -38,6 +42,7 @@ export type LocalMemberOptions = {
   readonly state: State;
   readonly clock: Clock;
   readonly hub: Hub;
+  readonly logger: Logger;
   readonly snapshot: () => Promise<SnapshotSource>;
 };
 
@@ -139,7 +144,7 @@ export class LocalMember implements Member {
 
   async readTxn(request: TxnRequest, options: ReadOptions): Promise<TxnResult> {
     if (!options.serializable) await this.linearize(options.signal);
-    const result = this.#machine.readTxn(this.#options.state, request);
+    const result = this.#undamaged(() => this.#machine.readTxn(this.#options.state, request));
     if (result.kind === 'fault') throw new Fault(result.code);
     return result;
   }
@@ -189,14 +194,35 @@ export class LocalMember implements Member {
     throw new Fault('bad-leader-transferee');
   }
 
+  /** A damaged previous value is left out, as a compacted one would be. */
   previous(kv: KeyValue): KeyValue | undefined {
-    return this.#machine.previous(this.#options.state, kv);
+    try {
+      return this.#undamaged(() => this.#machine.previous(this.#options.state, kv));
+    } catch (error) {
+      if (error instanceof Fault) return undefined;
+      throw error;
+    }
+  }
+
+  /** Damage is reported, with the user's key, and refuses this read only. */
+  #undamaged<T>(read: () => T): T {
+    try {
+      return read();
+    } catch (error) {
+      if (!(error instanceof DamagedValueError || error instanceof MissingVersionError))
+        throw error;
+      this.#options.logger.error(
+        { err: error, damaged: describeDamage(error) },
+        'stored data is damaged: this read is refused; write the key anew, or restore a snapshot',
+      );
+      throw new Fault('corrupt');
+    }
   }
 
   async #inSlices<T>(work: Generator<void, T>, signal: AbortSignal | undefined): Promise<T> {
     let sliceEndsMs = this.#options.clock.nowMs() + SLICE_MS;
     for (;;) {
-      const step = work.next();
+      const step = this.#undamaged(() => work.next());
       if (step.done === true) return step.value;
       if (this.#options.clock.nowMs() < sliceEndsMs) continue;
       signal?.throwIfAborted();
@@ -205,3 +231,8 @@ export class LocalMember implements Member {
     }
   }
 }
+
+const describeDamage = (error: DamagedValueError | MissingVersionError): string =>
+  error instanceof DamagedValueError
+    ? describeStoredKey(error.key)
+    : `key ${JSON.stringify(Buffer.from(error.key).toString())}`;

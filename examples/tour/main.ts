@@ -11,7 +11,7 @@ import { actElection } from './act-election.ts';
 import { actLock } from './act-lock.ts';
 import { actQueue } from './act-queue.ts';
 import type { Check } from './check.ts';
-import { killAll } from './processes.ts';
+import { Interrupted, interrupt, killAll } from './processes.ts';
 import { heading, say } from './progress.ts';
 import { startStore, type TourStore } from './store.ts';
 
@@ -59,7 +59,7 @@ let interrupted = false;
 const leave = async (): Promise<void> => {
   if (interrupted) return;
   interrupted = true;
-  killAll();
+  interrupt();
   await store.stop();
   process.exit(process.exitCode ?? 130);
 };
@@ -72,7 +72,9 @@ try {
   process.exitCode = held ? 0 : 1;
   if (!once) whatNext(store.endpoint);
 } catch (error) {
-  say(`The tour broke off: ${error instanceof Error ? error.message : String(error)}`);
+  // `leave` ends the process; what an act finds missing meanwhile is nobody's fault.
+  if (interrupted || error instanceof Interrupted) say('\n\nInterrupted.');
+  else say(`The tour broke off: ${error instanceof Error ? error.message : String(error)}`);
   process.exitCode = 1;
 }
 if (once || process.exitCode !== 0) {

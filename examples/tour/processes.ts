@@ -14,6 +14,22 @@ export type Child<Message> = {
 };
 
 const running = new Set<ChildProcess>();
+let interrupted = false;
+
+/** Ctrl-C reaches the children as well as the tour: what they leave undone is nobody's finding. */
+export class Interrupted extends Error {
+  override name = 'Interrupted';
+}
+
+export function interrupt(): void {
+  interrupted = true;
+  killAll();
+}
+
+/** Between the steps of an act. */
+export function throwIfInterrupted(): void {
+  if (interrupted) throw new Interrupted('interrupted');
+}
 
 /** Starts `examples/tour/<file>` with its arguments in `TOUR_*` variables. */
 export function startChild<Message>(
@@ -26,12 +42,14 @@ export function startChild<Message>(
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
   running.add(child);
-  const exited = new Promise<void>((resolve) => {
+  const gone = new Promise<void>((resolve) => {
     child.once('exit', () => {
       running.delete(child);
       resolve();
     });
   });
+  const exited = gone.then(throwIfInterrupted);
+  exited.catch(() => undefined);
   return {
     pid: child.pid ?? 0,
     exited,

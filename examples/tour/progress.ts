@@ -8,6 +8,7 @@ const PLAIN_STEPS = 4;
 export type Bar = {
   /** Moves the bar; `note` is what happens right now. */
   update(done: number, note?: string): void;
+  /** The bar stays where it was last. */
   finish(note: string): void;
 };
 
@@ -27,21 +28,24 @@ export function heading(text: string): void {
 
 function terminalBar(title: string, total: number): Bar {
   let drawnAtMs = 0;
+  let lastDone = 0;
   const draw = (done: number, note: string): void => {
     const filled = Math.round((Math.min(done, total) / total) * BAR_CELLS);
     const bar = '█'.repeat(filled) + '░'.repeat(BAR_CELLS - filled);
-    const text = `  ${title.padEnd(12)} ${bar} ${done}/${total}  ${note}`;
-    process.stdout.write(`\r\u001b[2K${text.slice(0, (process.stdout.columns ?? 100) - 1)}`);
+    const text = `  ${title.padEnd(12)} ${bar} ${done}/${total}  `;
+    const room = (process.stdout.columns ?? 100) - text.length - 1;
+    process.stdout.write(`\r\u001b[2K${text}${note.length > room ? '' : note}`);
   };
   return {
     update(done, note = '') {
+      lastDone = done;
       const nowMs = performance.now();
       if (nowMs - drawnAtMs < REDRAW_MS && done < total) return;
       drawnAtMs = nowMs;
       draw(done, note);
     },
     finish(note) {
-      draw(total, note);
+      draw(lastDone, note);
       process.stdout.write('\n');
     },
   };

@@ -154,3 +154,18 @@ export function successor(key: Bytes): Bytes {
   result[key.length] = 0;
   return result;
 }
+
+/** What a stored key is about, in the user's terms, for reports. */
+export function describeStoredKey(stored: Bytes): string {
+  switch (stored[0]) {
+    case CURRENT:
+    case DELETED:
+      return `key ${JSON.stringify(Buffer.from(userKeyOfCurrent(stored)).toString())}`;
+    case HISTORY:
+      return `what was written at revision ${positionOfHistory(stored).revision}`;
+    case LEASE:
+      return `lease ${BigInt.asUintN(64, leaseIdOf(stored)).toString(16)}`;
+    default:
+      return 'a record of the store itself';
+  }
+}

@@ -30,6 +30,17 @@ export interface Horizon {
   readonly compactRevision: Revision;
 }
 
+/** The store names a version that it does not hold: it was damaged. Nothing is made up in its place. */
+export class MissingVersionError extends Error {
+  override name = 'MissingVersionError';
+  readonly key: Bytes;
+
+  constructor(key: Bytes, revision: Revision) {
+    super(`the version of revision ${revision} is missing`);
+    this.key = key;
+  }
+}
+
 /** A key found, its value not fetched yet unless finding it did. */
 type Found = {
   readonly key: Bytes;
@@ -201,7 +212,8 @@ function* fetchValues(
       if (at < horizon.compactRevision) return false;
     }
     const data = reader.get(historyKey(entry.at.revision, entry.at.sub));
-    entry.value = data === undefined ? EMPTY : decodeVersion(data).value;
+    if (data === undefined) throw new MissingVersionError(entry.key, entry.at.revision);
+    entry.value = decodeVersion(data).value;
     fetched += 1;
   }
   return true;

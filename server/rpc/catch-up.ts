@@ -11,7 +11,12 @@ export function driveCatchUp(hub: Hub): void {
     isScheduled = false;
     const endMs = performance.now() + SLICE_MS;
     let hasMore = true;
-    while (hasMore && performance.now() < endMs) hasMore = hub.catchUp();
+    try {
+      while (hasMore && performance.now() < endMs) hasMore = hub.catchUp();
+    } catch {
+      // History is damaged: whoever provides it has reported so, and the member ends.
+      return;
+    }
     if (hasMore) schedule();
   };
   const schedule = () => {

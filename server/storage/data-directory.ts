@@ -69,7 +69,7 @@ export async function openDataDirectory(options: DataDirectoryOptions): Promise<
     return await openOwned(path, options, lock);
   } catch (error) {
     await lock.release();
-    throw error;
+    throw await explain(path, error);
   }
 }
 

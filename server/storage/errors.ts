@@ -1,5 +1,7 @@
 /** Every way in which storage refuses. Match on `code`; the message is a sentence for people. */
 
+import type { Bytes } from '../mvcc/types.ts';
+
 const REPLACE_MEMBER =
   'In a cluster, remove this member and add it again with an empty data directory; a single member is restored from a backup.';
 
@@ -16,6 +18,21 @@ export class CorruptionError extends Error {
     super(`${place}: ${damage}. Stored data is damaged. ${REPLACE_MEMBER}`);
     this.file = file;
     this.offset = offset;
+  }
+}
+
+/**
+ * One stored value does not match its checksum. The rest of the store is as good as before: who asked
+ * for this value is refused, and writing its key anew mends it.
+ */
+export class DamagedValueError extends CorruptionError {
+  override name = 'DamagedValueError';
+  readonly key: Bytes;
+
+  constructor(file: string, key: Bytes) {
+    const name = Buffer.from(key.subarray(0, 64)).toString('hex');
+    super(file, undefined, `the value of key 0x${name} has a wrong checksum`);
+    this.key = key;
   }
 }
 

@@ -8,7 +8,7 @@
  * Invariants:
  * - an apply and its index are in one LMDB transaction, and transactions are in order of applies;
  * - a part of the overlay is dropped only after a fresh LMDB snapshot was seen to contain it;
- * - every value read is checked; damaged data is reported and never served;
+ * - every value read is checked; a damaged one is refused to whoever asks, and never served;
  * - after the first failed write nothing is written, acknowledged or closed: closing could flush a
  *   half-written file. The owner is told once, and must end the process without cleaning up.
  */
@@ -16,8 +16,8 @@ import { statfs } from 'node:fs/promises';
 import { assert } from '../assert.ts';
 import type { Bytes } from '../mvcc/types.ts';
 import type { State, Write } from '../ports.ts';
-import { asBuffer, bytesOf, keyOf } from './byte-order.ts';
-import { CorruptionError, NoSpaceError, StorageFailedError } from './errors.ts';
+import { bytesOf, keyOf } from './byte-order.ts';
+import { CorruptionError, DamagedValueError, NoSpaceError, StorageFailedError } from './errors.ts';
 import { type BaseRow, LmdbStore } from './lmdb-store.ts';
 import { merge } from './merge.ts';
 import { type Change, type Generation, Overlay } from './overlay.ts';
@@ -169,10 +169,7 @@ class LmdbState implements CopyableState {
   #valueOf(key: Bytes, record: Buffer): Bytes {
     const value = decodeRecord(key, record);
     if (value !== undefined) return value;
-    const name = asBuffer(key.subarray(0, 64)).toString('hex');
-    throw this.#fail(
-      new CorruptionError(this.#path, undefined, `the value of key 0x${name} has a wrong checksum`),
-    );
+    throw new DamagedValueError(this.#path, key);
   }
 
   flush(): Promise<void> {
@@ -304,7 +301,8 @@ class LmdbState implements CopyableState {
     try {
       return read();
     } catch (error) {
-      throw error instanceof CorruptionError ? this.#fail(error) : error;
+      const isLost = error instanceof CorruptionError && !(error instanceof DamagedValueError);
+      throw isLost ? this.#fail(error) : error;
     }
   }
 
