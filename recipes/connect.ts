@@ -1,7 +1,8 @@
 /** The way in: a client whose sessions know the recipes. */
 import type { Client, ConnectOptions } from '../sdk/client.ts';
 import type { ClusterApi } from '../sdk/cluster.ts';
-import { connect as connectClient } from '../sdk/connect.ts';
+import { connect as connectClient, knownOptions } from '../sdk/connect.ts';
+import { refuseUnknownOptions } from '../sdk/known-options.ts';
 import type { Kv } from '../sdk/kv.ts';
 import type { Leases } from '../sdk/lease.ts';
 import type { SessionOptions } from '../sdk/session.ts';
@@ -85,9 +86,13 @@ export class Conclave implements AsyncDisposable {
 export async function connect(
   target: string | readonly string[] | ConclaveOptions = {},
 ): Promise<Conclave> {
-  const metrics =
-    typeof target === 'object' && target !== null && 'metrics' in target
-      ? target.metrics
-      : undefined;
-  return new Conclave(await connectClient(target), metrics);
+  if (typeof target !== 'object' || target === null || isList(target)) {
+    return new Conclave(await connectClient(target));
+  }
+  refuseUnknownOptions(target, { ...knownOptions, metrics: true });
+  const { metrics, ...options } = target;
+  return new Conclave(await connectClient(options), metrics);
 }
+
+const isList = (target: readonly string[] | ConclaveOptions): target is readonly string[] =>
+  Array.isArray(target);

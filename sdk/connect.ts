@@ -1,9 +1,10 @@
 /** Opening a client. */
-import type { Client, ConnectOptions } from './client.ts';
+import type { Client, ConnectOptions, RetryOptions, TlsOptions } from './client.ts';
 import { systemClock } from './clock.ts';
 import { Connection, type ConnectionOptions } from './connection.ts';
 import { parseEndpoints } from './endpoints.ts';
 import { invalidArgument, isConclaveError } from './errors.ts';
+import { refuseUnknownOptions } from './known-options.ts';
 import { parseDuration } from './options.ts';
 import { parseRetry } from './retry.ts';
 import { clientOver } from './store-client.ts';
@@ -81,11 +82,38 @@ const locate = async (options: ConnectOptions): Promise<Located> => {
   };
 };
 
+/** What `connect` takes, for who takes more. */
+export const knownOptions: Readonly<Record<keyof ConnectOptions, true>> = {
+  endpoints: true,
+  directory: true,
+  namespace: true,
+  connectTimeout: true,
+  requestTimeout: true,
+  retry: true,
+  transport: true,
+  tls: true,
+  signal: true,
+  logger: true,
+  clock: true,
+  random: true,
+};
+
+const knownRetry: Readonly<Record<keyof RetryOptions, true>> = {
+  retries: true,
+  minDelay: true,
+  maxDelay: true,
+};
+
+const knownTls: Readonly<Record<keyof TlsOptions, true>> = { ca: true, cert: true, key: true };
+
 const optionsOf = (target: string | readonly string[] | ConnectOptions): ConnectOptions => {
   if (typeof target === 'string' || isList(target)) return { endpoints: target };
   if (typeof target !== 'object' || target === null) {
     throw invalidArgument('target', target, 'endpoints or an object of options');
   }
+  refuseUnknownOptions(target, knownOptions);
+  if (target.retry !== undefined) refuseUnknownOptions(target.retry, knownRetry, 'retry.');
+  if (target.tls !== undefined) refuseUnknownOptions(target.tls, knownTls, 'tls.');
   return target;
 };
 

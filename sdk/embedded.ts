@@ -81,7 +81,7 @@ class Host {
 
   async #start(): Promise<ConclaveError | undefined> {
     if (this.#member !== undefined) return undefined;
-    const { startMember } = await import('../server/index.ts');
+    const { startMember } = await loadServer();
     try {
       this.#member = await startMember({
         directory: this.#directory,
@@ -94,6 +94,19 @@ class Host {
     }
   }
 }
+
+const loadServer = async () => {
+  try {
+    return await import('../server/index.ts');
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ConclaveError('FAILED_PRECONDITION', `Cannot load the embedded store: ${reason}`, {
+      cause,
+      remedy:
+        "Install this package again with its optional dependencies, which hold LMDB's binary for this system; or connect to a server by 'endpoints'.",
+    });
+  }
+};
 
 const prepare = async (directory: string): Promise<{ path: string; socket: string }> => {
   const given = resolve(directory);
@@ -121,7 +134,10 @@ const ownedByAnother = (directory: string, cause: unknown): ConclaveError =>
 const refusal = (directory: string, cause: unknown): ConclaveError => {
   const reason = cause instanceof Error ? cause.message : String(cause);
   const code = codeOf(cause) === 'corruption' ? 'CORRUPT' : 'INVALID_ARGUMENT';
-  return new ConclaveError(code, `Cannot use '${directory}' as 'directory': ${reason}`, { cause });
+  return new ConclaveError(code, `Cannot use '${directory}' as 'directory': ${reason}`, {
+    cause,
+    remedy: "Mend that, name another directory, or connect to a server by 'endpoints'.",
+  });
 };
 
 const codeOf = (error: unknown): unknown =>

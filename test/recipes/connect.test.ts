@@ -63,6 +63,13 @@ describe.skipIf(storeMissing)('the way in', () => {
     expect(() => session.assertLive()).toThrow(expect.objectContaining({ code: 'CLOSED' }));
   });
 
+  test('unknown options are refused, with the options of the recipes in mind', async () => {
+    await expect(connect({ metric: {} } as never)).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining("did you mean 'metrics'"),
+    });
+  });
+
   test('metrics given to connect hear of every recipe', async () => {
     const heard: string[] = [];
     await using conclave = await connect({

@@ -134,6 +134,21 @@ test('says so when the directory cannot hold a store', async () => {
   });
 });
 
+test('a store that cannot even be loaded is said at once, with its cause and what to do', async () => {
+  vi.doMock('../../server/index.ts', () => {
+    throw new Error('no binary of LMDB');
+  });
+  try {
+    await expect(connect({ directory, connectTimeout: '1h' })).rejects.toMatchObject({
+      code: 'FAILED_PRECONDITION',
+      cause: expect.any(Error),
+      remedy: expect.stringContaining('Install'),
+    });
+  } finally {
+    vi.doUnmock('../../server/index.ts');
+  }
+});
+
 test('another process attaches; when the host is killed this one takes over, sessions and watches go on', async () => {
   const host = await Neighbour.open(directory);
   await host.ask('put a 1');

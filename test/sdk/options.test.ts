@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { connect } from '../../sdk/connect.ts';
 import { parseEndpoints } from '../../sdk/endpoints.ts';
 import { isConclaveError } from '../../sdk/errors.ts';
 import { Keyspace, prefixEnd } from '../../sdk/keys.ts';
@@ -29,6 +30,23 @@ test.each([-1, Number.NaN, Number.POSITIVE_INFINITY, '', '5', '5 s', '-5s', '5w'
     );
   },
 );
+
+test.each([
+  [{ endpoint: 'x:1' }, "'endpoints'"],
+  [{ Directory: './x' }, "'directory'"],
+  [{ retry: { retrys: 1 } }, "'retry.retries'"],
+  [{ tls: { certificate: '' } }, "'tls.cert'"],
+])('unknown options are refused with the nearest one: %j', async (options, nearest) => {
+  await expect(connect(options as never)).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: expect.stringContaining(`did you mean ${nearest}`),
+  });
+});
+
+test('options that are there and undefined are no options', async () => {
+  const options = { endpoints: '127.0.0.1:1', connectTimeout: 1, directory: undefined };
+  await expect(connect(options as never)).rejects.toMatchObject({ code: 'UNREACHABLE' });
+});
 
 test('the end of a prefix is the first key after all that start with it', () => {
   const bytes = fc.uint8Array({ maxLength: 4 });
