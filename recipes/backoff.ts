@@ -5,7 +5,7 @@
  */
 import { invalidArgument } from '../sdk/errors.ts';
 import { type Duration, parseDuration } from '../sdk/options.ts';
-import { fullJitterMs } from './retry.ts';
+import { fullJitterMs } from './repeat.ts';
 
 /** The delay in milliseconds after this attempt (1 for the first) failed. */
 export type Backoff = (attempt: number, random: () => number) => number;

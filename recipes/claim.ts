@@ -12,7 +12,7 @@ import { compare, type Operation, type Operations, op, type Txn } from '../sdk/t
 import { freeDedup, waitingEntry } from './job-moves.ts';
 import { type ClaimState, type DeadState, encodeState, withoutClaim } from './job-record.ts';
 import type { QueueKeys } from './names.ts';
-import { fullJitterMs, mayRepeat, pause } from './retry.ts';
+import { fullJitterMs, mayRepeat, pause } from './repeat.ts';
 import { type LinkedSignal, linkedSignal, onAbort } from './signals.ts';
 
 export type NackOptions = CallOptions & {

@@ -8,7 +8,7 @@ import { compare, type Operation, op } from '../sdk/txn.ts';
 import { waitingEntry } from './job-moves.ts';
 import { readDeadState } from './job-record.ts';
 import type { QueueKeys } from './names.ts';
-import { untilAnswered } from './retry.ts';
+import { untilAnswered } from './repeat.ts';
 
 export type DeadLetter<T> = {
   readonly id: string;

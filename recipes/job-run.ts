@@ -10,8 +10,8 @@ import {
   type JobContext,
   type WorkerEvent,
 } from './job.ts';
+import { closingPatienceMs, fullJitterMs, type Pace } from './repeat.ts';
 import type { ResultLease } from './result-lease.ts';
-import { closingPatienceMs, fullJitterMs, type Pace } from './retry.ts';
 import { linkedSignal, onAbort } from './signals.ts';
 
 export type JobRunOptions<T, R> = {

@@ -3,7 +3,7 @@ import { ConclaveError } from '../sdk/errors.ts';
 import type { Observable } from '../sdk/observe.ts';
 import { compare, op } from '../sdk/txn.ts';
 import type { Holding, HoldState } from './holding.ts';
-import { untilAnswered } from './retry.ts';
+import { untilAnswered } from './repeat.ts';
 import { linkedSignal } from './signals.ts';
 
 export interface Leadership<T> extends AsyncDisposable {

@@ -22,7 +22,7 @@ import {
   step,
 } from './line.ts';
 import { goneKey } from './names.ts';
-import { fullJitterMs, mayRepeat, pause, untilAnswered } from './retry.ts';
+import { fullJitterMs, mayRepeat, pause, untilAnswered } from './repeat.ts';
 import { onAbort } from './signals.ts';
 
 export type LineTiming = {

@@ -26,7 +26,7 @@ import {
 } from './line-record.ts';
 import { goneKey, lockPrefix, randomId } from './names.ts';
 import { viewPrefix } from './prefix-view.ts';
-import { untilAnswered } from './retry.ts';
+import { untilAnswered } from './repeat.ts';
 import { linkedSignal, onAbort } from './signals.ts';
 import { observe, observeShared } from './streams.ts';
 

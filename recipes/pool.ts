@@ -11,7 +11,7 @@ import type { RecipeContext } from './context.ts';
 import { parsePeriod } from './durations.ts';
 import { type Instance, readInstance } from './instance.ts';
 import { type PrefixView, viewPrefix } from './prefix-view.ts';
-import { pause } from './retry.ts';
+import { pause } from './repeat.ts';
 import { linkedSignal, onAbort } from './signals.ts';
 import { powerOfTwoChoices, type Strategy } from './strategies.ts';
 

@@ -6,7 +6,7 @@
 import type { Client } from '../sdk/client.ts';
 import { isConclaveError } from '../sdk/errors.ts';
 import type { KeyValue } from '../sdk/kv.ts';
-import { fullJitterMs, mayRepeat, pause, untilAnswered } from './retry.ts';
+import { fullJitterMs, mayRepeat, pause, untilAnswered } from './repeat.ts';
 
 export type PrefixView = {
   /** The copy is exact as of this revision. */

@@ -10,7 +10,7 @@ import { waitingEntry } from './job-moves.ts';
 import type { JobState } from './job-record.ts';
 import { type QueueKeys, queueKeys, randomId, sortableHex } from './names.ts';
 import { type Lane, PushLanes } from './push-lanes.ts';
-import { fullJitterMs, mayRepeat, pause } from './retry.ts';
+import { fullJitterMs, mayRepeat, pause } from './repeat.ts';
 import { SessionKeeper } from './session-keeper.ts';
 import { linkedSignal, unlessAborted } from './signals.ts';
 

@@ -14,7 +14,7 @@ import { durationOfAtLeast } from './durations.ts';
 import { type ClaimState, encodeState, readClaimState, readJobState } from './job-record.ts';
 import { type QueueKeys, queueKeys, randomId } from './names.ts';
 import { ReadyWindow } from './ready-window.ts';
-import { closingPatienceMs, pause, untilAnswered } from './retry.ts';
+import { closingPatienceMs, pause, untilAnswered } from './repeat.ts';
 import { SessionKeeper } from './session-keeper.ts';
 import { delayedSignal, linkedSignal, unlessAborted } from './signals.ts';
 import { Sweeper, type Swept } from './sweep.ts';
@@ -114,7 +114,6 @@ export class QueueConsumer<T> implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
-    this.#context.background.delete(this);
     this.#closing.abort();
     await this.#enlisting?.catch(() => undefined);
     const enlisted = this.#enlisted;
@@ -128,6 +127,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
       await remove().catch(() => enlisted.session.reap(remove));
     }
     await this.#keeper.close();
+    this.#context.background.delete(this);
   }
 
   async #enlist(signal: AbortSignal): Promise<Enlisted> {

@@ -8,7 +8,7 @@
 import type { Client } from '../sdk/client.ts';
 import type { KeyValue } from '../sdk/kv.ts';
 import type { WatchEvent, WatchNotice } from '../sdk/watch.ts';
-import { fullJitterMs, pause, untilAnswered } from './retry.ts';
+import { fullJitterMs, pause, untilAnswered } from './repeat.ts';
 
 /** Jobs known at a time. */
 const capacity = 64;

@@ -13,7 +13,7 @@ import { compare, op } from '../sdk/txn.ts';
 import type { RecipeContext } from './context.ts';
 import { type InstanceRecord, type InstanceStatus, readInstanceRecord } from './instance.ts';
 import { randomId } from './names.ts';
-import { closingPatienceMs, fullJitterMs, pause, untilAnswered } from './retry.ts';
+import { closingPatienceMs, fullJitterMs, pause, untilAnswered } from './repeat.ts';
 import { SessionKeeper } from './session-keeper.ts';
 import { linkedSignal } from './signals.ts';
 

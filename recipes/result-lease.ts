@@ -1,6 +1,6 @@
 /** The lease that ends kept results: shared by all results of a period, so that leases stay few. */
 import type { Client } from '../sdk/client.ts';
-import { untilAnswered } from './retry.ts';
+import { untilAnswered } from './repeat.ts';
 
 export class ResultLease {
   readonly #client: Client;

@@ -5,7 +5,7 @@
 import type { Client } from '../sdk/client.ts';
 import { ConclaveError, isConclaveError } from '../sdk/errors.ts';
 import type { Session } from '../sdk/session.ts';
-import { fullJitterMs, mayRepeat, pause } from './retry.ts';
+import { fullJitterMs, mayRepeat, pause } from './repeat.ts';
 import { expectManyListeners, unlessAborted } from './signals.ts';
 
 /** The first wait before a new session: spreads the clients that lost theirs in the same outage. */

@@ -14,7 +14,7 @@ import { compare, op } from '../sdk/txn.ts';
 import { moveToDead, moveToReady, parseAtKey } from './job-moves.ts';
 import { type ClaimState, readClaimState, readJobState, withoutClaim } from './job-record.ts';
 import type { QueueKeys } from './names.ts';
-import { untilAnswered } from './retry.ts';
+import { untilAnswered } from './repeat.ts';
 
 /** Delayed jobs looked at in one sweep. */
 const dueBatch = 100;

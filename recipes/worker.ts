@@ -13,16 +13,17 @@ import { ConclaveError, invalidArgument, isConclaveError } from '../sdk/errors.t
 import { EventSource, type Observable } from '../sdk/observe.ts';
 import { type Duration, parseDuration } from '../sdk/options.ts';
 import { type Backoff, exponential } from './backoff.ts';
-import { Bell } from './bell.ts';
 import type { Claim } from './claim.ts';
 import type { Background, RecipeContext } from './context.ts';
 import { durationOfAtLeast, parsePeriod } from './durations.ts';
 import type { Handler, WorkerEvent } from './job.ts';
 import { runJob } from './job-run.ts';
+import { QueueAttention } from './queue-attention.ts';
 import { type ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
+import { fullJitterMs, pause } from './repeat.ts';
 import { ResultLease } from './result-lease.ts';
-import { fullJitterMs, pause } from './retry.ts';
 import { expectManyListeners } from './signals.ts';
+import type { Swept } from './sweep.ts';
 
 export type WorkerOptions<T> = ConsumerOptions<T> & {
   /** Jobs handled at a time. @default 1 */
@@ -50,7 +51,6 @@ export type CloseOptions = {
 };
 
 const defaultGrace = '30s';
-const longestSweepMs = 15_000;
 
 export class Worker<T, R> implements AsyncDisposable {
   readonly name: string;
@@ -61,11 +61,8 @@ export class Worker<T, R> implements AsyncDisposable {
   readonly #backoff: Backoff;
   readonly #deadLetter: 'keep' | 'discard';
   readonly #results: ResultLease | undefined;
-  readonly #sweepEveryMs: number;
-  readonly #concurrency: number;
   readonly #events = new EventSource<WorkerEvent<T, R>>();
-  readonly #jobs: Bell;
-  readonly #chores = new Bell(1);
+  readonly #attention: QueueAttention;
   /** No more claims. */
   readonly #stopping = new AbortController();
   /** No more patience with handlers. */
@@ -93,13 +90,13 @@ export class Worker<T, R> implements AsyncDisposable {
     // The worker itself ends its consumer, after its last job.
     const own = { ...context, background: new Set<Background>() };
     this.#consumer = new QueueConsumer(own, name, options);
-    this.#sweepEveryMs =
-      sweepEvery === undefined
-        ? Math.min(longestSweepMs, this.#consumer.visibilityMs / 2)
-        : parsePeriod(sweepEvery, 'sweepEvery');
     this.name = name;
-    this.#concurrency = concurrency;
-    this.#jobs = new Bell(concurrency);
+    this.#attention = new QueueAttention(client, this.#consumer, {
+      slots: concurrency,
+      sweepEveryMs: sweepEvery === undefined ? undefined : parsePeriod(sweepEvery, 'sweepEvery'),
+      onSwept: (swept) => this.#tell(swept),
+      onError: (error) => this.#events.emit({ type: 'error', error }),
+    });
     this.events$ = this.#events.observable;
     this.#context = context;
     this.#handler = handler;
@@ -110,7 +107,7 @@ export class Worker<T, R> implements AsyncDisposable {
     expectManyListeners(this.#graceOver.signal);
     context.background.add(this);
     const slots = Array.from({ length: concurrency }, () => this.#slot());
-    this.#running = Promise.all([...slots, this.#follow(), this.#sweep()]);
+    this.#running = Promise.all([...slots, this.#attention.run(this.#stopping.signal)]);
   }
 
   /**
@@ -129,7 +126,6 @@ export class Worker<T, R> implements AsyncDisposable {
   }
 
   async #close(graceMs: number): Promise<void> {
-    this.#context.background.delete(this);
     const reason = new ConclaveError('CLOSED', 'The worker was closed');
     this.#stopping.abort(reason);
     const { clock } = this.#context.session.client;
@@ -138,6 +134,8 @@ export class Worker<T, R> implements AsyncDisposable {
     cancelGrace();
     this.#graceOver.abort(reason);
     await this.#consumer.close();
+    // Not before: a session that is closed meanwhile waits for the end of this.
+    this.#context.background.delete(this);
     this.#events.complete();
   }
 
@@ -163,7 +161,7 @@ export class Worker<T, R> implements AsyncDisposable {
         continue;
       }
       if (claim) await this.#handle(claim);
-      else await this.#jobs.heard(signal);
+      else await this.#attention.mayBeJob(signal);
     }
   }
 
@@ -186,64 +184,15 @@ export class Worker<T, R> implements AsyncDisposable {
       emit: (event) => {
         if (event.type === 'claim-lost') metrics.lost({ ...measured, reason: event.reason });
         // Becomes ready when nobody else may be around to see it.
-        if (event.type === 'retry') this.#chores.ring();
+        if (event.type === 'retry') this.#attention.sweepSoon();
         this.#events.emit(event);
       },
     });
     metrics.held({ ...measured, ms: clock.monotonicMs() - startedMs });
   }
 
-  async #follow(): Promise<void> {
-    const { signal } = this.#stopping;
-    const { client } = this.#context.session;
-    const { worker, at } = this.#consumer.keys;
-    await Promise.all([
-      this.#consumer.window.follow(signal, (count) => this.#jobs.ring(count)),
-      // A worker that is gone, or a new delay that may be the next to end.
-      this.#ringOn(() => client.kv.watch({ prefix: worker }, { puts: false, signal })),
-      this.#ringOn(() => client.kv.watch({ prefix: at }, { deletes: false, signal })),
-    ]);
-  }
-
-  async #ringOn(open: () => AsyncIterable<unknown>): Promise<void> {
-    const { signal } = this.#stopping;
-    const { clock, random } = this.#context.session.client;
-    for (let attempt = 0; !signal.aborted; attempt++) {
-      try {
-        for await (const _notice of open()) {
-          attempt = 0;
-          this.#chores.ring();
-        }
-      } catch {
-        // The slow sweep covers what a broken watch does not report.
-      }
-      await pause(clock, fullJitterMs(attempt, random), signal).catch(() => undefined);
-    }
-  }
-
-  async #sweep(): Promise<void> {
-    const { signal } = this.#stopping;
-    const { clock, random } = this.#context.session.client;
-    while (!signal.aborted) {
-      let nextMs = this.#sweepEveryMs * (0.75 + 0.5 * random());
-      try {
-        const swept = await this.#consumer.sweep(signal);
-        for (const { id, reason } of swept.returned) {
-          this.#events.emit({ type: 'recovered', id, reason });
-        }
-        for (const { id, reason } of swept.dead) this.#events.emit({ type: 'dead', id, reason });
-        if (swept.nextDueInMs !== undefined) nextMs = Math.min(nextMs, swept.nextDueInMs);
-      } catch (error) {
-        if (signal.aborted) return;
-        this.#events.emit({ type: 'error', error });
-      }
-      // The slow re-read: what the watch of ready jobs has missed shows now.
-      this.#jobs.ring(this.#concurrency);
-      const cancel = clock.setTimer(Math.max(1, nextMs), () => this.#chores.ring());
-      await this.#chores.heard(signal);
-      cancel();
-      // Workers that hear of the same thing do not all sweep at once.
-      await pause(clock, random() * 20, signal).catch(() => undefined);
-    }
+  #tell({ returned, dead }: Swept): void {
+    for (const { id, reason } of returned) this.#events.emit({ type: 'recovered', id, reason });
+    for (const { id, reason } of dead) this.#events.emit({ type: 'dead', id, reason });
   }
 }

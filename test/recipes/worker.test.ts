@@ -423,6 +423,8 @@ describe.skipIf(storeMissing)('worker', () => {
     const first = workerOf(a, name, () => finished);
     await first.happened('claimed');
     const second = workerOf(b, name, () => undefined, { sweepEvery: 20 });
+    // Closing the worker first makes no difference: the session still waits for it.
+    void first.worker.close();
     const closed = a.close();
     const sweeps = () =>
       b.faults.calls.filter(({ kind, write }) => kind === 'txn' && !write).length;

@@ -1,10 +1,10 @@
 /** Takes jobs from a queue and runs them, so many at a time, within one session. */
 import { bytes } from '../../../sdk/codec.ts';
 import { isConclaveError } from '../../../sdk/errors.ts';
-import { Bell } from '../../bell.ts';
 import type { RecipeContext } from '../../context.ts';
+import { QueueAttention } from '../../queue-attention.ts';
 import { QueueConsumer } from '../../queue-consumer.ts';
-import { fullJitterMs, pause } from '../../retry.ts';
+import { fullJitterMs, pause } from '../../repeat.ts';
 import { note } from '../failure.ts';
 import { type JobSettings, runJob } from './job.ts';
 import type { SignalRelay } from './signal-relay.ts';
@@ -17,15 +17,12 @@ export type LoopSettings = JobSettings & {
   readonly drain: boolean;
 };
 
-const LONGEST_SWEEP_MS = 15_000;
-
 export class JobLoop {
   readonly #context: RecipeContext;
   readonly #settings: LoopSettings;
   readonly #relay: SignalRelay;
   readonly #consumer: QueueConsumer<Uint8Array>;
-  readonly #jobs: Bell;
-  readonly #chores = new Bell(1);
+  readonly #attention: QueueAttention;
   /** No more claims. */
   readonly #ending = new AbortController();
 
@@ -33,11 +30,13 @@ export class JobLoop {
     this.#context = context;
     this.#settings = settings;
     this.#relay = relay;
-    this.#jobs = new Bell(settings.concurrency);
     this.#consumer = new QueueConsumer(context, settings.queue, {
       codec: bytes(),
       visibility: settings.visibilityMs,
       maxAttempts: settings.maxAttempts,
+    });
+    this.#attention = new QueueAttention(context.session.client, this.#consumer, {
+      slots: settings.concurrency,
     });
   }
 
@@ -52,7 +51,7 @@ export class JobLoop {
     this.#relay.stop.addEventListener('abort', end);
     session.signal.addEventListener('abort', end);
     try {
-      const background = Promise.all([this.#follow(), this.#sweep()]);
+      const background = this.#attention.run(this.#ending.signal);
       const slots = Array.from({ length: this.#settings.concurrency }, () =>
         this.#slot().catch((error: unknown) => {
           end();
@@ -84,7 +83,7 @@ export class JobLoop {
         if (claim !== null && signal.aborted) await claim.giveBack({ signal: session.signal });
         else if (claim !== null) await runJob(claim, session, askedMs, this.#settings, this.#relay);
         else if (this.#settings.drain) return;
-        else await this.#jobs.heard(signal);
+        else await this.#attention.mayBeJob(signal);
       } catch (error) {
         if (signal.aborted) return;
         if (!isConclaveError(error) || !error.retryable) throw error;
@@ -92,53 +91,6 @@ export class JobLoop {
         failures += 1;
         await pause(clock, fullJitterMs(failures, random), signal).catch(() => undefined);
       }
-    }
-  }
-
-  async #follow(): Promise<void> {
-    const { signal } = this.#ending;
-    const { kv } = this.#context.session.client;
-    const { worker, at } = this.#consumer.keys;
-    await Promise.all([
-      this.#consumer.window.follow(signal, (count) => this.#jobs.ring(count)),
-      // A worker that is gone, or a new delay that may be the next to end.
-      this.#ringOn(() => kv.watch({ prefix: worker }, { puts: false, signal })),
-      this.#ringOn(() => kv.watch({ prefix: at }, { deletes: false, signal })),
-    ]);
-  }
-
-  async #ringOn(open: () => AsyncIterable<unknown>): Promise<void> {
-    const { signal } = this.#ending;
-    const { clock, random } = this.#context.session.client;
-    for (let attempt = 0; !signal.aborted; attempt++) {
-      try {
-        for await (const _notice of open()) {
-          attempt = 0;
-          this.#chores.ring();
-        }
-      } catch {
-        // The slow sweep covers what a broken watch does not report.
-      }
-      await pause(clock, fullJitterMs(attempt, random), signal).catch(() => undefined);
-    }
-  }
-
-  /** Returns the jobs of dead workers and makes delayed ones ready. */
-  async #sweep(): Promise<void> {
-    const { signal } = this.#ending;
-    const { clock, random } = this.#context.session.client;
-    const everyMs = Math.min(LONGEST_SWEEP_MS, this.#settings.visibilityMs / 2);
-    while (!signal.aborted) {
-      let nextMs = everyMs * (0.75 + 0.5 * random());
-      try {
-        const { nextDueInMs } = await this.#consumer.sweep(signal);
-        if (nextDueInMs !== undefined) nextMs = Math.min(nextMs, nextDueInMs);
-      } catch {
-        // The next sweep does what this one left undone.
-      }
-      const cancel = clock.setTimer(Math.max(1, nextMs), () => this.#chores.ring());
-      await this.#chores.heard(signal);
-      cancel();
     }
   }
 }
