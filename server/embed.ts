@@ -184,6 +184,7 @@ async function start(
     tickMs: heartbeatMs,
     requestTimeoutMs,
     snapshotCount: options.snapshotCount ?? 10_000,
+    catchUpEntries: raft.voters.length > 1 ? limits.catchUpEntries : 0,
     send: () => {},
     onPublished: ({ revision, events }) => hub.publish(revision, events),
     onCompacted: (revision) => hub.compacted(revision),

@@ -22,7 +22,7 @@ export const limits = {
   /** Backend size from which writes raise the NOSPACE alarm. Flag: --quota-backend-bytes. */
   quotaBytes: 2 * 1024 * MiB,
   /** Recent watch events kept in memory for live watchers. */
-  watchRingBytes: 8 * MiB,
+  watchRingBytes: 4 * MiB,
   /** Undelivered events of one watch stream before its watchers read history instead. */
   watchStreamBytes: 4 * MiB,
   /** Revisions in one catch-up batch of a watcher. */

@@ -34,8 +34,10 @@ export type NodeOptions = {
   readonly autoCompaction: AutoCompaction;
   readonly tickMs: number;
   readonly requestTimeoutMs: number;
-  /** Entries applied between two releases of the log, at most `limits.catchUpEntries`. */
+  /** Entries that may go are released at the latest when they are so many. */
   readonly snapshotCount: number;
+  /** Entries kept behind the newest applied one, for slow members; 0 where there are none. */
+  readonly catchUpEntries: number;
   /** To the other members. */
   readonly send: (messages: readonly Message[]) => void;
   readonly onPublished: (published: Published) => void;
@@ -47,6 +49,9 @@ export type NodeOptions = {
   /** Called once. The process must not go on using this data directory. */
   readonly onFatal: (error: Error) => void;
 };
+
+/** Files are removed when all of their entries are released: a release is cheap, a long log is not. */
+const RELEASE_ENTRIES = 500;
 
 type Barrier = { readonly id: number; readonly passed: Promise<void> };
 
@@ -264,10 +269,10 @@ export class Node {
 
   /** What LMDB holds durably needs no log, but slow members may still ask for the recent part. */
   #releaseLog(): void {
-    const { state, log, snapshotCount } = this.#options;
-    const index = Math.min(state.durableIndex, state.appliedIndex - limits.catchUpEntries);
+    const { state, log, catchUpEntries, snapshotCount } = this.#options;
     this.#replica.release(state.durableIndex);
-    if (index - this.#releasedIndex < Math.min(snapshotCount, limits.catchUpEntries)) return;
+    const index = Math.min(state.durableIndex, state.appliedIndex - catchUpEntries);
+    if (index - this.#releasedIndex < Math.min(snapshotCount, RELEASE_ENTRIES)) return;
     this.#releasedIndex = index;
     log.release(index).catch((error: unknown) => this.#fail(error));
   }
