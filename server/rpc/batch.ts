@@ -65,7 +65,10 @@ export function serveBatch(
   let inFlightBytes = 0;
   let isFlushScheduled = false;
   let isHalfClosed = false;
-  /** Set when the server stops: what is pending is answered, nothing more is read. */
+  /**
+   * Set when the server stops: the stream ends as soon as everything is answered. Calls that come in
+   * until then are refused by their methods, certainly without effect.
+   */
   let stopping: Fault | undefined;
   let isOver = false;
 
@@ -184,14 +187,13 @@ export function serveBatch(
       return;
     }
     stopping = fault;
-    call.pause();
     proceed();
   };
   const stream: OpenStream = { needsLeader, fail };
   streams.add(stream);
 
   call.on('data', (bytes: Buffer) => {
-    if (isOver || stopping !== undefined) return;
+    if (isOver) return;
     try {
       for (const each of decode(Calls, bytes).calls) begin(each);
     } catch (error) {
