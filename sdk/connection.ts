@@ -331,10 +331,14 @@ export class Connection {
     return new ConclaveError(
       'UNREACHABLE',
       `No endpoint of ${names} was reached within ${Math.ceil(timeoutMs)} ms${why}`,
-      { cause },
+      { cause, ...(this.endpoints.some(({ tls }) => tls) ? { remedy: tlsRemedy } : {}) },
     );
   }
 }
+
+/** A failed handshake looks like a refused connection from here. */
+const tlsRemedy =
+  'Check that a server listens there, that it speaks TLS (without it: http:// or host:port) and that its certificate is trusted (tls.ca).';
 
 export const closedError = (cause?: ConclaveError): ConclaveError =>
   new ConclaveError('CLOSED', 'The client is closed', {

@@ -266,6 +266,12 @@ describe.skipIf(storeMissing)('endpoints', () => {
     ).rejects.toMatchObject({ code: 'ABORTED' });
   });
 
+  test('TLS asked of a server without it: the remedy says so', async () => {
+    await expect(
+      connect({ endpoints: `https://${store().endpoint}`, connectTimeout: '300ms' }),
+    ).rejects.toMatchObject({ code: 'UNREACHABLE', remedy: expect.stringContaining('speaks TLS') });
+  });
+
   test('a link that cannot even be made is tried again in its own time, not at once', async () => {
     let attempts = 0;
     const connection: Connection = new Connection({
