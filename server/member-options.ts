@@ -12,9 +12,14 @@ export class UnsupportedClusterError extends Error {
 export function memberOptions(config: Config, logger: Logger): MemberOptions {
   const urls = (endpoints: readonly { readonly url: string }[]): string[] =>
     endpoints.map((endpoint) => endpoint.url);
-  if (config.initialCluster.length !== 1 || config.initialClusterState !== 'new') {
+  if (config.initialClusterState !== 'new') {
     throw new UnsupportedClusterError(
-      `--initial-cluster names ${config.initialCluster.length} members in state '${config.initialClusterState}'; this version runs stores of one member: name only '${config.name}', in state 'new'`,
+      `cannot use '${config.initialClusterState}' as --initial-cluster-state: this version runs stores of one member, which join no cluster; leave the flag out or set it to 'new'`,
+    );
+  }
+  if (config.initialCluster.length !== 1) {
+    throw new UnsupportedClusterError(
+      `cannot use ${config.initialCluster.length} members as --initial-cluster: this version runs stores of one member; name only '${config.name}'`,
     );
   }
   return {

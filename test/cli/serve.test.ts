@@ -67,12 +67,25 @@ test.each([
   [['--heartbeat-interval', '0x10'], /"0x10" as --heartbeat-interval.*whole number from 1/],
   [['--cert-file', 'x'], /--cert-file.*TLS is not supported yet/],
   [['--initial-cluster', 'default=http://localhost:2380,b=http://b:2380'], /2 members/],
+  [['--initial-cluster-state', 'existing'], /'existing' as --initial-cluster-state/],
   [['--data-dir', '/dev/null/x'], /\/dev\/null/],
 ])('%j is refused with exit code 1 and one line', async (flags, message) => {
   const { exitCode, stdout, stderr } = await cliInProcess(['serve', ...flags]);
   expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: '' });
   expect(stderr.trimEnd().split('\n')).toHaveLength(1);
   expect(stderr).toMatch(message);
+});
+
+test('a port in use: one line with the flag, the value and what to do', async () => {
+  const { endpoint } = await serve(['--name', 'first']);
+  const url = `http://${endpoint}`;
+  const data = join(directory, 'second');
+  const own = ['--listen-client-urls', url, '--advertise-client-urls', url, '--data-dir', data];
+  const { exitCode, stderr } = await cliInProcess(['serve', ...own]);
+  expect(exitCode).toBe(1);
+  expect(stderr).toBe(
+    `error: cannot use '${url}' as --listen-client-urls: another program listens there: stop it or name another port (listen EADDRINUSE: address already in use ${endpoint})\n`,
+  );
 });
 
 test('the help says what differs from etcd', async () => {

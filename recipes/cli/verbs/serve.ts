@@ -43,8 +43,34 @@ function createLogger({ logLevel, logOutputs }: Config): Logger {
   return pino({ name: 'conclave', level: logLevel }, multistream(streams));
 }
 
+const remedies: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'another program listens there: stop it or name another port',
+  EACCES: 'this user may not listen there: name a port from 1024 on or a path of its own',
+  EADDRNOTAVAIL: 'this machine does not have that address: name one of its own, or 0.0.0.0',
+};
+
+/** The flag is named, and what to do: an address in use is the most common reason not to start. */
+function listenFailure(error: Error & NodeJS.ErrnoException, config: Config): CliError | undefined {
+  const remedy = error.syscall === 'listen' ? remedies[error.code ?? ''] : undefined;
+  if (remedy === undefined) return undefined;
+  const { port } = error as { readonly port?: number };
+  const isMetrics =
+    config.listenMetricsUrls.some(({ url }) => new URL(url).port === `${port}`) &&
+    !config.listenClientUrls.some(({ url }) => new URL(url).port === `${port}`);
+  const [flag, endpoints] = isMetrics
+    ? ['--listen-metrics-urls', config.listenMetricsUrls]
+    : ['--listen-client-urls', config.listenClientUrls];
+  const value = endpoints.map(({ url }) => url).join(',');
+  return new CliError(
+    `cannot use '${value}' as ${flag}: ${remedy} (${error.message})`,
+    exitCodes.failed,
+  );
+}
+
 /** What went wrong, for errors that are the operator's to mend and not a defect of the program. */
-function startFailure(error: unknown): unknown {
+function startFailure(error: unknown, config: Config): unknown {
+  const listening = error instanceof Error ? listenFailure(error, config) : undefined;
+  if (listening !== undefined) return listening;
   const isKnown = error instanceof Error && 'code' in error && typeof error.code === 'string';
   return isKnown ? new CliError(error.message, exitCodes.failed) : error;
 }
@@ -77,7 +103,7 @@ async function serve(flags: readonly string[]): Promise<void> {
   for (const warning of warnings) logger.warn(warning);
   const starting = startMember(memberOptionsOrFail(config, logger));
   const member = await starting.catch((error: unknown) => {
-    throw startFailure(error);
+    throw startFailure(error, config);
   });
   sayReady(config, member.endpoints);
   const signal = await stopped;
@@ -89,7 +115,7 @@ function memberOptionsOrFail(config: Config, logger: Logger) {
   try {
     return memberOptions(config, logger);
   } catch (error) {
-    throw startFailure(error);
+    throw startFailure(error, config);
   }
 }
 
