@@ -1,12 +1,16 @@
 /** Every verb, with what its group's help says about it. Its module is loaded when it is used. */
-import type { VerbModule } from './verb.ts';
+import type { Example, VerbModule } from './verb.ts';
 
 export type Entry = {
   readonly name: string;
   readonly summary: string;
 } & (
   | { readonly load: () => Promise<VerbModule>; readonly group?: string }
-  | { readonly verbs: readonly Entry[]; readonly group?: string }
+  | {
+      readonly verbs: readonly Entry[];
+      readonly examples: readonly Example[];
+      readonly group?: string;
+    }
 );
 
 const run = 'Run a command:';
@@ -50,6 +54,7 @@ export const catalog: readonly Entry[] = [
     name: 'locks',
     group: look,
     summary: 'who holds and who waits',
+    examples: [['conclave locks show deploy/prod', 'who holds it and who waits, in order']],
     verbs: [
       {
         name: 'show',
@@ -68,6 +73,11 @@ export const catalog: readonly Entry[] = [
     name: 'kv',
     group: data,
     summary: 'keys and values',
+    examples: [
+      ['conclave kv put config/port 8080', 'write'],
+      ['conclave kv get config/ --prefix', 'read all below a prefix'],
+      ['conclave kv watch config/ --prefix', 'follow changes'],
+    ],
     verbs: [
       { name: 'get', summary: 'read keys', load: () => import('./verbs/kv/get.ts') },
       { name: 'put', summary: 'write a key', load: () => import('./verbs/kv/put.ts') },
@@ -84,6 +94,11 @@ export const catalog: readonly Entry[] = [
     name: 'lease',
     group: data,
     summary: 'leases, which keys may live by',
+    examples: [
+      ['lease=$(conclave lease grant 60s -o raw)', 'make one'],
+      ['conclave kv put nodes/a up --lease "$lease"', 'a key that goes when the lease goes'],
+      ['conclave lease keep-alive "$lease"', 'renew it until interrupted'],
+    ],
     verbs: [
       { name: 'grant', summary: 'make a lease', load: () => import('./verbs/lease/grant.ts') },
       {
@@ -104,6 +119,11 @@ export const catalog: readonly Entry[] = [
     name: 'queue',
     group: data,
     summary: 'work queues',
+    examples: [
+      [`conclave queue push mail '{"to":"x@example.com"}'`, 'add a job'],
+      ['conclave queue stats mail', 'how many are ready, running, delayed and dead'],
+      ['conclave queue dead list mail', 'what was given up, and why'],
+    ],
     verbs: [
       { name: 'push', summary: 'add a job', load: () => import('./verbs/queue/push.ts') },
       { name: 'peek', summary: 'the next jobs', load: () => import('./verbs/queue/peek.ts') },
@@ -115,6 +135,14 @@ export const catalog: readonly Entry[] = [
       {
         name: 'dead',
         summary: 'jobs that were given up',
+        examples: [
+          ['conclave queue dead list mail', 'what is there and why'],
+          [
+            'conclave queue dead replay mail --error ETIMEDOUT',
+            'run again what failed for one reason',
+          ],
+          ['conclave queue dead discard mail ID', 'delete one for good'],
+        ],
         verbs: [
           {
             name: 'list',
@@ -139,6 +167,7 @@ export const catalog: readonly Entry[] = [
     name: 'member',
     group: administer,
     summary: 'members of the cluster',
+    examples: [['conclave member list', 'every member with its addresses']],
     verbs: [
       { name: 'list', summary: 'every member', load: () => import('./verbs/member/list.ts') },
     ],
@@ -153,6 +182,13 @@ export const catalog: readonly Entry[] = [
     name: 'snapshot',
     group: administer,
     summary: 'backups',
+    examples: [
+      ['conclave snapshot save backup.db', 'write one, checked as it arrives'],
+      [
+        'conclave snapshot restore backup.db --data-dir ./restored',
+        'make a data directory from it',
+      ],
+    ],
     verbs: [
       {
         name: 'save',

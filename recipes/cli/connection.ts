@@ -40,6 +40,13 @@ export const addTimeoutOption = (command: Command, connecting = '2s for each ser
     durationOption,
   );
 
+/** For verbs whose stdout belongs to the command they run: only their own remarks have a form. */
+export const addNotesOption = (command: Command): Command =>
+  command.option(
+    '-o, --output <form>',
+    "json: this program's own remarks, errors and verdict as JSON lines on stderr (default: text)",
+  );
+
 export const addOutputOption = (command: Command): Command =>
   command.option(
     '-o, --output <form>',
@@ -50,6 +57,7 @@ export const addOutputOption = (command: Command): Command =>
 export const addCommonOptions = (command: Command): Command =>
   addOutputOption(addTimeoutOption(addConnectionOptions(command)));
 
+/** A variable that is set and empty counts as one that is not set. */
 const given = (text: string | undefined): string | undefined => (text === '' ? undefined : text);
 
 export type Target = { readonly endpoints: string } | { readonly directory: string };
@@ -59,8 +67,9 @@ export function resolveTarget(
   options: ConnectionOptions,
   environment: NodeJS.ProcessEnv = process.env,
 ): Target {
-  const endpoints = given(options.endpoints);
-  const directory = given(options.directory);
+  const { endpoints, directory } = options;
+  if (endpoints === '') throw usageError("cannot use '' as --endpoints: it must be host:port,...");
+  if (directory === '') throw usageError("cannot use '' as --directory: it must be a path");
   if (endpoints !== undefined && directory !== undefined) {
     throw usageError('--endpoints and --directory exclude each other');
   }

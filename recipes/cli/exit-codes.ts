@@ -18,6 +18,8 @@ export const exitCodes = {
   notAcquired: 124,
   /** conclave itself failed while it ran a command. */
   wrapperFailed: 125,
+  notExecutable: 126,
+  commandNotFound: 127,
 } as const;
 
 /** A process that died of signal n, as shells report it. */

@@ -2,6 +2,8 @@
 import { styleText } from 'node:util';
 import { isConclaveError } from '../../sdk/errors.ts';
 import { exitCodeOf, exitCodes } from './exit-codes.ts';
+import type { JsonObject } from './output/json.ts';
+import { speaksJson, tell } from './stderr.ts';
 
 /** A failure of the command line itself: it names what was given and what is allowed. */
 export class CliError extends Error {
@@ -20,11 +22,6 @@ export const usageError = (message: string): CliError => new CliError(message, e
 
 const label = (text: string): string => styleText('red', text, { stream: process.stderr });
 
-/** A remark that is not data. */
-export function note(text: string): void {
-  process.stderr.write(`conclave: ${text}\n`);
-}
-
 function causesOf(error: Error): string[] {
   const causes: string[] = [];
   let cause = error.cause;
@@ -35,25 +32,47 @@ function causesOf(error: Error): string[] {
   return causes;
 }
 
+const codeOfExit: Readonly<Partial<Record<number, string>>> = {
+  [exitCodes.usage]: 'INVALID_ARGUMENT',
+  [exitCodes.notExecutable]: 'NOT_EXECUTABLE',
+  [exitCodes.commandNotFound]: 'COMMAND_NOT_FOUND',
+};
+
+/** The same fields for every error, whoever raised it. */
+function errorJson(error: unknown): JsonObject {
+  const message = error instanceof Error ? error.message : String(error);
+  const causes = error instanceof Error ? causesOf(error) : [];
+  if (isConclaveError(error)) {
+    const { code, remedy = null, outcome } = error;
+    return { code, message, remedy, outcome, causes };
+  }
+  if (error instanceof CliError) {
+    const code = codeOfExit[error.exitCode] ?? 'FAILED';
+    return { code, message, remedy: error.remedy ?? null, outcome: 'not-applied', causes };
+  }
+  return { code: 'INTERNAL', message, remedy: null, outcome: 'unknown', causes };
+}
+
+function exitCodeFor(error: unknown): number {
+  if (isConclaveError(error)) return exitCodeOf(error);
+  return error instanceof CliError ? error.exitCode : exitCodes.failed;
+}
+
 /** Writes the error to stderr and returns the exit code it stands for. */
 export function report(error: unknown): number {
-  const lines: string[] = [];
-  let exitCode: number = exitCodes.failed;
-  if (isConclaveError(error)) {
-    exitCode = exitCodeOf(error);
-    lines.push(`${label('error:')} ${error.message}`);
-    lines.push(...causesOf(error).map((cause) => `  cause: ${cause}`));
-    if (error.remedy !== undefined) lines.push(`  remedy: ${error.remedy}`);
-    lines.push(`  code: ${error.code}`);
-  } else if (error instanceof CliError) {
-    exitCode = error.exitCode;
-    lines.push(`${label('error:')} ${error.message}`);
-    lines.push(...causesOf(error).map((cause) => `  cause: ${cause}`));
-    if (error.remedy !== undefined) lines.push(`  remedy: ${error.remedy}`);
-  } else {
+  if (speaksJson()) tell({ error: errorJson(error) });
+  else process.stderr.write(`${textOf(error).join('\n')}\n`);
+  return exitCodeFor(error);
+}
+
+function textOf(error: unknown): string[] {
+  if (!isConclaveError(error) && !(error instanceof CliError)) {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    lines.push(`${label('error:')} ${text}`, '  code: INTERNAL');
+    return [`${label('error:')} ${text}`, '  code: INTERNAL'];
   }
-  process.stderr.write(`${lines.join('\n')}\n`);
-  return exitCode;
+  const lines = [`${label('error:')} ${error.message}`];
+  lines.push(...causesOf(error).map((cause) => `  cause: ${cause}`));
+  if (error.remedy !== undefined) lines.push(`  remedy: ${error.remedy}`);
+  if (isConclaveError(error)) lines.push(`  code: ${error.code}`);
+  return lines;
 }

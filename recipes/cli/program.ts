@@ -2,7 +2,9 @@ import { Command } from 'commander';
 import { catalog, type Entry } from './catalog.ts';
 import { addConnectionOptions, addOutputOption } from './connection.ts';
 import { exitCodes } from './exit-codes.ts';
-import type { VerbModule } from './verb.ts';
+import { parseErrorText } from './parse-errors.ts';
+import { speaksJson } from './stderr.ts';
+import { addExamples, pathOf, type VerbModule } from './verb.ts';
 import { packageVersion } from './version.ts';
 
 const exitCodeHelp = `
@@ -11,7 +13,7 @@ Exit codes:
   5 unreachable or no quorum   6 outcome of a write unknown
   lock, elect and work pass the command's own code through, 128+n when signal n ended it, and use
   ${exitCodes.lost} lost, command stopped   ${exitCodes.notAcquired} not acquired within --wait
-  ${exitCodes.wrapperFailed} conclave failed   126 command not executable   127 command not found`;
+  ${exitCodes.wrapperFailed} conclave failed, unreachable included   126 command not executable   127 command not found`;
 
 /** The whole command line. Verbs define themselves when they are about to be used. */
 export function buildProgram(): Command {
@@ -19,6 +21,11 @@ export function buildProgram(): Command {
     .description('Locks, elections, queues and the store below them, from the command line.')
     .exitOverride()
     .enablePositionalOptions()
+    .configureOutput({
+      // With JSON on stderr, whoever runs the program reports what it throws.
+      writeErr: (text) => void (speaksJson() || process.stderr.write(text)),
+      outputError: (text, write) => write(`error: ${parseErrorText(text)}\n`),
+    })
     .showHelpAfterError("see 'conclave --help'")
     .helpOption('--help', 'show help')
     .helpCommand('help [verb...]', 'show the help of a verb')
@@ -49,9 +56,10 @@ function mount(parent: Command, entries: readonly Entry[]): void {
       .command(entry.name)
       .summary(entry.summary)
       .description(sentence(entry.summary));
+    command.showHelpAfterError(`see '${pathOf(command)} --help'`);
     if (entry.group !== undefined) command.helpGroup(entry.group);
     if ('verbs' in entry) {
-      command.enablePositionalOptions();
+      addExamples(command.enablePositionalOptions(), entry.examples);
       mount(command, entry.verbs);
     } else {
       modules.set(command, entry.load);

@@ -255,21 +255,55 @@ describe('exit codes', () => {
     [['kv', 'get', 'x', '--prefx'], /unknown option '--prefx'[\s\S]*Did you mean --prefix\?/],
     [['kv', 'get'], /KEY is missing/],
     [['kv', 'get', 'x', '-o', 'xml'], /'xml'.*json, jsonl, yaml/],
-    [['kv', 'get', 'x', '--limit', '1.5'], /--limit <n>.*'1.5'.*whole number/],
+    [
+      ['kv', 'get', 'x', '--limit', '1.5'],
+      /cannot use '1.5' as --limit: it must be a whole number/,
+    ],
     [['kv', 'get', 'x', '--rev', '-1'], /--rev/],
     [['kv', 'del', '--all'], /--yes/],
-    [['lease', 'grant', '60'], /'60'.*did you mean 60s\?/],
+    [['lease', 'grant', '60'], /cannot use '60' as TTL: it must be a duration.*did you mean 60s\?/],
     [['lease', 'revoke', 'xyz'], /hexadecimal/],
     [['kv', 'get', 'x', '--endpoints', 'a:1', '--directory', 'd'], /exclude each other/],
     [['kv', 'txn'], /stdin, which is empty/],
     [['lock', 'x'], /command is missing/],
-    [['lock', 'x', '--ttl', '5s', '--', 'true'], /--grace.*a third of --ttl/],
+    [['lock', 'x', '--ttl', '9s', '--grace', '4s', '--', 'true'], /--grace.*a third of --ttl/],
+    [['lock', 'x', '-o', 'yaml', '--', 'true'], /'yaml' as --output: it must be json/],
+    [['lock', 'x', '--namespace', 'y', '--', 'true'], /see 'conclave lock --help'/],
+    [['lock', '--', 'true'], /NAME is missing/],
+    [['elect', '--', 'true', 'x'], /NAME is missing/],
+    [['work', '--', 'true'], /QUEUE is missing[\s\S]*see 'conclave work --help'/],
+    [['lock', 'x', '--endpoints', 'a b', '--', 'true'], /'endpoints'/],
+    [['kv', 'get', 'x', '--endpoints', ''], /'' as --endpoints/],
+    [['kv', 'get', 'x', '--directory', ''], /'' as --directory/],
+    [['kv', 'get', 'x', '--limit'], /--limit needs its value: --limit <n>/],
+    [['kv', 'put'], /KEY is missing\nsee 'conclave kv put --help'/],
+    [['snapshot', 'restore', 'x'], /--data-dir <dir> is missing/],
+    [['queue', 'dead', 'discard', 'q', '--all'], /every dead job of 'q': add --yes/],
     [['queue', 'dead', 'replay', 'q'], /ids, --error TEXT or --all/],
     [[], /Usage: conclave/],
   ])('%j is wrong usage: 2, explained on stderr alone', async (argv, message) => {
     const { exitCode, stdout, stderr } = await run(argv);
     expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
     expect(stderr).toMatch(message);
+  });
+
+  test.each([
+    [['kv', 'put', 'k', 'v', '--lease', 'abc', '-o', 'json'], 3, 'LEASE_NOT_FOUND'],
+    [['-ojson', 'kv', 'put', 'k', 'v', '--lease', 'abc'], 3, 'LEASE_NOT_FOUND'],
+    [['kv', 'get', '--output=json'], 2, 'INVALID_ARGUMENT'],
+    [['kv', 'get', 'k', '--nope', '-o', 'jsonl'], 2, 'INVALID_ARGUMENT'],
+    [['kv', '-o', 'json'], 2, 'INVALID_ARGUMENT'],
+    [['lease', 'grant', '0', '-o', 'json'], 2, 'INVALID_ARGUMENT'],
+    [['lock', 'x', '-o', 'json', '--', '/absent/command'], 127, 'COMMAND_NOT_FOUND'],
+  ])('with JSON wanted, the error is an object: %j', async (argv, exitCode, code) => {
+    const result = await run(argv);
+    expect(result).toMatchObject({ exitCode, stdout: '' });
+    const lines = result.stderr.trimEnd().split('\n');
+    expect(lines).toHaveLength(1);
+    const { error } = JSON.parse(lines[0] ?? '');
+    expect(error).toMatchObject({ code, outcome: 'not-applied', causes: expect.any(Array) });
+    expect(error.message).toMatch(/^\S.*\S$/s);
+    expect(error).toHaveProperty('remedy');
   });
 
   test('an error is a sentence, a remedy and a code', async () => {
@@ -373,14 +407,14 @@ test('output to a reader that has gone ends quietly', async () => {
   expect({ exitCode, stderr }).toEqual({ exitCode: 141, stderr: '' });
 });
 
-test('every verb has help with an example', async () => {
+test('every verb and every group has help with an example', async () => {
   const { catalog } = await import('../../recipes/cli/catalog.ts');
   const { buildProgram } = await import('../../recipes/cli/program.ts');
   const verbs: string[][] = [];
   const visit = (entries: typeof catalog, path: readonly string[]): void => {
     for (const entry of entries) {
+      verbs.push([...path, entry.name]);
       if ('verbs' in entry) visit(entry.verbs, [...path, entry.name]);
-      else verbs.push([...path, entry.name]);
     }
   };
   visit(catalog, []);

@@ -112,6 +112,59 @@ test('without a server it is the wrapper that failed: 125', async () => {
   expect((await failed.finished).exitCode).toBe(125);
 });
 
+const told = (stderr: string) =>
+  stderr
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+
+test('-o json tells the course on stderr and leaves stdout to the command', async () => {
+  const { exitCode, stdout, stderr } = await lock(
+    'told',
+    ['-o', 'json'],
+    [...['sh', '-c', 'echo mine; exit 7']],
+  ).finished;
+  expect({ exitCode, stdout }).toEqual({ exitCode: 7, stdout: 'mine\n' });
+  expect(told(stderr)).toEqual([
+    {
+      event: 'acquired',
+      name: 'told',
+      token: expect.stringMatching(/^\d+$/),
+      key: expect.stringMatching(/^conclave\/lock\/told\//),
+      session: expect.stringMatching(/^[0-9a-f]+$/),
+    },
+    { event: 'finished', exitCode: 7, reason: 'command-ended' },
+  ]);
+});
+
+test('-o json tells of a loss, and of an error before its verdict', async () => {
+  const held = lock('deprived', ['-o', 'json'], sleeper(file('pid')));
+  await eventually('the command', () => numbersIn(file('pid'), 1));
+  const [lease] = await lineOf('deprived');
+  await client.leases.revoke(lease ?? 0n);
+  const lost = await held.finished;
+  expect(lost.exitCode).toBe(123);
+  expect(told(lost.stderr)).toMatchObject([
+    { event: 'acquired' },
+    { event: 'lost', what: "the lock 'deprived'", certain: true, onLost: 'term' },
+    { event: 'finished', exitCode: 123, reason: 'lost' },
+  ]);
+  const failed = await lock('x', ['-o', 'json', '--timeout', '200ms'], ['true'], '127.0.0.1:1')
+    .finished;
+  expect(failed.exitCode).toBe(125);
+  expect(told(failed.stderr)).toMatchObject([
+    { error: { code: 'UNREACHABLE', message: expect.any(String), remedy: expect.any(String) } },
+    { event: 'finished', exitCode: 125, reason: 'error' },
+  ]);
+});
+
+test('the default of --grace fits a short --ttl', async () => {
+  const argv = ['lock', 'short', '--ttl', '5s', '--', 'true'];
+  const started = new RunningCli(argv, { environment: { CONCLAVE_ENDPOINTS: etcd.endpoint } });
+  running.push(started);
+  expect(await started.finished).toMatchObject({ exitCode: 0, stderr: '' });
+});
+
 test('-c runs a text in a shell', async () => {
   const shell = new RunningCli(['lock', 'shell', '-c', 'echo $((1+1)); kill -TERM $$'], {
     environment: { CONCLAVE_ENDPOINTS: etcd.endpoint },

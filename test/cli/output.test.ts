@@ -84,6 +84,8 @@ test('where the store is found', () => {
     endpoints: 'e:1',
   });
   expect(resolveTarget({}, { CONCLAVE_DIRECTORY: 'd' })).toEqual({ directory: 'd' });
+  // A flag that is given and empty is a mistake, such as a variable of a script that is not set.
+  expect(() => resolveTarget({ endpoints: '' }, environment)).toThrow(/--endpoints/);
   expect(resolveTarget({ directory: 'x' }, environment)).toEqual({ directory: 'x' });
   expect(resolveTarget({ endpoints: 'x:1' }, environment)).toEqual({ endpoints: 'x:1' });
 });

@@ -139,8 +139,23 @@ describe('work', () => {
     expect(await verb(['queue', 'dead', 'replay', 'codes', '--error', '139'])).toEqual({
       replayed: 1,
     });
-    expect(await verb(['queue', 'dead', 'discard', 'codes', '--all'])).toEqual({ discarded: 1 });
+    expect(await verb(['queue', 'dead', 'discard', 'codes', '--all', '--yes'])).toEqual({
+      discarded: 1,
+    });
     expect(await verb(['queue', 'peek', 'codes'])).toMatchObject({ jobs: [{ payload: 'fails' }] });
+  });
+
+  test('-o json tells of each job and of the end on stderr', async () => {
+    const id = (await verb(['queue', 'push', 'told', 'x']))['id'];
+    const worker = start('work', ['told', '--drain', '-o', 'json'], 'cat; exit 65');
+    const { exitCode, stdout, stderr } = await worker.finished;
+    expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: 'x' });
+    const lines = stderr.trimEnd().split('\n');
+    expect(lines.map((line) => JSON.parse(line))).toMatchObject([
+      { event: 'acquired', name: 'told', job: id, attempt: 1, token: expect.any(String) },
+      { event: 'settling', job: id, attempt: 1, exitCode: 65, result: 'dead', delayMs: null },
+      { event: 'finished', exitCode: 0, reason: 'drained' },
+    ]);
   });
 
   test('runs so many at a time', async () => {

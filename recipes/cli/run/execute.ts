@@ -1,5 +1,6 @@
 import { exitCodes } from '../exit-codes.ts';
-import { CliError, note } from '../failure.ts';
+import { CliError } from '../failure.ts';
+import { note, tell } from '../stderr.ts';
 import { type Ending, ProcessTree, type TreeOptions } from './process-tree.ts';
 import type { SignalRelay } from './signal-relay.ts';
 import { type LossPolicy, Supervisor, type Tenure } from './supervise.ts';
@@ -28,7 +29,10 @@ export async function execute(
   relay.attach(tree);
   const supervisor = new Supervisor(tree, tenure, policy, (gone) => {
     const state = gone ? 'is lost' : 'will be lost: renewals fail';
-    note(`${right} ${state}; ${consequence[policy.onLost]}`);
+    tell(
+      { event: 'lost', what: right, certain: gone, onLost: policy.onLost },
+      `${right} ${state}; ${consequence[policy.onLost]}`,
+    );
   });
   try {
     const ending = await tree.ended;

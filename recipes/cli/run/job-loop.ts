@@ -5,7 +5,7 @@ import type { RecipeContext } from '../../context.ts';
 import { QueueAttention } from '../../queue-attention.ts';
 import { QueueConsumer } from '../../queue-consumer.ts';
 import { fullJitterMs, pause } from '../../repeat.ts';
-import { note } from '../failure.ts';
+import { note } from '../stderr.ts';
 import { type JobSettings, runJob } from './job.ts';
 import type { SignalRelay } from './signal-relay.ts';
 

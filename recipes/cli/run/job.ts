@@ -4,7 +4,7 @@ import type { Session } from '../../../sdk/session.ts';
 import { exponential } from '../../backoff.ts';
 import type { Claim } from '../../claim.ts';
 import { linkedSignal } from '../../signals.ts';
-import { note } from '../failure.ts';
+import { note, tell } from '../stderr.ts';
 import { type Execution, execute } from './execute.ts';
 import type { SignalRelay } from './signal-relay.ts';
 import type { LossPolicy } from './supervise.ts';
@@ -124,24 +124,34 @@ async function settle(
   signal: AbortSignal,
 ): Promise<void> {
   const error = `exit code ${exitCode}`;
+  const say = (
+    result: 'done' | 'dead' | 'again',
+    delayMs: number | null,
+    sentence?: string,
+  ): void =>
+    tell(
+      { event: 'settling', job: claim.id, attempt: claim.attempt, exitCode, result, delayMs },
+      sentence,
+    );
   const attempt = `job ${claim.id}, attempt ${claim.attempt} of ${claim.maxAttempts}: ${error}`;
   switch (exitCode) {
     case jobExitCodes.done:
+      say('done', null);
       return await claim.ack(undefined, { signal });
     case jobExitCodes.deadLetter:
-      note(`${attempt}; now a dead letter`);
+      say('dead', null, `${attempt}; now a dead letter`);
       return await claim.dead(`the command gave it up with ${error}`, { error, signal });
     case jobExitCodes.retryLater:
-      note(`${attempt}; again in ${settings.retryDelayMs} ms`);
+      say('again', settings.retryDelayMs, `${attempt}; again in ${settings.retryDelayMs} ms`);
       return await claim.nack({ delay: settings.retryDelayMs, error, signal });
     default: {
       if (claim.attempt >= claim.maxAttempts) {
-        note(`${attempt}; now a dead letter`);
+        say('dead', null, `${attempt}; now a dead letter`);
         const reason = `attempt ${claim.attempt} of ${claim.maxAttempts} failed: ${error}`;
         return await claim.dead(reason, { error, signal });
       }
       const delayMs = Math.round(backoff(claim.attempt, random));
-      note(`${attempt}; again in ${delayMs} ms`);
+      say('again', delayMs, `${attempt}; again in ${delayMs} ms`);
       return await claim.nack({ delay: delayMs, error, signal });
     }
   }
@@ -156,6 +166,15 @@ export async function runJob(
   relay: SignalRelay,
 ): Promise<void> {
   const stoppedBefore = relay.stop.aborted;
+  const { id, attempt, token } = claim;
+  tell({
+    event: 'acquired',
+    name: settings.queue,
+    job: id,
+    attempt,
+    token: `${token}`,
+    session: session.id,
+  });
   const keeper = new ClaimKeeper(claim, session, askedMs);
   let execution: Execution;
   try {

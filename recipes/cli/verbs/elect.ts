@@ -5,19 +5,20 @@ import type { RecipeContext } from '../../context.ts';
 import { Election } from '../../election.ts';
 import { SessionKeeper } from '../../session-keeper.ts';
 import { durationOption, exitCodeOption } from '../arguments.ts';
-import { exitCodes, signalExitCode } from '../exit-codes.ts';
-import { note } from '../failure.ts';
-import { type Execution, execute } from '../run/execute.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { execute } from '../run/execute.ts';
 import {
   addRunOptions,
   prepareRun,
   type Run,
   type RunOptions,
+  requireName,
   runConnection,
 } from '../run/run-options.ts';
 import { sessionMeta } from '../run/session-meta.ts';
 import { SignalRelay } from '../run/signal-relay.ts';
-import { verdictOf } from '../run/verdict.ts';
+import { conclude, interrupted, type Verdict, verdictOf, verdictOn } from '../run/verdict.ts';
+import { note, tell } from '../stderr.ts';
 import { addExamples } from '../verb.ts';
 import { withClient } from '../with-client.ts';
 import { closeContext, recipeContext } from '../with-session.ts';
@@ -38,7 +39,7 @@ type Candidacy = {
 };
 
 /** One candidacy and, once elected, one run of the command. */
-async function serveTerm(context: RecipeContext, candidacy: Candidacy): Promise<Execution> {
+async function serveTerm(context: RecipeContext, candidacy: Candidacy): Promise<Verdict> {
   const { name, run, options, relay } = candidacy;
   const { session } = context;
   const election = new Election<string>(context, name);
@@ -47,9 +48,14 @@ async function serveTerm(context: RecipeContext, candidacy: Candidacy): Promise<
     signal: relay.stop,
     ...(options.wait === undefined ? {} : { timeout: options.wait }),
   });
-  if (relay.signalNumber !== undefined) {
-    return { exitCode: signalExitCode(relay.signalNumber), gone: true, lost: false };
-  }
+  if (relay.signalNumber !== undefined) return interrupted(relay.signalNumber);
+  tell({
+    event: 'acquired',
+    name,
+    token: `${leadership.term}`,
+    key: leadership.key,
+    session: session.id,
+  });
   const execution = await execute(
     {
       command: run.command,
@@ -73,18 +79,21 @@ async function serveTerm(context: RecipeContext, candidacy: Candidacy): Promise<
     relay,
   );
   // Something of the command still runs: nobody may lead before the session has expired.
-  if (!execution.gone) process.exit(execution.lost ? exitCodes.lost : execution.exitCode);
+  if (!execution.gone) {
+    conclude(verdictOn(execution));
+    process.exit();
+  }
   await leadership.resign().catch((error: Error) => {
     note(`cannot resign from '${name}' now: ${error.message}`);
   });
-  return execution;
+  return verdictOn(execution);
 }
 
 /** A loss that a new candidacy can mend. */
 const isLoss = (error: unknown): boolean =>
   isConclaveError(error, 'SESSION_LOST') || isConclaveError(error, 'LEADERSHIP_LOST');
 
-async function serveTerms(candidacy: Candidacy): Promise<number> {
+async function serveTerms(candidacy: Candidacy): Promise<Verdict> {
   const { name, run, options, relay } = candidacy;
   return await withClient({ ...runConnection(options), signal: relay.stop }, async (client) => {
     const meta = sessionMeta(run.command);
@@ -95,9 +104,9 @@ async function serveTerms(candidacy: Candidacy): Promise<number> {
       for (;;) {
         const context = { ...base, session: await keeper.live(relay.stop) };
         try {
-          const execution = await serveTerm(context, candidacy);
-          if (!execution.lost) return execution.exitCode;
-          if (options.once || relay.signalNumber !== undefined) return exitCodes.lost;
+          const verdict = await serveTerm(context, candidacy);
+          if (verdict.reason !== 'lost') return verdict;
+          if (options.once || relay.signalNumber !== undefined) return verdict;
         } catch (error) {
           if (!isLoss(error) || options.once) throw error;
         }
@@ -110,13 +119,19 @@ async function serveTerms(candidacy: Candidacy): Promise<number> {
   });
 }
 
-async function elect(name: string, words: string[], options: Options): Promise<void> {
+async function elect(
+  name: string,
+  words: string[],
+  options: Options,
+  verb: Command,
+): Promise<void> {
+  requireName(verb, 'NAME', 1 + words.length);
   const run = prepareRun(words, options);
   using relay = new SignalRelay(run.foreground && process.stdin.isTTY);
   try {
-    process.exitCode = await serveTerms({ name, run, options, relay });
+    conclude(await serveTerms({ name, run, options, relay }));
   } catch (error) {
-    process.exitCode = verdictOf(error, relay, options.conflictExitCode);
+    conclude(verdictOf(error, relay, options.conflictExitCode));
   }
 }
 

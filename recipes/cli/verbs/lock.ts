@@ -2,19 +2,20 @@ import type { Command } from 'commander';
 import { ConclaveError } from '../../../sdk/errors.ts';
 import { type LockHandle, Mutex } from '../../mutex.ts';
 import { durationOption, exitCodeOption } from '../arguments.ts';
-import { exitCodes, signalExitCode } from '../exit-codes.ts';
-import { note } from '../failure.ts';
+import { exitCodes } from '../exit-codes.ts';
 import { execute } from '../run/execute.ts';
 import {
   addRunOptions,
   prepareRun,
   type Run,
   type RunOptions,
+  requireName,
   runConnection,
 } from '../run/run-options.ts';
 import { sessionMeta } from '../run/session-meta.ts';
 import { SignalRelay } from '../run/signal-relay.ts';
-import { verdictOf } from '../run/verdict.ts';
+import { conclude, interrupted, type Verdict, verdictOf, verdictOn } from '../run/verdict.ts';
+import { note, tell } from '../stderr.ts';
 import { addExamples } from '../verb.ts';
 import { withClient } from '../with-client.ts';
 import { closeContext, recipeContext } from '../with-session.ts';
@@ -58,7 +59,7 @@ async function runLocked(
   run: Run,
   options: Options,
   relay: SignalRelay,
-): Promise<number> {
+): Promise<Verdict> {
   return await withClient({ ...runConnection(options), signal: relay.stop }, async (client) => {
     const session = await client.session({
       ttl: options.ttl,
@@ -68,7 +69,9 @@ async function runLocked(
     const context = recipeContext(session);
     try {
       const lock = await acquire(new Mutex(context, name), options, relay);
-      if (relay.signalNumber !== undefined) return signalExitCode(relay.signalNumber);
+      if (relay.signalNumber !== undefined) return interrupted(relay.signalNumber);
+      const { token, key } = lock;
+      tell({ event: 'acquired', name, token: `${token}`, key, session: session.id });
       const execution = await execute(
         {
           command: run.command,
@@ -85,24 +88,28 @@ async function runLocked(
         relay,
       );
       // Something of the command still runs: nobody may enter before the session has expired.
-      if (!execution.gone) process.exit(execution.lost ? exitCodes.lost : execution.exitCode);
+      if (!execution.gone) {
+        conclude(verdictOn(execution));
+        process.exit();
+      }
       await lock.release().catch((error: Error) => {
         note(`cannot release the lock '${name}' now: ${error.message}`);
       });
-      return execution.lost ? exitCodes.lost : execution.exitCode;
+      return verdictOn(execution);
     } finally {
       await closeContext(context);
     }
   });
 }
 
-async function lock(name: string, words: string[], options: Options): Promise<void> {
+async function lock(name: string, words: string[], options: Options, verb: Command): Promise<void> {
+  requireName(verb, 'NAME', 1 + words.length);
   const run = prepareRun(words, options);
   using relay = new SignalRelay(run.foreground && process.stdin.isTTY);
   try {
-    process.exitCode = await runLocked(name, run, options, relay);
+    conclude(await runLocked(name, run, options, relay));
   } catch (error) {
-    process.exitCode = verdictOf(error, relay, options.conflictExitCode);
+    conclude(verdictOf(error, relay, options.conflictExitCode));
   }
 }
 
@@ -145,7 +152,7 @@ it refuse lower ones. What the command leaves running in its group is killed whe
 Environment of the command: CONCLAVE_LOCK, CONCLAVE_TOKEN (rises from holder to holder),
 CONCLAVE_KEY, CONCLAVE_SESSION; ETCD_LOCK_KEY and ETCD_LOCK_REV as etcdctl sets them.
 Exit code: the command's own, 128+n when signal n ended it, 123 when the lock was lost, 124 when it
-was not acquired, 125 when conclave failed, 126 not executable, 127 not found.`,
+was not acquired, 125 when conclave failed (also: no server), 2 for wrong usage, 126 not executable, 127 not found.`,
     )
     .action(lock);
 }

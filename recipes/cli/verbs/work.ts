@@ -2,18 +2,20 @@ import { type Command, Option } from 'commander';
 import { SessionKeeper } from '../../session-keeper.ts';
 import { countOption, durationOption } from '../arguments.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { note, usageError } from '../failure.ts';
+import { usageError } from '../failure.ts';
 import { JobLoop, type LoopSettings } from '../run/job-loop.ts';
 import {
   addRunOptions,
   prepareRun,
   type Run,
   type RunOptions,
+  requireName,
   runConnection,
 } from '../run/run-options.ts';
 import { sessionMeta } from '../run/session-meta.ts';
 import { SignalRelay } from '../run/signal-relay.ts';
-import { verdictOf } from '../run/verdict.ts';
+import { conclude, type Verdict, verdictOf } from '../run/verdict.ts';
+import { note } from '../stderr.ts';
 import { addExamples } from '../verb.ts';
 import { withClient } from '../with-client.ts';
 import { closeContext, recipeContext } from '../with-session.ts';
@@ -37,7 +39,7 @@ async function runJobs(
   run: Run,
   options: Options,
   relay: SignalRelay,
-): Promise<number> {
+): Promise<Verdict> {
   return await withClient({ ...runConnection(options), signal: relay.stop }, async (client) => {
     const meta = sessionMeta(run.command);
     const first = await client.session({ ttl: options.ttl, meta, signal: relay.stop });
@@ -48,7 +50,8 @@ async function runJobs(
         const context = { ...base, session: await keeper.live(relay.stop) };
         await new JobLoop(context, settings, relay).run();
         // A loop that lost its session goes on in a new one.
-        if (relay.stop.aborted || !context.session.signal.aborted) return exitCodes.done;
+        if (relay.stop.aborted) return { exitCode: exitCodes.done, reason: 'interrupted' };
+        if (!context.session.signal.aborted) return { exitCode: exitCodes.done, reason: 'drained' };
         note('the session is lost; opening another');
       }
     } finally {
@@ -58,11 +61,18 @@ async function runJobs(
   });
 }
 
-async function work(queue: string, words: string[], options: Options): Promise<void> {
-  const run = prepareRun(words, { ...options, foreground: false });
-  if (options.visibility < 3 * options.grace) {
+async function work(
+  queue: string,
+  words: string[],
+  options: Options,
+  verb: Command,
+): Promise<void> {
+  requireName(verb, 'QUEUE', 1 + words.length);
+  const run = prepareRun(words, { ...options, foreground: false }, options.visibility);
+  const { graceMs } = run.policy;
+  if (options.visibility < 3 * graceMs) {
     throw usageError(
-      `cannot use ${options.visibility} ms as --visibility: it must be at least three times --grace, which is ${options.grace} ms`,
+      `cannot use ${options.visibility} ms as --visibility: it must be at least three times --grace, which is ${graceMs} ms`,
     );
   }
   using relay = new SignalRelay(false);
@@ -80,9 +90,9 @@ async function work(queue: string, words: string[], options: Options): Promise<v
     drain: options.drain ?? false,
   };
   try {
-    process.exitCode = await runJobs(settings, run, options, relay);
+    conclude(await runJobs(settings, run, options, relay));
   } catch (error) {
-    process.exitCode = verdictOf(error, relay, exitCodes.notAcquired);
+    conclude(verdictOf(error, relay, exitCodes.notAcquired));
   }
 }
 

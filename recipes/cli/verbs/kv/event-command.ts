@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { note } from '../../failure.ts';
 import type { JsonObject } from '../../output/json.ts';
+import { note } from '../../stderr.ts';
 
 /** Variables cannot hold a zero byte. */
 const variable = (value: unknown): string => String(value ?? '').replaceAll('\0', '');

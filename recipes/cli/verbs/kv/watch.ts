@@ -14,11 +14,12 @@ import {
   type OutputOptions,
 } from '../../connection.ts';
 import { exitCodes, signalExitCode } from '../../exit-codes.ts';
-import { note, usageError } from '../../failure.ts';
+import { usageError } from '../../failure.ts';
 import { type JsonObject, keyValueJson } from '../../output/json.ts';
 import { Output, type View } from '../../output/output.ts';
 import { field } from '../../output/table.ts';
 import { bytesColumn, bytesOf } from '../../output/views.ts';
+import { note } from '../../stderr.ts';
 import { addExamples } from '../../verb.ts';
 import { withClient } from '../../with-client.ts';
 import { runForEvent } from './event-command.ts';

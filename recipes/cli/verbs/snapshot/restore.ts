@@ -1,9 +1,10 @@
 import type { Command } from 'commander';
 import { addOutputOption, type OutputOptions } from '../../connection.ts';
 import { exitCodes } from '../../exit-codes.ts';
-import { CliError, note } from '../../failure.ts';
+import { CliError } from '../../failure.ts';
 import { Output, type View } from '../../output/output.ts';
 import { field } from '../../output/table.ts';
+import { note } from '../../stderr.ts';
 import { addExamples } from '../../verb.ts';
 
 type RestoreFlags = OutputOptions & {

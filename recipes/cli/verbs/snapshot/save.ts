@@ -3,9 +3,10 @@ import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import type { CommonOptions } from '../../connection.ts';
-import { CliError, note } from '../../failure.ts';
+import { CliError } from '../../failure.ts';
 import { Output, type View } from '../../output/output.ts';
 import { field } from '../../output/table.ts';
+import { note } from '../../stderr.ts';
 import { asVerb } from '../../verb.ts';
 import { withClient } from '../../with-client.ts';
 
