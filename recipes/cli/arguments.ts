@@ -11,8 +11,8 @@ export function durationOption(text: string): number {
     return parseDuration(text, 'duration');
   } catch (error) {
     if (!isConclaveError(error)) throw error;
-    const hint = /^\d+$/.test(text) ? `: did you mean ${text}s?` : '';
-    throw new InvalidArgumentError(`It must be a duration such as 500ms, 15s, 5m or 1h${hint}.`);
+    const hint = /^0*[1-9]\d*$/.test(text) ? `; did you mean ${text}s?` : '';
+    throw new InvalidArgumentError(`It must be a duration such as 500ms, 15s, 5m or 1h${hint}`);
   }
 }
 

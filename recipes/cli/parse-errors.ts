@@ -1,17 +1,18 @@
 /** What commander says about a command line it cannot read, in the words of this program. */
 
-const beginning = (text: string): string => `${text.charAt(0).toLowerCase()}${text.slice(1)}`;
+/** A sentence as the end of another. */
+const ending = (text: string): string =>
+  `${text.charAt(0).toLowerCase()}${text.slice(1).replace(/\.$/, '')}`;
 
 const rewritings: readonly (readonly [RegExp, (...parts: string[]) => string])[] = [
   [
     /^command-argument value '(.*)' is invalid for argument '(.+?)'\. (.*)$/s,
     (value = '', name = '', reason = '') =>
-      `cannot use '${value}' as ${name.toUpperCase()}: ${beginning(reason)}`,
+      `cannot use '${value}' as ${name.toUpperCase()}: ${ending(reason)}`,
   ],
   [
     /^option '(?:-\w, )?(--[\w-]+).*?' argument '(.*)' is invalid\. (.*)$/s,
-    (name = '', value = '', reason = '') =>
-      `cannot use '${value}' as ${name}: ${beginning(reason)}`,
+    (name = '', value = '', reason = '') => `cannot use '${value}' as ${name}: ${ending(reason)}`,
   ],
   [/^missing required argument '(.+)'$/, (name = '') => `${name.toUpperCase()} is missing`],
   [

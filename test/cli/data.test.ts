@@ -267,6 +267,7 @@ describe('exit codes', () => {
     [['kv', 'txn'], /stdin, which is empty/],
     [['lock', 'x'], /command is missing/],
     [['lock', 'x', '--ttl', '9s', '--grace', '4s', '--', 'true'], /--grace.*a third of --ttl/],
+    [['lock', 'x', '--ttl', '0s', '--', 'true'], /--ttl: it must be more than 0/],
     [['lock', 'x', '-o', 'yaml', '--', 'true'], /'yaml' as --output: it must be json/],
     [['lock', 'x', '--namespace', 'y', '--', 'true'], /see 'conclave lock --help'/],
     [['lock', '--', 'true'], /NAME is missing/],

@@ -23,10 +23,10 @@ test.each([
   [['--dir', 'd'], 'COUNT is missing'],
   [['1'], '--dir <path> is missing'],
   [['1', '--dir'], '--dir needs its value: --dir <path>'],
-  [['0', '--dir', 'd'], "cannot use '0' as COUNT: it must be a whole number of at least 1."],
+  [['0', '--dir', 'd'], "cannot use '0' as COUNT: it must be a whole number of at least 1"],
   [
     ['1', '-l', 'x', '--dir', 'd'],
-    "cannot use 'x' as --limit: it must be a whole number of at least 1.",
+    "cannot use 'x' as --limit: it must be a whole number of at least 1",
   ],
   [['1', '--dir', 'd', '--limti'], "unknown option '--limti'\n(Did you mean --limit?)"],
 ])('%j: %s', (argv, said) => {

@@ -93,6 +93,7 @@ export function prepareRun(
       `cannot use '${options.output}' as --output: it must be json; stdout is the command's own`,
     );
   }
+  if (options.ttl <= 0) throw usageError('cannot use 0 as --ttl: it must be more than 0');
   const graceMs =
     options.grace ??
     Math.min(

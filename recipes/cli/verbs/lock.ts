@@ -152,7 +152,8 @@ it refuse lower ones. What the command leaves running in its group is killed whe
 Environment of the command: CONCLAVE_LOCK, CONCLAVE_TOKEN (rises from holder to holder),
 CONCLAVE_KEY, CONCLAVE_SESSION; ETCD_LOCK_KEY and ETCD_LOCK_REV as etcdctl sets them.
 Exit code: the command's own, 128+n when signal n ended it, 123 when the lock was lost, 124 when it
-was not acquired, 125 when conclave failed (also: no server), 2 for wrong usage, 126 not executable, 127 not found.`,
+was not acquired, 125 when conclave failed (also: no server), 126 not executable, 127 not found, 2
+for wrong usage.`,
     )
     .action(lock);
 }
