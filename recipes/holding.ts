@@ -188,6 +188,11 @@ export class Holding implements AsyncDisposable {
 
   #lose(reason: ConclaveError): void {
     if (this.signal.aborted) return;
+    // Closing the session or the client gives the hold back: nothing was lost.
+    if (reason.code === 'CLOSED') {
+      this.#finish('released', reason);
+      return;
+    }
     const { recipe, name } = this.#subject;
     this.#context.metrics.lost({ recipe, name, reason: reason.code });
     this.#finish('lost', reason);

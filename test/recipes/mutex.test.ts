@@ -662,7 +662,10 @@ describe.skipIf(storeMissing)('mutex', () => {
     const a = await world.actor({ clock, ttl: '10s' });
     const name = world.name();
     const lock = await mutexOf(a, name).acquire();
+    const states: string[] = [];
+    lock.state$.subscribe((state) => states.push(state));
     await a.session.close();
+    expect(states.at(-1)).toBe('released');
     expect(lock.signal.reason).toMatchObject({ code: 'CLOSED' });
     expect(await members(name)).toHaveLength(0);
     await expect(mutexOf(a, name).acquire()).rejects.toMatchObject({ code: 'CLOSED' });
