@@ -13,8 +13,6 @@ export const limits = {
   txnOps: 128,
   /** Longest lease in seconds. */
   leaseTtlSeconds: 9_000_000_000,
-  /** Live leases. */
-  leases: 200_000,
   /** Committed entries that may wait to be applied before writes are refused. */
   applyLagEntries: 5_000,
   /** Log entries kept behind the newest applied one so that a slow member can catch up. */

@@ -1,8 +1,9 @@
 /** The command line as users run it: a process of its own, with its own stdout, stderr and exit code. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { createRequire } from 'node:module';
 import { Readable } from 'node:stream';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { runCommandLine } from '../../recipes/cli/command-line.ts';
 
 const main = fileURLToPath(new URL('../../recipes/cli/main.ts', import.meta.url));
@@ -20,6 +21,9 @@ export type Finished = {
   readonly stderr: string;
 };
 
+/** By its place: the command runs in directories from which its name would not be found. */
+const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
+
 /** Variables of whoever runs the tests must not decide what the tests see. */
 function environmentFor(extra: CliOptions['environment']): NodeJS.ProcessEnv {
   const kept = Object.entries(process.env).filter(
@@ -35,7 +39,7 @@ export class RunningCli {
   stderr = '';
 
   constructor(argv: readonly string[], options: CliOptions = {}) {
-    const child = spawn(process.execPath, ['--import', 'tsx', main, ...argv], {
+    const child = spawn(process.execPath, ['--import', loader, main, ...argv], {
       cwd: options.directory,
       env: environmentFor(options.environment),
       stdio: 'pipe',
