@@ -41,7 +41,7 @@ export type MemberOptions = {
   readonly heartbeatIntervalMs?: number;
   /** @default 1000 */
   readonly electionTimeoutMs?: number;
-  /** Entries applied between two releases of the log, at most `limits.catchUpEntries`. @default 10000 */
+  /** Log entries that may go are released at the latest when they are so many. @default 10000 */
   readonly snapshotCount?: number;
   /** Bytes in use from which writes are refused; 0 for no limit. @default limits.quotaBytes */
   readonly quotaBytes?: number;

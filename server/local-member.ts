@@ -15,17 +15,15 @@ import type {
   TxnResult,
 } from './mvcc/types.ts';
 import type { Node } from './node.ts';
-import type { Clock, State } from './ports.ts';
+import type { Clock, State, StateCopy } from './ports.ts';
 import type { Replica } from './replica.ts';
+import type { Alarm, MemberFact } from './roster.ts';
 import type {
-  Alarm,
   HashDescription,
   LeaseDescription,
   Member,
-  MemberDescription,
   ReadOptions,
   ResultOf,
-  SnapshotSource,
 } from './rpc/member.ts';
 import { DamagedValueError } from './storage/errors.ts';
 import { SLICE_MS, yieldTurn } from './time-slice.ts';
@@ -43,7 +41,7 @@ export type LocalMemberOptions = {
   readonly clock: Clock;
   readonly hub: Hub;
   readonly logger: Logger;
-  readonly snapshot: () => Promise<SnapshotSource>;
+  readonly snapshot: () => Promise<StateCopy>;
 };
 
 export class LocalMember implements Member {
@@ -98,7 +96,7 @@ export class LocalMember implements Member {
     return this.#machine.alarms;
   }
 
-  get members(): readonly MemberDescription[] {
+  get members(): readonly MemberFact[] {
     return this.#machine.members;
   }
 
@@ -186,7 +184,7 @@ export class LocalMember implements Member {
     return hashed;
   }
 
-  snapshot(): Promise<SnapshotSource> {
+  snapshot(): Promise<StateCopy> {
     return this.#options.snapshot();
   }
 

@@ -1,9 +1,7 @@
 /** Lets watchers that are behind catch up in slices, so that nothing else on the loop waits long. */
 import { performance } from 'node:perf_hooks';
+import { SLICE_MS } from '../time-slice.ts';
 import type { Hub } from '../watch/hub.ts';
-
-/** How long one slice may hold the event loop. */
-const SLICE_MS = 4;
 
 export function driveCatchUp(hub: Hub): void {
   let isScheduled = false;

@@ -1,13 +1,13 @@
 /** The Cluster service: who the members are. */
 import { Status } from '../faults.ts';
+import type { MemberFact } from '../roster.ts';
 import { ClusterDefinition, type Member as WireMember } from '../wire/etcdserverpb/rpc.ts';
 import { headerWithoutRevision } from './header.ts';
-import type { MemberDescription } from './member.ts';
 import { type Handler, methodsOf } from './method.ts';
 import type { ServiceContext } from './services.ts';
 import { Rejection } from './status.ts';
 
-const wireMember = (member: MemberDescription): WireMember => ({
+const wireMember = (member: MemberFact): WireMember => ({
   ID: member.id,
   name: member.name,
   peerURLs: [...member.peerUrls],

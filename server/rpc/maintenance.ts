@@ -1,5 +1,6 @@
 /** The Maintenance service, all but the snapshot stream. */
 import { Fault, Status } from '../faults.ts';
+import type { Alarm, AlarmKind } from '../roster.ts';
 import {
   type AlarmMember,
   AlarmRequest_AlarmAction,
@@ -8,7 +9,6 @@ import {
 } from '../wire/etcdserverpb/rpc.ts';
 import { toNumber } from './convert.ts';
 import { headerAt, headerNow, headerWithoutRevision } from './header.ts';
-import type { Alarm, AlarmKind } from './member.ts';
 import { methodsOf } from './method.ts';
 import type { ServiceContext } from './services.ts';
 import { Rejection } from './status.ts';

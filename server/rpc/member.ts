@@ -14,6 +14,8 @@ import type {
   TxnRequest,
   TxnResult,
 } from '../mvcc/types.ts';
+import type { StateCopy } from '../ports.ts';
+import type { Alarm, MemberFact } from '../roster.ts';
 import type { Hub } from '../watch/hub.ts';
 
 /** The result that belongs to a command; a `fault` result is thrown instead. */
@@ -23,18 +25,6 @@ type ResultOfKind<Kind, Result> = Result extends { readonly kind: infer Kinds }
     ? Result
     : never
   : never;
-
-export type AlarmKind = 'no-space' | 'corrupt';
-export type Alarm = { readonly memberId: bigint; readonly alarm: AlarmKind };
-
-export type MemberDescription = {
-  readonly id: bigint;
-  /** Empty until the member has started for the first time. */
-  readonly name: string;
-  readonly peerUrls: readonly string[];
-  readonly clientUrls: readonly string[];
-  readonly isLearner: boolean;
-};
 
 export type LeaseDescription = {
   readonly remainingSeconds: number;
@@ -49,13 +39,6 @@ export type HashDescription = {
   readonly compactRevision: Revision;
   /** The revision that was hashed. */
   readonly hashRevision: Revision;
-};
-
-/** A copy of the whole store, as it is at the moment of the call. */
-export type SnapshotSource = {
-  /** Exactly the sum of the chunks. */
-  readonly sizeBytes: number;
-  readonly chunks: AsyncIterable<Uint8Array>;
 };
 
 export type ReadOptions = {
@@ -80,7 +63,7 @@ export interface MemberFacts {
   /** Set once the member begins to stop: new requests are refused. */
   readonly isStopping: boolean;
   readonly alarms: readonly Alarm[];
-  readonly members: readonly MemberDescription[];
+  readonly members: readonly MemberFact[];
   readonly lastIndex: number;
   readonly commitIndex: number;
   readonly appliedIndex: number;
@@ -107,7 +90,7 @@ export interface Member extends MemberFacts {
 
   /** `revision` 0 is the newest. */
   hashKv(revision: Revision): Promise<HashDescription>;
-  snapshot(): Promise<SnapshotSource>;
+  snapshot(): Promise<StateCopy>;
   /** Resolves once the target leads. Called on the leader only, with a voting member's id. */
   moveLeader(target: bigint): Promise<void>;
 

@@ -6,14 +6,14 @@ import type { Command } from '../../server/command.ts';
 import { Fault } from '../../server/faults.ts';
 import { Machine } from '../../server/machine.ts';
 import type { LeaseId, RangeRequest, RangeResult, TxnRequest } from '../../server/mvcc/types.ts';
+import type { StateCopy } from '../../server/ports.ts';
+import type { MemberFact } from '../../server/roster.ts';
 import type {
   HashDescription,
   LeaseDescription,
   Member,
-  MemberDescription,
   ReadOptions,
   ResultOf,
-  SnapshotSource,
 } from '../../server/rpc/member.ts';
 
 import { Hub, type HubOptions } from '../../server/watch/hub.ts';
@@ -44,7 +44,7 @@ export class FakeMember implements Member {
   gate: Promise<void> | undefined;
   /** Writes that wait at the gate. */
   waiting = 0;
-  members: MemberDescription[] = [
+  members: MemberFact[] = [
     {
       id: 0xabcn,
       name: 'fake',
@@ -175,7 +175,7 @@ export class FakeMember implements Member {
     return result;
   }
 
-  async snapshot(): Promise<SnapshotSource> {
+  async snapshot(): Promise<StateCopy> {
     const payload = this.snapshotPayload;
     async function* chunks(): AsyncGenerator<Buffer> {
       for (let at = 0; at < payload.length; at += 100_000) yield payload.subarray(at, at + 100_000);
