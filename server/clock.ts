@@ -1,10 +1,24 @@
-/** The real clock and the real dice. */
+/** The real clock, the real timers and the real dice. */
 import { randomBytes, randomInt } from 'node:crypto';
-import type { Clock, Random } from './ports.ts';
+import type { Clock, Random, Timers } from './ports.ts';
 
 export const systemClock: Clock = {
   nowMs: () => performance.now(),
   wallMs: () => Date.now(),
+};
+
+export const systemTimers: Timers = {
+  after: (delayMs, run) => {
+    const timer = setTimeout(run, delayMs);
+    return () => clearTimeout(timer);
+  },
+  every: (intervalMs, run) => {
+    const timer = setInterval(run, intervalMs);
+    return () => clearInterval(timer);
+  },
+  soon: (run) => {
+    setImmediate(run);
+  },
 };
 
 export const systemRandom: Random = {

@@ -6,7 +6,7 @@
  */
 import type { Logger } from 'pino';
 import { AutoCompaction, type AutoCompactionPolicy } from './auto-compaction.ts';
-import { systemClock, systemRandom } from './clock.ts';
+import { systemClock, systemRandom, systemTimers } from './clock.ts';
 import { Listener } from './http/listener.ts';
 import { PrometheusMetrics } from './http/prometheus.ts';
 import type { HttpHandler } from './http/router.ts';
@@ -178,6 +178,7 @@ async function start(
     log,
     state,
     clock: systemClock,
+    timers: systemTimers,
     autoCompaction: new AutoCompaction(
       options.autoCompaction ?? { mode: 'periodic', retentionMs: HOUR_MS },
     ),
@@ -205,6 +206,7 @@ async function start(
     replica,
     state,
     clock: systemClock,
+    timers: systemTimers,
     hub,
     logger,
     snapshot: () => stores.snapshot(),

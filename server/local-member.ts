@@ -15,7 +15,7 @@ import type {
   TxnResult,
 } from './mvcc/types.ts';
 import type { Node } from './node.ts';
-import type { Clock, State, StateCopy } from './ports.ts';
+import type { Clock, State, StateCopy, Timers } from './ports.ts';
 import type { Replica } from './replica.ts';
 import type { Alarm, MemberFact } from './roster.ts';
 import type {
@@ -39,6 +39,7 @@ export type LocalMemberOptions = {
   readonly replica: Replica;
   readonly state: State;
   readonly clock: Clock;
+  readonly timers: Timers;
   readonly hub: Hub;
   readonly logger: Logger;
   readonly snapshot: () => Promise<StateCopy>;
@@ -224,7 +225,7 @@ export class LocalMember implements Member {
       if (step.done === true) return step.value;
       if (this.#options.clock.nowMs() < sliceEndsMs) continue;
       signal?.throwIfAborted();
-      await yieldTurn();
+      await yieldTurn(this.#options.timers);
       sliceEndsMs = this.#options.clock.nowMs() + SLICE_MS;
     }
   }

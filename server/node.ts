@@ -6,16 +6,15 @@
  * one log write and one read round. After a storage error nothing more is acknowledged: everybody
  * who waits is told that the server stopped, and `onFatal` ends the process.
  */
-import { setTimeout as pause } from 'node:timers/promises';
 import type { AutoCompaction } from './auto-compaction.ts';
 import type { Command, CommandResult } from './command.ts';
 import { Fault } from './faults.ts';
 import { limits } from './limits.ts';
 import type { Revision } from './mvcc/types.ts';
-import type { Clock, Log, State } from './ports.ts';
+import type { Clock, Log, State, Timers } from './ports.ts';
 import type { Message } from './raft/message.ts';
 import type { Proposal, Published, Replica } from './replica.ts';
-import { SLICE_MS, yieldTurn } from './time-slice.ts';
+import { SLICE_MS, sleep, yieldTurn } from './time-slice.ts';
 import { orAborted, Waiting } from './waiting.ts';
 
 /** Told what the loop measures. */
@@ -31,6 +30,7 @@ export type NodeOptions = {
   readonly log: Log;
   readonly state: State;
   readonly clock: Clock;
+  readonly timers: Timers;
   readonly autoCompaction: AutoCompaction;
   readonly tickMs: number;
   readonly requestTimeoutMs: number;
@@ -66,7 +66,7 @@ export class Node {
   #barrier: Barrier | undefined;
   #nextId = 1;
   #turnScheduled = false;
-  #ticker: NodeJS.Timeout | undefined;
+  #stopTicking: () => void = () => {};
   #stopped = false;
   #failure: Error | undefined;
   #releasedIndex = 0;
@@ -83,7 +83,7 @@ export class Node {
   }
 
   start(): void {
-    this.#ticker = setInterval(() => this.#tick(), this.#options.tickMs);
+    this.#stopTicking = this.#options.timers.every(this.#options.tickMs, () => this.#tick());
     this.#scheduleCompaction();
     this.#schedule();
   }
@@ -91,7 +91,7 @@ export class Node {
   /** Answers in flight are refused from here on; what is committed stays committed. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    clearInterval(this.#ticker);
+    this.#stopTicking();
     this.#rejectEverybody();
     await Promise.all([this.#writing, this.#compacting]);
   }
@@ -147,7 +147,7 @@ export class Node {
   #schedule(): void {
     if (this.#turnScheduled) return;
     this.#turnScheduled = true;
-    setImmediate(() => {
+    this.#options.timers.soon(() => {
       this.#turnScheduled = false;
       this.#guarded(() => this.#turn());
     });
@@ -291,11 +291,11 @@ export class Node {
 
   /** Removes garbage in slices; what is removed can no longer be read, so no reader is disturbed. */
   async #compactPhysically(): Promise<void> {
-    const { state, tickMs } = this.#options;
+    const { state, timers, tickMs } = this.#options;
     while (!this.#stopped && this.#failure === undefined) {
       if (state.backlogBytes > limits.overlayBytes / 2) {
         // A full disk is tried again; removing must not pile up in memory meanwhile.
-        await state.flush().catch(() => pause(tickMs));
+        await state.flush().catch(() => sleep(timers, tickMs));
         continue;
       }
       const untilMs = this.#now() + SLICE_MS;
@@ -304,14 +304,14 @@ export class Node {
         if (step.writes.length > 0) state.apply(state.appliedIndex, step.writes);
         if (step.done) return;
       }
-      await yieldTurn();
+      await yieldTurn(timers);
     }
   }
 
   #fail(error: unknown): void {
     if (this.#failure !== undefined || this.#stopped) return;
     this.#failure = error instanceof Error ? error : new Error(String(error));
-    clearInterval(this.#ticker);
+    this.#stopTicking();
     this.#rejectEverybody();
     this.#options.onFatal(this.#failure);
   }

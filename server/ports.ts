@@ -12,6 +12,16 @@ export interface Clock {
   wallMs(): number;
 }
 
+/** What happens later, so that a simulator can decide when that is. */
+export interface Timers {
+  /** Runs once after the delay, unless the function returned is called before. */
+  after(delayMs: number, run: () => void): () => void;
+  /** Runs again and again until the function returned is called. */
+  every(intervalMs: number, run: () => void): () => void;
+  /** Runs in the next turn: when everything that is due already has run. */
+  soon(run: () => void): void;
+}
+
 export interface Random {
   /** Uniform in [0, bound), an integer. */
   below(bound: number): number;

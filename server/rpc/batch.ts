@@ -6,6 +6,7 @@
  */
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { Fault, Status } from '../faults.ts';
+import type { Timers } from '../ports.ts';
 import { type Answer, Answers, type Call, Calls } from '../wire/conclave/v1/batch.ts';
 import { type CallContext, decode, type UnaryMethod } from './method.ts';
 import { type CallStatus, CONTEXT_DEADLINE, statusOf } from './status.ts';
@@ -23,6 +24,7 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export type BatchOptions = {
   readonly streams: OpenStreams;
+  readonly timers: Timers;
   readonly needsLeader: boolean;
   /** By the number of `Method`. */
   readonly methods: ReadonlyMap<number, UnaryMethod>;
@@ -33,7 +35,8 @@ export type BatchOptions = {
 /** A call under way. The signal is made only if its handler asks for one. */
 class Pending implements CallContext {
   readonly bytes: number;
-  timer: NodeJS.Timeout | undefined = undefined;
+  /** Gives up the timeout; the call is over or has none. */
+  cancelTimeout: (() => void) | undefined = undefined;
   #abort: AbortController | undefined = undefined;
 
   constructor(bytes: number) {
@@ -47,7 +50,7 @@ class Pending implements CallContext {
 
   /** The client no longer waits for it. */
   drop(): void {
-    clearTimeout(this.timer);
+    this.cancelTimeout?.();
     this.#abort?.abort();
   }
 }
@@ -56,7 +59,7 @@ const NOTHING: Buffer = Buffer.alloc(0);
 
 export function serveBatch(
   call: ServerDuplexStream<Buffer, Buffer>,
-  { streams, needsLeader, methods, onError }: BatchOptions,
+  { streams, timers, needsLeader, methods, onError }: BatchOptions,
 ): void {
   const pending = new Map<number, Pending>();
   let pendingBytes = 0;
@@ -108,7 +111,7 @@ export function serveBatch(
     readyBytes += response.length;
     if (isFlushScheduled) return;
     isFlushScheduled = true;
-    setImmediate(flush);
+    timers.soon(flush);
   };
 
   const drop = (id: number): boolean => {
@@ -134,7 +137,7 @@ export function serveBatch(
     if (pending.get(id) !== entry) return;
     pending.delete(id);
     pendingBytes -= entry.bytes;
-    clearTimeout(entry.timer);
+    entry.cancelTimeout?.();
     answer(id, response, status);
   };
 
@@ -162,12 +165,9 @@ export function serveBatch(
     pending.set(id, entry);
     pendingBytes += entry.bytes;
     if (timeoutMs > 0) {
-      entry.timer = setTimeout(
-        () => {
-          if (drop(id)) answer(id, NOTHING, CONTEXT_DEADLINE);
-        },
-        Math.min(timeoutMs, MAX_TIMER_MS),
-      );
+      entry.cancelTimeout = timers.after(Math.min(timeoutMs, MAX_TIMER_MS), () => {
+        if (drop(id)) answer(id, NOTHING, CONTEXT_DEADLINE);
+      });
     }
     void run(id, method, request, entry);
   };

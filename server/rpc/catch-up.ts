@@ -1,16 +1,19 @@
 /** Lets watchers that are behind catch up in slices, so that nothing else on the loop waits long. */
-import { performance } from 'node:perf_hooks';
+import type { Clock, Timers } from '../ports.ts';
 import { SLICE_MS } from '../time-slice.ts';
 import type { Hub } from '../watch/hub.ts';
 
-export function driveCatchUp(hub: Hub): void {
+export function driveCatchUp(
+  hub: Hub,
+  { clock, timers }: { readonly clock: Clock; readonly timers: Timers },
+): void {
   let isScheduled = false;
   const run = () => {
     isScheduled = false;
-    const endMs = performance.now() + SLICE_MS;
+    const endMs = clock.nowMs() + SLICE_MS;
     let hasMore = true;
     try {
-      while (hasMore && performance.now() < endMs) hasMore = hub.catchUp();
+      while (hasMore && clock.nowMs() < endMs) hasMore = hub.catchUp();
     } catch {
       // History is damaged: whoever provides it has reported so, and the member ends.
       return;
@@ -20,7 +23,7 @@ export function driveCatchUp(hub: Hub): void {
   const schedule = () => {
     if (isScheduled) return;
     isScheduled = true;
-    setImmediate(run);
+    timers.soon(run);
   };
   hub.onWork = schedule;
   schedule();

@@ -15,8 +15,9 @@ import {
   type sendUnaryData,
 } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
+import { systemClock, systemTimers } from '../clock.ts';
 import { limits } from '../limits.ts';
-import type { Random } from '../ports.ts';
+import type { Clock, Random, Timers } from '../ports.ts';
 import { Method } from '../wire/conclave/v1/batch.ts';
 import { Admission } from './admission.ts';
 import { serveBatch } from './batch.ts';
@@ -40,6 +41,10 @@ import { serveWatch } from './watch.ts';
 export type RpcOptions = {
   readonly member: Member;
   readonly random: Random;
+  /** @default the system's */
+  readonly clock?: Clock;
+  /** @default the system's */
+  readonly timers?: Timers;
   readonly logger: Logger;
   /** @default limits.requestBytes. Flag: --max-request-bytes. */
   readonly maxRequestBytes?: number;
@@ -76,7 +81,9 @@ export class RpcServer {
     this.#member = options.member;
     this.#logger = options.logger;
     this.#observer = options.observer ?? silentObserver;
-    this.#streams = new OpenStreams(options.member);
+    const clock = options.clock ?? systemClock;
+    const timers = options.timers ?? systemTimers;
+    this.#streams = new OpenStreams(options.member, timers);
     this.#server = new Server({
       'grpc.max_receive_message_length': maxMessageBytes,
       'grpc.max_send_message_length': -1,
@@ -92,6 +99,8 @@ export class RpcServer {
       member: options.member,
       admission: new Admission(options.member, maxRequestBytes),
       random: options.random,
+      clock,
+      timers,
       logger: options.logger,
       maxTxnOps: options.maxTxnOps ?? limits.txnOps,
     };
@@ -136,6 +145,7 @@ export class RpcServer {
     this.#serveBidi('/conclave.v1.Batch/Exchange', (call) =>
       serveBatch(call, {
         streams,
+        timers,
         needsLeader: needsLeader(call.metadata),
         methods: batched,
         onError: (error, path) => this.#report(error, path),
@@ -151,7 +161,7 @@ export class RpcServer {
     this.#serveServerStream('/grpc.health.v1.Health/Watch', (call) =>
       serveHealthWatch(call, streams),
     );
-    driveCatchUp(options.member.hub);
+    driveCatchUp(options.member.hub, { clock, timers });
   }
 
   /** Takes over a connection that speaks HTTP/2. */

@@ -1,6 +1,6 @@
 /** What the services are made from. */
 import type { Logger } from 'pino';
-import type { Random } from '../ports.ts';
+import type { Clock, Random, Timers } from '../ports.ts';
 import type { Admission } from './admission.ts';
 import type { Member } from './member.ts';
 
@@ -8,6 +8,8 @@ export type ServiceContext = {
   readonly member: Member;
   readonly admission: Admission;
   readonly random: Random;
+  readonly clock: Clock;
+  readonly timers: Timers;
   readonly logger: Logger;
   /** Operations in one transaction. */
   readonly maxTxnOps: number;

@@ -5,6 +5,7 @@
  * timeouts, as in etcd: such a client rather tries another member.
  */
 import { Fault, type FaultCode } from '../faults.ts';
+import type { Timers } from '../ports.ts';
 import type { MemberFacts } from './member.ts';
 
 export interface OpenStream {
@@ -19,13 +20,12 @@ const LEADERLESS_TIMEOUTS = 3;
 export class OpenStreams {
   readonly #member: MemberFacts;
   readonly #streams = new Set<OpenStream>();
-  readonly #timer: NodeJS.Timeout;
+  readonly #stopChecking: () => void;
   #leaderlessTicks = 0;
 
-  constructor(member: MemberFacts) {
+  constructor(member: MemberFacts, timers: Timers) {
     this.#member = member;
-    this.#timer = setInterval(() => this.#checkLeader(), member.electionTimeoutMs);
-    this.#timer.unref();
+    this.#stopChecking = timers.every(member.electionTimeoutMs, () => this.#checkLeader());
   }
 
   add(stream: OpenStream): void {
@@ -55,7 +55,7 @@ export class OpenStreams {
   }
 
   close(): void {
-    clearInterval(this.#timer);
+    this.#stopChecking();
     this.#failAll('stopped', () => true);
   }
 }

@@ -34,7 +34,7 @@ export type WatchOptions = {
 
 export function serveWatch(
   call: ServerDuplexStream<Buffer, Buffer>,
-  { member, random }: ServiceContext,
+  { member, random, timers }: ServiceContext,
   options: WatchOptions,
 ): void {
   let inFlightBytes = 0;
@@ -66,17 +66,15 @@ export function serveWatch(
   const watchers = member.hub.open(scheduleFlush);
 
   const jitter = 1 + (PROGRESS_JITTER * random.below(1000)) / 1000;
-  const progressTimer = setInterval(
-    () => watchers.tickProgress(),
-    options.progressIntervalMs * jitter,
+  const stopProgress = timers.every(options.progressIntervalMs * jitter, () =>
+    watchers.tickProgress(),
   );
-  progressTimer.unref();
 
   const finish = (error: unknown) => {
     if (isOver) return;
     isOver = true;
     options.streams.delete(stream);
-    clearInterval(progressTimer);
+    stopProgress();
     watchers.close();
     call.emit('error', statusOf(error));
   };
