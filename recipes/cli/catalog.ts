@@ -45,6 +45,12 @@ export const catalog: readonly Entry[] = [
     load: () => import('./verbs/serve.ts'),
   },
   {
+    name: 'dev',
+    group: server,
+    summary: 'run a cluster of several members in this terminal',
+    load: () => import('./verbs/dev.ts'),
+  },
+  {
     name: 'status',
     group: look,
     summary: 'state of every member',
@@ -167,9 +173,41 @@ export const catalog: readonly Entry[] = [
     name: 'member',
     group: administer,
     summary: 'members of the cluster',
-    examples: [['conclave member list', 'every member with its addresses']],
+    examples: [
+      ['conclave member list', 'every member with its addresses'],
+      ['conclave member add d --peer-urls http://10.0.0.4:2380', 'as a learner'],
+      [
+        'conclave member replace 8e9e05c52164694d d --peer-urls http://10.0.0.4:2380',
+        'another machine for one that is lost',
+      ],
+    ],
     verbs: [
       { name: 'list', summary: 'every member', load: () => import('./verbs/member/list.ts') },
+      {
+        name: 'add',
+        summary: 'let a new member join',
+        load: () => import('./verbs/member/add.ts'),
+      },
+      {
+        name: 'promote',
+        summary: 'give a learner its vote',
+        load: () => import('./verbs/member/promote.ts'),
+      },
+      {
+        name: 'replace',
+        summary: 'one member for another, safely',
+        load: () => import('./verbs/member/replace.ts'),
+      },
+      {
+        name: 'update',
+        summary: 'change the addresses of a member',
+        load: () => import('./verbs/member/update.ts'),
+      },
+      {
+        name: 'remove',
+        summary: 'take a member out for good',
+        load: () => import('./verbs/member/remove.ts'),
+      },
     ],
   },
   {
