@@ -8,6 +8,7 @@ import { type FlagName, flags } from './config/flags.ts';
 import { gather, type Setting, type Settings, type Surroundings } from './config/sources.ts';
 import {
   advertisedEndpoints,
+  boolean,
   choice,
   duration,
   type Endpoint,
@@ -40,6 +41,8 @@ export type Config = {
   readonly initialCluster: readonly InitialMember[];
   readonly initialClusterState: 'new' | 'existing';
   readonly initialClusterToken: string;
+  /** Refuse membership changes after which too few started members would be left. */
+  readonly strictReconfigCheck: boolean;
   readonly heartbeatIntervalMs: number;
   readonly electionTimeoutMs: number;
   /** Log entries to apply before old ones may go. */
@@ -249,6 +252,7 @@ export function loadConfig(surroundings: Surroundings): LoadedConfig {
     ...cluster(values, name),
     initialClusterState: values.read('initial-cluster-state', choice('new', 'existing')),
     initialClusterToken: values.read('initial-cluster-token', text({ empty: true })),
+    strictReconfigCheck: values.read('strict-reconfig-check', boolean),
     ...timing(values),
     snapshotCount: values.read('snapshot-count', integer(1, 1_000_000_000)),
     quotaBytes: quota === 0 ? limits.quotaBytes : quota < 0 ? Number.MAX_SAFE_INTEGER : quota,

@@ -10,6 +10,8 @@ export type Flag = {
   readonly fallback: string;
   readonly help: string;
   readonly section: FlagSection;
+  /** It may stand without a value and then means true. */
+  readonly isSwitch?: true;
 };
 
 export const flags = [
@@ -89,14 +91,14 @@ export const flags = [
     value: 'MEMBERS',
     // biome-ignore lint/suspicious/noTemplateCurlyInString: shown to the user in etcd's notation
     fallback: '${name}=${initial-advertise-peer-urls}',
-    help: "the first members as 'name=url,name=url'",
+    help: "the members as 'name=url,name=url'; once this member has data, what the cluster knows counts",
     section: 'Cluster',
   },
   {
     name: 'initial-cluster-state',
     value: 'new|existing',
     fallback: 'new',
-    help: 'start a cluster, or join one that exists',
+    help: "start a cluster, or join one to which 'conclave member add' has added this member",
     section: 'Cluster',
   },
   {
@@ -105,6 +107,14 @@ export const flags = [
     fallback: 'etcd-cluster',
     help: 'tells clusters apart that start with the same members',
     section: 'Cluster',
+  },
+  {
+    name: 'strict-reconfig-check',
+    value: 'true|false',
+    fallback: 'true',
+    help: 'refuse membership changes after which too few started members would be left',
+    section: 'Cluster',
+    isSwitch: true,
   },
   {
     name: 'snapshot-count',
@@ -205,6 +215,10 @@ export type FlagName = (typeof flags)[number]['name'];
 export const aliases: Readonly<Record<string, FlagName>> = {
   'experimental-watch-progress-notify-interval': 'watch-progress-notify-interval',
 };
+
+export const switches: ReadonlySet<FlagName> = new Set(
+  flags.filter((flag) => 'isSwitch' in flag).map((flag) => flag.name),
+);
 
 /** The flags and their defaults, as the help shows them. */
 export function describeFlags(): string {

@@ -1,6 +1,6 @@
 /** Where settings are written: the command line, the environment, a file. */
 import { ConfigError, type Origin } from './config-error.ts';
-import { aliases, type FlagName, flags } from './flags.ts';
+import { aliases, type FlagName, flags, switches } from './flags.ts';
 import { foreignFlag, refusedBlocks, refusedFlags } from './foreign-flags.ts';
 import { nearest } from './nearest.ts';
 import { booleanOf } from './values.ts';
@@ -64,7 +64,7 @@ function fromArguments(argv: readonly string[], warnings: string[]): Map<FlagNam
     const name = canonical(written);
     const foreign = isOwn(name) ? undefined : foreignFlag(name);
     if (!isOwn(name) && foreign === undefined) throw unknownFlag(name, argument);
-    const takesValue = foreign === undefined || foreign.takesValue;
+    const takesValue = isOwn(name) ? !switches.has(name) : foreign?.takesValue;
     let value = match[2];
     if (value === undefined) {
       if (takesValue) {

@@ -73,6 +73,12 @@ const isTruth = new Map([
 /** Undefined when the word means neither. */
 export const booleanOf = (word: string): boolean | undefined => isTruth.get(word);
 
+export const boolean: Reader<boolean> = (word, origin) => {
+  const value = booleanOf(word);
+  if (value === undefined) throw refuse(origin, word, 'true or false');
+  return value;
+};
+
 /** The parts between commas, trimmed; an empty text has none. */
 export const list: Reader<readonly string[]> = (value) =>
   value

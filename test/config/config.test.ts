@@ -49,6 +49,7 @@ test('no settings at all give a member that serves this machine', () => {
     initialCluster: [{ name: 'default', peerUrls: [url('http://localhost:2380')] }],
     initialClusterState: 'new',
     initialClusterToken: 'etcd-cluster',
+    strictReconfigCheck: true,
     heartbeatIntervalMs: 100,
     electionTimeoutMs: 1000,
     snapshotCount: 10_000,
@@ -102,6 +103,18 @@ test('a three-member cluster in etcd’s words', () => {
   expect(config.initialCluster.map((member) => member.name)).toEqual(['a', 'b', 'c']);
   expect(config.autoCompaction).toEqual({ mode: 'revision', keep: 1000 });
   expect(config.quotaBytes).toBe(8 * 1024 ** 3);
+});
+
+test.each([
+  [['--strict-reconfig-check'], true],
+  [['--strict-reconfig-check=false', '--name', 'a'], false],
+  [['--strict-reconfig-check', '--name', 'a'], true],
+])('a switch may stand without a value: %j', (argv, expected) => {
+  expect(configOf(argv).strictReconfigCheck).toBe(expected);
+});
+
+test('a switch takes no other word', () => {
+  expect(problemOf(['--strict-reconfig-check=maybe'])).toMatch(/"maybe".*true or false/);
 });
 
 describe('flags that contradict each other', () => {
