@@ -1,4 +1,4 @@
-/** Second act: three candidates; the leader is killed, twice. */
+/** Third act: three candidates; the leader is killed, twice. */
 import { json } from '../../recipes/index.ts';
 import { type Check, check } from './check.ts';
 import { type Child, startChild } from './processes.ts';

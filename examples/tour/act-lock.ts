@@ -1,4 +1,4 @@
-/** First act: workers compete for one mutex; one of them falls asleep while it holds it. */
+/** Second act: workers compete for one mutex; one of them falls asleep while it holds it. */
 import { join } from 'node:path';
 import { type Check, check } from './check.ts';
 import { createLedger, readLedger } from './ledger.ts';
@@ -10,9 +10,12 @@ import type { LockReport } from './worker-lock.ts';
 const WORKERS = 4;
 const ROUNDS = 50;
 const TTL_MS = 3_000;
+/** Turns after which the member that leads the store is killed, and after which it comes back. */
+const STORE_KILL_AT = 60;
+const STORE_BACK_AT = 120;
 
 export async function actLock(stage: Stage): Promise<readonly Check[]> {
-  heading(`A mutex: ${WORKERS} processes change one file, ${ROUNDS} times each`);
+  heading(`A mutex: ${WORKERS} processes change one file, ${ROUNDS} times each; the leader dies`);
   const ledger = join(stage.directory, 'ledger.json');
   await createLedger(ledger);
   const start = (sleepy: boolean) =>
@@ -41,6 +44,8 @@ export async function actLock(stage: Stage): Promise<readonly Check[]> {
   bar.update(0, `process ${sleeper.pid} holds the lock and was just put to sleep`);
 
   let turns = 0;
+  let killed: Promise<string> | undefined;
+  let revived: Promise<void> | undefined;
   const outcomes = { written: 0, refused: 0, overlap: 0 };
   const workers = Array.from({ length: WORKERS }, () => start(false));
   for (const worker of workers) {
@@ -49,10 +54,14 @@ export async function actLock(stage: Stage): Promise<readonly Check[]> {
       turns += 1;
       outcomes[message.outcome] += 1;
       bar.update(turns, `process ${worker.pid} had the lock`);
+      if (turns === STORE_KILL_AT) killed = stage.store.killLeader();
+      if (turns === STORE_BACK_AT) revived = killed?.then((name) => stage.store.revive(name));
     });
   }
   await Promise.all(workers.map((worker) => worker.exited));
-  bar.finish(`${turns} turns by ${WORKERS} processes`);
+  const member = await killed;
+  await revived;
+  bar.finish(`${turns} turns by ${WORKERS} processes; the store's leader ${member} was killed`);
 
   // The sleeper wakes up only now: its session expired, others held the lock since.
   process.kill(sleeper.pid, 'SIGCONT');

@@ -1,4 +1,4 @@
-/** Third act: 1,000 jobs, four workers, one of which is killed in the middle of its jobs. */
+/** Fourth act: 1,000 jobs, four workers; one of them and the store's leader are killed on the way. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { json } from '../../recipes/index.ts';
@@ -11,6 +11,9 @@ import type { Done, Job, QueueReport } from './worker-queue.ts';
 const JOBS = 1_000;
 const WORKERS = 4;
 const KILL_AFTER = 250;
+/** Acknowledged jobs after which the member that leads the store is killed, and comes back. */
+const STORE_KILL_AT = 450;
+const STORE_BACK_AT = 700;
 const TTL = '3s';
 
 export async function actQueue(stage: Stage): Promise<readonly Check[]> {
@@ -23,6 +26,8 @@ export async function actQueue(stage: Stage): Promise<readonly Check[]> {
 
   const bar = startBar('jobs', JOBS);
   let acknowledged = 0;
+  let killed: Promise<string> | undefined;
+  let revived: Promise<void> | undefined;
   const workers = Array.from({ length: WORKERS }, (_, i) => {
     const journal = join(stage.directory, `worker-${i}.journal`);
     const child = startChild<QueueReport>('worker-queue', {
@@ -45,12 +50,19 @@ export async function actQueue(stage: Stage): Promise<readonly Check[]> {
       if (message.kind !== 'acknowledged') return;
       acknowledged += 1;
       if (acknowledged === KILL_AFTER) victim.child.send({ linger: true });
+      if (acknowledged === STORE_KILL_AT) killed = stage.store.killLeader();
+      if (acknowledged === STORE_BACK_AT)
+        revived = killed?.then((name) => stage.store.revive(name));
       bar.update(acknowledged, isKilled ? `process ${victim.child.pid} was killed` : '');
     });
   }
   await waitUntilEmpty(queue);
   await Promise.all(others.map(({ child }) => child.stop()));
-  bar.finish(`the queue is empty; process ${victim.child.pid} was killed on the way`);
+  const member = await killed;
+  await revived;
+  bar.finish(
+    `the queue is empty; process ${victim.child.pid} and the leader ${member} were killed`,
+  );
 
   const results = await Promise.all(ids.map((id) => queue.result<Done>(id)));
   const done = results.filter((result) => result !== undefined).length;

@@ -1,17 +1,24 @@
-/** The store of the tour: `conclave serve` as a process of its own, on a durable directory. */
-import { type ChildProcess, spawn } from 'node:child_process';
+/** The store of the tour: three members, each a process of its own on a durable directory. */
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { endpointOf, LocalCluster, type LocalMember } from '../../recipes/cli/dev/local-cluster.ts';
+import { type ClusterApi, connect } from '../../recipes/index.ts';
 
+const MEMBERS = ['a', 'b', 'c'] as const;
 const DEFAULT_PORT = 2379;
+const STATUS_TIMEOUT_MS = 1_000;
 
 export type TourStore = {
-  readonly endpoint: string;
+  /** Of all members, with commas between. */
+  readonly endpoints: string;
   readonly directory: string;
-  /** Rejects when the store ends although nobody stopped it. */
+  /** Rejects when a member ends although nobody stopped it. */
   readonly failed: Promise<never>;
+  /** Kills the member that leads the others with SIGKILL, and resolves with its name. */
+  killLeader(): Promise<string>;
+  /** Starts it again, with what its disk holds. */
+  revive(name: string): Promise<void>;
   stop(): Promise<void>;
 };
 
@@ -20,52 +27,54 @@ export async function startStore(): Promise<TourStore> {
   const base = resolve('.conclave');
   await mkdir(base, { recursive: true });
   const directory = await mkdtemp(join(base, 'tour-'));
-  const port = (await isFree(DEFAULT_PORT)) ? DEFAULT_PORT : await freePort();
-  const url = `http://127.0.0.1:${port}`;
-  const child = spawn(process.execPath, [
-    fileURLToPath(new URL('../../recipes/cli/main.js', import.meta.url)),
-    'serve',
-    '--data-dir',
-    join(directory, 'data'),
-    '--listen-client-urls',
-    url,
-    '--advertise-client-urls',
-    url,
-    '--log-level',
-    'warn',
-  ]);
-  let stopping = false;
+  const defaultPort = (await isFree(DEFAULT_PORT)) ? [DEFAULT_PORT] : [];
+  const ports = [...defaultPort, ...(await freePorts(2 * MEMBERS.length))];
+  const members = MEMBERS.map((name, index) => ({
+    name,
+    clientPort: ports[index] ?? 0,
+    peerPort: ports[index + MEMBERS.length] ?? 0,
+  }));
+  let fail: (error: Error) => void = () => undefined;
   const failed = new Promise<never>((_, reject) => {
-    child.once('exit', (code, signal) => {
-      if (!stopping) reject(new Error(`the store ended (${signal ?? code}) during the tour`));
-    });
+    fail = reject;
   });
   failed.catch(() => undefined);
-  await Promise.race([ready(child), failed]);
+  const cluster = await LocalCluster.start({
+    members,
+    directory,
+    onLost: (name, how) => fail(new Error(`member ${name} ended (${how}) during the tour`)),
+  });
+  const client = await connect(cluster.endpoints);
   return {
-    endpoint: `127.0.0.1:${port}`,
+    endpoints: cluster.endpoints,
     directory,
     failed,
+    async killLeader() {
+      const leader = await findLeader(client.cluster, members);
+      await cluster.kill(leader.name);
+      return leader.name;
+    },
+    revive: (name) => cluster.start(name),
     async stop() {
-      stopping = true;
-      const ended = new Promise<void>((done) => child.once('exit', () => done()));
-      if (child.exitCode === null && child.kill('SIGTERM')) await ended;
+      await client.close();
+      await cluster.stop();
       await rm(directory, { recursive: true, force: true });
     },
   };
 }
 
-/** `serve` prints one line when it is ready; what it says before is shown if it never is. */
-function ready(child: ChildProcess): Promise<void> {
-  return new Promise((done, fail) => {
-    let said = '';
-    child.stdout?.resume();
-    child.stderr?.on('data', (chunk: Buffer) => {
-      said += chunk.toString();
-      if (/ready/i.test(said)) done();
-    });
-    child.once('exit', () => fail(new Error(`the store did not start:\n${said}`)));
-  });
+/** The member that says of itself that it leads. */
+async function findLeader(
+  cluster: ClusterApi,
+  members: readonly LocalMember[],
+): Promise<LocalMember> {
+  for (;;) {
+    for (const member of members) {
+      const options = { endpoint: endpointOf(member), timeout: STATUS_TIMEOUT_MS };
+      const status = await cluster.status(options).catch(() => undefined);
+      if (status !== undefined && status.leader === status.memberId) return member;
+    }
+  }
 }
 
 function isFree(port: number): Promise<boolean> {
@@ -76,14 +85,22 @@ function isFree(port: number): Promise<boolean> {
   });
 }
 
-function freePort(): Promise<number> {
-  return new Promise((answer, fail) => {
-    const probe = createServer()
-      .once('error', fail)
-      .listen(0, '127.0.0.1', () => {
-        const address = probe.address();
-        const port = typeof address === 'object' && address !== null ? address.port : 0;
-        probe.close(() => answer(port));
+/** Held all at once, so that no two are the same. */
+async function freePorts(count: number): Promise<number[]> {
+  const probes = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const probe = createServer();
+      await new Promise<void>((listening, failing) => {
+        probe.once('error', failing).listen(0, '127.0.0.1', listening);
       });
-  });
+      return probe;
+    }),
+  );
+  return Promise.all(
+    probes.map(async (probe) => {
+      const address = probe.address();
+      await new Promise((closed) => probe.close(closed));
+      return typeof address === 'object' && address !== null ? address.port : 0;
+    }),
+  );
 }
