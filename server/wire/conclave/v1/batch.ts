@@ -32,6 +32,14 @@ export const Method = {
   LEASE_LEASES: 10,
   STATUS: 11,
   MEMBER_LIST: 12,
+  CLIENT_REGISTER: 13,
+  CLIENT_FORGET: 14,
+  /** PING - Answered at once, whatever the state of the cluster. */
+  PING: 15,
+  MEMBER_ADD: 16,
+  MEMBER_REMOVE: 17,
+  MEMBER_UPDATE: 18,
+  MEMBER_PROMOTE: 19,
 } as const;
 
 export type Method = typeof Method[keyof typeof Method];
@@ -50,6 +58,13 @@ export namespace Method {
   export type LEASE_LEASES = typeof Method.LEASE_LEASES;
   export type STATUS = typeof Method.STATUS;
   export type MEMBER_LIST = typeof Method.MEMBER_LIST;
+  export type CLIENT_REGISTER = typeof Method.CLIENT_REGISTER;
+  export type CLIENT_FORGET = typeof Method.CLIENT_FORGET;
+  export type PING = typeof Method.PING;
+  export type MEMBER_ADD = typeof Method.MEMBER_ADD;
+  export type MEMBER_REMOVE = typeof Method.MEMBER_REMOVE;
+  export type MEMBER_UPDATE = typeof Method.MEMBER_UPDATE;
+  export type MEMBER_PROMOTE = typeof Method.MEMBER_PROMOTE;
 }
 
 export interface Call {
@@ -62,10 +77,22 @@ export interface Call {
   timeoutMs: number;
   /** Set with an id only: the client no longer waits. A write may still take effect. */
   cancel: boolean;
+  /**
+   * Set both on a write that is to take effect once, however often it is sent: the id that
+   * CLIENT_REGISTER gave, and a number that rises by one for each new write of that client. A write
+   * that was applied before is answered as it was then.
+   */
+  clientId: bigint;
+  sequence: bigint;
 }
 
 export interface Calls {
   calls: Call[];
+  /**
+   * All sequences below have been answered to the client, which will not repeat them: their results
+   * may be forgotten. It is about the one client that occurs among the calls; 0 if none does.
+   */
+  floor: bigint;
 }
 
 export interface Answer {
@@ -81,8 +108,32 @@ export interface Answers {
   answers: Answer[];
 }
 
+export interface ClientRegisterRequest {
+}
+
+export interface ClientRegisterResponse {
+  clientId: bigint;
+  /** The client is forgotten when it has written nothing for so long. */
+  ttlSeconds: number;
+  /** Sequences at or above the floor that may be in use at a time. */
+  window: number;
+}
+
+export interface ClientForgetRequest {
+  clientId: bigint;
+}
+
+export interface ClientForgetResponse {
+}
+
+export interface PingRequest {
+}
+
+export interface PingResponse {
+}
+
 function createBaseCall(): Call {
-  return { id: 0, method: 0, request: Buffer.alloc(0), timeoutMs: 0, cancel: false };
+  return { id: 0, method: 0, request: Buffer.alloc(0), timeoutMs: 0, cancel: false, clientId: 0n, sequence: 0n };
 }
 
 export const Call: MessageFns<Call> = {
@@ -101,6 +152,18 @@ export const Call: MessageFns<Call> = {
     }
     if (message.cancel !== false) {
       writer.uint32(40).bool(message.cancel);
+    }
+    if (message.clientId !== 0n) {
+      if (BigInt.asUintN(64, message.clientId) !== message.clientId) {
+        throw new globalThis.Error("value provided for field message.clientId of type uint64 too large");
+      }
+      writer.uint32(48).uint64(message.clientId);
+    }
+    if (message.sequence !== 0n) {
+      if (BigInt.asUintN(64, message.sequence) !== message.sequence) {
+        throw new globalThis.Error("value provided for field message.sequence of type uint64 too large");
+      }
+      writer.uint32(56).uint64(message.sequence);
     }
     return writer;
   },
@@ -158,6 +221,22 @@ export const Call: MessageFns<Call> = {
             message.cancel = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.clientId = reader.uint64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.sequence = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -180,18 +259,26 @@ export const Call: MessageFns<Call> = {
     message.request = object.request ?? Buffer.alloc(0);
     message.timeoutMs = object.timeoutMs ?? 0;
     message.cancel = object.cancel ?? false;
+    message.clientId = (object.clientId !== undefined && object.clientId !== null) ? BigInt(object.clientId) : 0n;
+    message.sequence = (object.sequence !== undefined && object.sequence !== null) ? BigInt(object.sequence) : 0n;
     return message;
   },
 };
 
 function createBaseCalls(): Calls {
-  return { calls: [] };
+  return { calls: [], floor: 0n };
 }
 
 export const Calls: MessageFns<Calls> = {
   encode(message: Calls, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.calls) {
       Call.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.floor !== 0n) {
+      if (BigInt.asUintN(64, message.floor) !== message.floor) {
+        throw new globalThis.Error("value provided for field message.floor of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.floor);
     }
     return writer;
   },
@@ -217,6 +304,14 @@ export const Calls: MessageFns<Calls> = {
             message.calls.push(Call.decode(reader, reader.uint32()));
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.floor = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -235,6 +330,7 @@ export const Calls: MessageFns<Calls> = {
   fromPartial(object: DeepPartial<Calls>): Calls {
     const message = createBaseCalls();
     message.calls = object.calls?.map((e) => Call.fromPartial(e)) || [];
+    message.floor = (object.floor !== undefined && object.floor !== null) ? BigInt(object.floor) : 0n;
     return message;
   },
 };
@@ -381,6 +477,318 @@ export const Answers: MessageFns<Answers> = {
   fromPartial(object: DeepPartial<Answers>): Answers {
     const message = createBaseAnswers();
     message.answers = object.answers?.map((e) => Answer.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseClientRegisterRequest(): ClientRegisterRequest {
+  return {};
+}
+
+export const ClientRegisterRequest: MessageFns<ClientRegisterRequest> = {
+  encode(_: ClientRegisterRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ClientRegisterRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseClientRegisterRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ClientRegisterRequest>): ClientRegisterRequest {
+    return ClientRegisterRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ClientRegisterRequest>): ClientRegisterRequest {
+    const message = createBaseClientRegisterRequest();
+    return message;
+  },
+};
+
+function createBaseClientRegisterResponse(): ClientRegisterResponse {
+  return { clientId: 0n, ttlSeconds: 0, window: 0 };
+}
+
+export const ClientRegisterResponse: MessageFns<ClientRegisterResponse> = {
+  encode(message: ClientRegisterResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.clientId !== 0n) {
+      if (BigInt.asUintN(64, message.clientId) !== message.clientId) {
+        throw new globalThis.Error("value provided for field message.clientId of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.clientId);
+    }
+    if (message.ttlSeconds !== 0) {
+      writer.uint32(16).uint32(message.ttlSeconds);
+    }
+    if (message.window !== 0) {
+      writer.uint32(24).uint32(message.window);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ClientRegisterResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseClientRegisterResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.clientId = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.ttlSeconds = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.window = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ClientRegisterResponse>): ClientRegisterResponse {
+    return ClientRegisterResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ClientRegisterResponse>): ClientRegisterResponse {
+    const message = createBaseClientRegisterResponse();
+    message.clientId = (object.clientId !== undefined && object.clientId !== null) ? BigInt(object.clientId) : 0n;
+    message.ttlSeconds = object.ttlSeconds ?? 0;
+    message.window = object.window ?? 0;
+    return message;
+  },
+};
+
+function createBaseClientForgetRequest(): ClientForgetRequest {
+  return { clientId: 0n };
+}
+
+export const ClientForgetRequest: MessageFns<ClientForgetRequest> = {
+  encode(message: ClientForgetRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.clientId !== 0n) {
+      if (BigInt.asUintN(64, message.clientId) !== message.clientId) {
+        throw new globalThis.Error("value provided for field message.clientId of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.clientId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ClientForgetRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseClientForgetRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.clientId = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ClientForgetRequest>): ClientForgetRequest {
+    return ClientForgetRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ClientForgetRequest>): ClientForgetRequest {
+    const message = createBaseClientForgetRequest();
+    message.clientId = (object.clientId !== undefined && object.clientId !== null) ? BigInt(object.clientId) : 0n;
+    return message;
+  },
+};
+
+function createBaseClientForgetResponse(): ClientForgetResponse {
+  return {};
+}
+
+export const ClientForgetResponse: MessageFns<ClientForgetResponse> = {
+  encode(_: ClientForgetResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ClientForgetResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseClientForgetResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ClientForgetResponse>): ClientForgetResponse {
+    return ClientForgetResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ClientForgetResponse>): ClientForgetResponse {
+    const message = createBaseClientForgetResponse();
+    return message;
+  },
+};
+
+function createBasePingRequest(): PingRequest {
+  return {};
+}
+
+export const PingRequest: MessageFns<PingRequest> = {
+  encode(_: PingRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PingRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePingRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PingRequest>): PingRequest {
+    return PingRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<PingRequest>): PingRequest {
+    const message = createBasePingRequest();
+    return message;
+  },
+};
+
+function createBasePingResponse(): PingResponse {
+  return {};
+}
+
+export const PingResponse: MessageFns<PingResponse> = {
+  encode(_: PingResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PingResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePingResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PingResponse>): PingResponse {
+    return PingResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<PingResponse>): PingResponse {
+    const message = createBasePingResponse();
     return message;
   },
 };
