@@ -4,6 +4,7 @@
  */
 import type { Bytes } from './mvcc/types.ts';
 import type { Entry, HardState } from './raft/message.ts';
+import type { ReceivedSnapshot } from './storage/transfer.ts';
 
 export interface Clock {
   /** Monotonic milliseconds; the origin is arbitrary. */
@@ -47,23 +48,42 @@ export interface StateReader {
   ): readonly (readonly [key: Bytes, value: Bytes])[];
 }
 
+/** A place in the log: an entry, and the term in which its leader made it. {0, 0} is before the first. */
+export type LogPosition = { readonly index: number; readonly term: number };
+
 /**
  * The state machine's storage.
  *
- * Invariant: the writes of one `apply` and its applied index become durable together or not at all,
- * and in order. After a restart `appliedIndex` names the last one that survived; the log replays
- * the rest.
+ * Invariant: the writes of one `apply` and its applied position become durable together or not at
+ * all, and in order. After a restart `applied` names the last one that survived; the log replays the
+ * rest.
  */
 export interface State extends StateReader {
-  /** The index whose writes are visible to reads. */
+  /** The entry whose writes are visible to reads. Term 0: written before terms were kept. */
+  readonly applied: LogPosition;
+  /** `applied.index`. */
   readonly appliedIndex: number;
   /** The index whose writes are durable: the log up to here is no longer needed for recovery. */
   readonly durableIndex: number;
   /**
    * Visible to reads at once, durable later, in order. `index` is not below `appliedIndex`; it equals
-   * it for writes that no entry asked for, such as removing compacted garbage.
+   * it for writes that no entry asked for, such as removing compacted garbage. `term` is that of the
+   * entry; without it the one before stays.
    */
-  apply(index: number, writes: readonly Write[]): void;
+  apply(index: number, writes: readonly Write[], term?: number): void;
+  /**
+   * Replaces everything by what another member sent: after a crash at any moment the state is
+   * entirely the old one or entirely the new one. Durable when it resolves; `flush` calls that
+   * waited resolve too, and a copy under way is finished from the old contents. The snapshot is used
+   * up either way.
+   *
+   * Until it settles the caller applies nothing and reads nothing; what was read before stays valid.
+   * `Log.reset` must follow: between the two only this installation explains a state ahead of its log.
+   *
+   * Rejects with `SnapshotTransferError` when the contents are not what was announced, and with
+   * `NoSpaceError`; then the old state is as it was.
+   */
+  install(snapshot: ReceivedSnapshot): Promise<void>;
   /** Resolves once everything applied so far is durable. */
   flush(): Promise<void>;
   /** Bytes applied but not yet durable: the caller slows down above `limits.overlayBytes`. */
@@ -89,14 +109,35 @@ export interface Log {
   entries(from: number, to: number, maxBytes: number): Promise<readonly Entry[]>;
   /** Entries up to `index` are no longer needed; files holding only those go. */
   release(index: number): Promise<void>;
+  /**
+   * Restarts the log behind a state that was installed. When the log holds the entry at
+   * `position.index` with that term, it keeps everything (Raft section 7, rule 6); otherwise it is
+   * empty afterwards and begins after `position`. After a crash at any moment the log is entirely the
+   * old one or entirely the new one. Must not overlap with `append`; a rejection is final.
+   */
+  reset(position: LogPosition, hardState: HardState): Promise<void>;
   close(): Promise<void>;
+}
+
+/**
+ * Which life of each other member was seen: a member whose data directory was wiped comes back with
+ * another incarnation under the same id, has forgotten what it promised, and must be refused.
+ */
+export interface PeerBook {
+  /** The incarnation that is durably remembered. */
+  known(member: bigint): bigint | undefined;
+  /**
+   * Durable when it resolves: only then may a message of that member be trusted. Rejects with
+   * `IncarnationError` when another incarnation is known already.
+   */
+  remember(member: bigint, incarnation: bigint): Promise<void>;
 }
 
 /** What a log held when it was opened. */
 export type Recovered = {
   readonly hardState: HardState;
   /** The entry before the first kept one: {0, 0} for a log from the beginning. */
-  readonly start: { readonly index: number; readonly term: number };
+  readonly start: LogPosition;
   readonly entries: readonly Entry[];
 };
 

@@ -1,5 +1,6 @@
 /** Every way in which storage refuses. Match on `code`; the message is a sentence for people. */
 
+import { idToHex } from '../ids.ts';
 import type { Bytes } from '../mvcc/types.ts';
 
 const REPLACE_MEMBER =
@@ -66,6 +67,41 @@ export class StorageFailedError extends Error {
   constructor(path: string, cause: unknown) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     super(`Writing to ${path} failed: ${reason}. Nothing is acknowledged from here on.`, { cause });
+  }
+}
+
+export type SnapshotTransferCode =
+  /** A chunk does not match its checksum. */
+  | 'damaged-chunk'
+  /** The whole does not match its hash, or does not hold what was announced. */
+  | 'damaged'
+  /** A chunk that does not follow, is too long, or goes beyond the announced end. */
+  | 'unexpected-chunk'
+  /** Finished before everything was there. */
+  | 'incomplete'
+  /** Another transfer has taken its place, or it was ended. */
+  | 'superseded';
+
+/** What a member sends of its state cannot be used. Nothing was installed. */
+export class SnapshotTransferError extends Error {
+  override name = 'SnapshotTransferError';
+  readonly code: SnapshotTransferCode;
+
+  constructor(code: SnapshotTransferCode, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** A member that is known came back with another data directory. */
+export class IncarnationError extends Error {
+  override name = 'IncarnationError';
+  readonly code = 'other-incarnation';
+
+  constructor(member: bigint) {
+    super(
+      `Member ${idToHex(member)} came with another data directory than before: what it had promised is lost. Remove it from the cluster and add it again as a new member.`,
+    );
   }
 }
 

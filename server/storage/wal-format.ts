@@ -21,6 +21,7 @@
  * first, as Raft's own messages do: where that entry was released, nothing else remembers it.
  */
 import { crc32 } from 'node:zlib';
+import type { LogPosition } from '../ports.ts';
 import type { Entry, EntryKind, HardState } from '../raft/message.ts';
 
 export const FORMAT = 1;
@@ -42,9 +43,6 @@ const TWO_32 = 2 ** 32;
 
 /** On disk a kind is its position here: only ever append to it. */
 const ENTRY_KINDS = ['command', 'no-op', 'configuration'] as const satisfies readonly EntryKind[];
-
-/** A place in the log: the entry before the first one that follows. */
-export type LogPosition = { readonly index: number; readonly term: number };
 
 export type SegmentHeader = {
   readonly format: number;

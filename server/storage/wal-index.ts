@@ -3,7 +3,8 @@
  * that the index stays small and one read fetches a useful amount.
  */
 import { assert } from '../assert.ts';
-import type { Frame, LogPosition } from './wal-format.ts';
+import type { LogPosition } from '../ports.ts';
+import type { Frame } from './wal-format.ts';
 import type { Segment } from './wal-segment.ts';
 
 const RUN_BYTES = 64 * 1024;

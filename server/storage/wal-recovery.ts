@@ -7,6 +7,7 @@
  * made, an intact frame behind a damaged one) is damage to data that was acknowledged, and refused.
  */
 import { join } from 'node:path';
+import type { LogPosition } from '../ports.ts';
 import type { Entry, HardState } from '../raft/message.ts';
 import type { Disk, DiskFile } from './disk.ts';
 import { CorruptionError, DataDirectoryError } from './errors.ts';
@@ -19,7 +20,6 @@ import {
   findFrameAfter,
   HEADER_BYTES,
   isBlank,
-  type LogPosition,
   type SegmentHeader,
 } from './wal-format.ts';
 import { WalIndex } from './wal-index.ts';

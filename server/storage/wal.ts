@@ -12,7 +12,7 @@
 import { randomBytes } from 'node:crypto';
 import { assert } from '../assert.ts';
 import { limits } from '../limits.ts';
-import type { Log, Recovered } from '../ports.ts';
+import type { Log, LogPosition, Recovered } from '../ports.ts';
 import type { Entry, HardState } from '../raft/message.ts';
 import { type Disk, nodeDisk } from './disk.ts';
 import { CorruptionError, LogReleasedError, StorageFailedError } from './errors.ts';
@@ -23,7 +23,6 @@ import {
   type FrameContent,
   frameBytes,
   HEADER_BYTES,
-  type LogPosition,
   type SegmentHeader,
 } from './wal-format.ts';
 import { WalIndex } from './wal-index.ts';
