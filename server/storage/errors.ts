@@ -2,6 +2,7 @@
 
 import { idToHex } from '../ids.ts';
 import type { Bytes } from '../mvcc/types.ts';
+import type { LogPosition } from '../ports.ts';
 
 const REPLACE_MEMBER =
   'In a cluster, remove this member and add it again with an empty data directory; a single member is restored from a backup.';
@@ -92,6 +93,13 @@ export class SnapshotTransferError extends Error {
     this.code = code;
   }
 }
+
+/** A copy that is whole and holds another state than its sender said. */
+export const otherContents = (announced: LogPosition, found: LogPosition): SnapshotTransferError =>
+  new SnapshotTransferError(
+    'damaged',
+    `A copy of the state was announced as that of entry ${announced.index} of term ${announced.term} and is that of entry ${found.index} of term ${found.term}. Nothing was installed and the leader sends another one; if this goes on, upgrade the leader to the version of this member.`,
+  );
 
 /** A member that is known came back with another data directory. */
 export class IncarnationError extends Error {

@@ -4,10 +4,12 @@
  */
 import { assert } from '../assert.ts';
 import type { Bytes } from '../mvcc/types.ts';
-import type { Log, Recovered, State, Write } from '../ports.ts';
+import type { Log, LogPosition, Recovered, State, Write } from '../ports.ts';
 import type { Entry, HardState } from '../raft/message.ts';
 import { bytesOf, keyOf, pairsBetween, SortedMap } from './byte-order.ts';
 import { LogReleasedError } from './errors.ts';
+import { decodeState, encodeState } from './memory-format.ts';
+import type { ReceivedSnapshot } from './transfer.ts';
 
 /**
  * Decides when a write becomes durable: calls `complete` once, whenever it likes. The default does so
@@ -19,41 +21,54 @@ const endOfTurn: DurabilitySchedule = (complete) => queueMicrotask(complete);
 
 type Version = {
   readonly tree: SortedMap<Bytes>;
-  readonly index: number;
+  readonly applied: LogPosition;
   /** The number of the last apply in it. Unlike the index, every apply has its own. */
   readonly sequence: number;
+  /** Installed, and the log has not restarted behind it yet. */
+  readonly installed: LogPosition | undefined;
 };
 
 export class MemoryState implements State {
   readonly #schedule: DurabilitySchedule;
   #tree = new SortedMap<Bytes>();
-  #appliedIndex = 0;
+  #applied: LogPosition = { index: 0, term: 0 };
   #sequence = 0;
-  #durable: Version = { tree: this.#tree.clone(), index: 0, sequence: 0 };
+  #durable: Version = {
+    tree: this.#tree.clone(),
+    applied: this.#applied,
+    sequence: 0,
+    installed: undefined,
+  };
   #backlogBytes = 0;
   #liveBytes = 0;
   /** Of the flush under way; replaced at a crash, so that a flush from before it has no effect. */
   #flushing: Promise<void> | undefined;
+  #installing = false;
   #life = 0;
 
   constructor(options: { readonly schedule?: DurabilitySchedule } = {}) {
     this.#schedule = options.schedule ?? endOfTurn;
   }
 
+  get applied(): LogPosition {
+    return this.#applied;
+  }
+
   get appliedIndex(): number {
-    return this.#appliedIndex;
+    return this.#applied.index;
   }
 
   get durableIndex(): number {
-    return this.#durable.index;
+    return this.#durable.applied.index;
   }
 
   get backlogBytes(): number {
     return this.#backlogBytes;
   }
 
-  apply(index: number, writes: readonly Write[]): void {
-    assert(index >= this.#appliedIndex, 'entries are applied in order');
+  apply(index: number, writes: readonly Write[], term = this.#applied.term): void {
+    assert(!this.#installing, 'nothing is applied while a state is installed');
+    assert(index >= this.#applied.index, 'entries are applied in order');
     for (const write of writes) {
       const key = keyOf(write.key);
       const before = this.#tree.get(key);
@@ -67,7 +82,7 @@ export class MemoryState implements State {
       this.#liveBytes += key.length + write.value.length;
       this.#backlogBytes += write.value.length;
     }
-    this.#appliedIndex = index;
+    this.#applied = { index, term };
     this.#sequence += 1;
     void this.flush();
   }
@@ -101,21 +116,57 @@ export class MemoryState implements State {
   #startFlush(): Promise<void> {
     const version: Version = {
       tree: this.#tree.clone(),
-      index: this.#appliedIndex,
+      applied: this.#applied,
       sequence: this.#sequence,
+      installed: undefined,
     };
     const backlogBytes = this.#backlogBytes;
     const life = this.#life;
     return new Promise((resolve) => {
       this.#schedule(() => {
         if (life !== this.#life) return;
-        this.#durable = version;
-        this.#backlogBytes -= backlogBytes;
         this.#flushing = undefined;
+        // Not so when an installation has overtaken it.
+        if (version.sequence > this.#durable.sequence) {
+          this.#durable = { ...version, installed: this.#durable.installed };
+          this.#backlogBytes -= backlogBytes;
+        }
         resolve();
         if (this.#sequence > version.sequence) void this.flush();
       });
     });
+  }
+
+  async install(snapshot: ReceivedSnapshot): Promise<void> {
+    assert(!this.#installing, 'installations do not overlap');
+    const { applied, tree } = decodeState(snapshot);
+    assert(applied.index >= this.#applied.index, 'an installed state is not older');
+    this.#installing = true;
+    const life = this.#life;
+    await new Promise<void>((resolve) => {
+      this.#schedule(() => {
+        if (life !== this.#life) return;
+        this.#sequence += 1;
+        this.#durable = { tree, applied, sequence: this.#sequence, installed: applied };
+        this.#goBackToDurable();
+        resolve();
+      });
+    });
+  }
+
+  /** Where a state was installed whose log has not restarted yet. */
+  get installed(): LogPosition | undefined {
+    return this.#durable.installed;
+  }
+
+  /** The log has restarted. */
+  confirmInstalled(): void {
+    this.#durable = { ...this.#durable, installed: undefined };
+  }
+
+  /** Everything that is visible, as `install` takes it. */
+  copy(): Uint8Array {
+    return encodeState(this.#applied, this.#tree);
   }
 
   size(): { readonly totalBytes: number; readonly usedBytes: number } {
@@ -126,12 +177,17 @@ export class MemoryState implements State {
     return this.flush();
   }
 
-  /** Loses power: goes back to what was durable. Flushes under way never resolve. */
+  /** Loses power: goes back to what was durable. What was under way never resolves. */
   crash(): void {
     this.#life += 1;
     this.#flushing = undefined;
+    this.#goBackToDurable();
+  }
+
+  #goBackToDurable(): void {
+    this.#installing = false;
     this.#tree = this.#durable.tree.clone();
-    this.#appliedIndex = this.#durable.index;
+    this.#applied = this.#durable.applied;
     this.#sequence = this.#durable.sequence;
     this.#backlogBytes = 0;
     this.#liveBytes = 0;
@@ -146,11 +202,17 @@ export class MemoryLog implements Log {
   #hardState: HardState = { term: 0, votedFor: 0n, commit: 0 };
   #start = { index: 0, term: 0 };
   #entries: Entry[] = [];
-  #inFlight: Batch | undefined;
+  /** Takes effect when the disk says so. */
+  #inFlight: (() => void) | undefined;
+  readonly #afterReset: () => void;
   #life = 0;
 
-  constructor(options: { readonly schedule?: DurabilitySchedule } = {}) {
+  /** `afterReset`: called when a reset has become durable. */
+  constructor(
+    options: { readonly schedule?: DurabilitySchedule; readonly afterReset?: () => void } = {},
+  ) {
     this.#schedule = options.schedule ?? endOfTurn;
+    this.#afterReset = options.afterReset ?? (() => {});
   }
 
   /** What a restart finds: everything durable. */
@@ -169,7 +231,26 @@ export class MemoryLog implements Log {
       assert(entry.index === (first?.index ?? 0) + position, 'entries are consecutive');
       return { ...entry, data: Uint8Array.from(entry.data) };
     });
-    this.#inFlight = { ...batch, entries };
+    return this.#write(() => this.#add({ ...batch, entries }));
+  }
+
+  async reset(position: LogPosition, hardState: HardState): Promise<void> {
+    assert(this.#inFlight === undefined, 'a reset and an append do not overlap');
+    assert(position.index >= this.#start.index, 'a log never restarts below its beginning');
+    await this.#write(() => this.restart(position, hardState));
+    this.#afterReset();
+  }
+
+  /** A reset that takes effect at once. */
+  restart(position: LogPosition, hardState: HardState): void {
+    this.#hardState = hardState;
+    if (this.#termAt(position.index) === position.term) return;
+    this.#start = position;
+    this.#entries = [];
+  }
+
+  #write(effect: () => void): Promise<void> {
+    this.#inFlight = effect;
     const life = this.#life;
     return new Promise((resolve) => {
       this.#schedule(() => {
@@ -180,14 +261,23 @@ export class MemoryLog implements Log {
     });
   }
 
+  /** undefined outside of the log. */
+  #termAt(index: number): number | undefined {
+    if (index === this.#start.index) return this.#start.term;
+    return this.#entries[index - this.#start.index - 1]?.term;
+  }
+
   get #lastIndex(): number {
     return this.#start.index + this.#entries.length;
   }
 
   #settle(): void {
-    const batch = this.#inFlight;
+    const effect = this.#inFlight;
     this.#inFlight = undefined;
-    if (batch === undefined) return;
+    effect?.();
+  }
+
+  #add(batch: Batch): void {
     if (batch.hardState !== undefined) this.#hardState = batch.hardState;
     const first = batch.entries[0];
     if (first === undefined) return;
@@ -221,8 +311,8 @@ export class MemoryLog implements Log {
   }
 
   /**
-   * Loses power. The append under way never resolves; its batch, which is one frame, has reached the
-   * disk or has not, as `keepInFlight` says.
+   * Loses power. The append or reset under way never resolves; it has reached the disk as a whole or
+   * has not, as `keepInFlight` says.
    */
   crash(options: { readonly keepInFlight: boolean } = { keepInFlight: false }): void {
     this.#life += 1;

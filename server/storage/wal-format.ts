@@ -7,7 +7,7 @@
  *
  * header   0 "CONCLAVE"   8 format u32      12 salt u32        16 cluster u64   24 member u64
  *         32 number u53  40 bytes u53      48 sequence u53    56 previous u32
- *         64 base index  72 base term      80 hard state (24)                  252 crc u32
+ *         64 base index  72 base term      80 hard state (24) 104 restart u32  252 crc u32
  * frame    0 magic u32    4 payload u32     8 sequence u53    16 previous u32   20 crc u32   24 payload
  * payload  0 flags u32    4 entries u32     8 first index u53 16 term before u53
  *         24 hard state (24, if flag 1), then per entry: term u53, kind u32, data bytes u32, data
@@ -18,7 +18,8 @@
  * covers everything else in it, up to the next multiple of 8, with the checksum of the frame before (the chain) and starts from
  * the segment's random salt: bytes that a client stored can never pass for a frame. Frames begin at
  * multiples of 8, and the rest of a segment is zero. A frame names the term of the entry before its
- * first, as Raft's own messages do: where that entry was released, nothing else remembers it.
+ * first, as Raft's own messages do: where that entry was released, nothing else remembers it. In a
+ * segment with `restart` the log begins anew after the base: nothing in older segments counts.
  */
 import { crc32 } from 'node:zlib';
 import type { LogPosition } from '../ports.ts';
@@ -59,6 +60,8 @@ export type SegmentHeader = {
   /** The last entry when the segment began: what older segments held may be gone. */
   readonly base: LogPosition;
   readonly hardState: HardState;
+  /** The base comes from an installed state and not from the segment before. */
+  readonly restart: boolean;
 };
 
 export type Frame = {
@@ -128,6 +131,7 @@ export function encodeSegmentHeader(target: Buffer, header: SegmentHeader): void
   writeU53(target, header.base.index, 64);
   writeU53(target, header.base.term, 72);
   writeHardState(target, header.hardState, 80);
+  target.writeUInt32LE(header.restart ? 1 : 0, 104);
   const end = HEADER_BYTES - 4;
   target.writeUInt32LE(crc32(target.subarray(0, end)), end);
 }
@@ -149,6 +153,7 @@ export function decodeSegmentHeader(source: Buffer): SegmentHeader | undefined {
     previousChecksum: source.readUInt32LE(56),
     base: { index: readU53(source, 64), term: readU53(source, 72) },
     hardState: readHardState(source, 80),
+    restart: source.readUInt32LE(104) === 1,
   };
 }
 

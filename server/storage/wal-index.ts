@@ -49,6 +49,11 @@ export class WalIndex {
     return this.#terms.findLast((start) => start.index <= index)?.term ?? this.#start.term;
   }
 
+  /** Does the log agree with another that holds this entry? Unknown of what was released. */
+  holds({ index, term }: LogPosition): boolean {
+    return index >= this.#start.index && index <= this.#lastIndex && this.termAt(index) === term;
+  }
+
   /**
    * Takes note of a frame on disk. Entries at or below the last index replace the tail. They may also
    * begin below the start, when a log is read whose older segments were released after that.

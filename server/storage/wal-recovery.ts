@@ -112,8 +112,11 @@ class Recovery {
     }
     const segment = new Segment(header, path, file);
     this.#checkFooter(segment, bytes, newest);
-    if (this.#segments.length === 0) this.#begin(header);
-    else this.#checkContinuation(path, header);
+    if (this.#segments.length === 0) {
+      this.#sequence = header.sequence - 1;
+      this.#checksum = header.previousChecksum;
+    } else this.#checkContinuation(path, header);
+    if (this.#segments.length === 0 || header.restart) this.#begin(header);
     this.#segments.push(segment);
 
     const last = this.#readFrames(segment, bytes, newest);
@@ -160,20 +163,19 @@ class Recovery {
     }
   }
 
-  /** What came before the oldest segment was released; its header says what must be known of it. */
+  /** What came before was released, or counts no more; the header says what must be known of it. */
   #begin(header: SegmentHeader): void {
     this.#index = new WalIndex(header.base);
+    this.#entries = [];
     this.#hardState = header.hardState;
-    this.#sequence = header.sequence - 1;
-    this.#checksum = header.previousChecksum;
   }
 
   #checkContinuation(path: string, header: SegmentHeader): void {
+    const { last } = this.#index;
     const continues =
       header.sequence === this.#sequence + 1 &&
       header.previousChecksum === this.#checksum &&
-      header.base.index === this.#index.last.index &&
-      header.base.term === this.#index.last.term;
+      (header.restart || (header.base.index === last.index && header.base.term === last.term));
     if (!continues) {
       throw new CorruptionError(path, 48, 'the file does not continue the one before it');
     }

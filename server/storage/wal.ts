@@ -4,7 +4,8 @@
  * Invariants:
  * - one append is one frame is one write, and one write is in flight at a time;
  * - an append resolves only after its frame is durable;
- * - a segment exists, by name, only with its header and its first frame complete;
+ * - a segment exists, by name, only with its header and its first frame complete; one that begins or
+ *   restarts a log has no frame at first, and its header alone says what the log then holds;
  * - what must outlive released segments (hard state, index and term of the last entry before) is in
  *   the header of the oldest one kept, and in the first frame of every replaced tail;
  * - after the first failed write nothing more is written and everything is refused with that error.
@@ -39,6 +40,8 @@ export type WalOptions = {
   readonly create?: boolean;
   /** The entry before the first of a new log, for a state that was restored. @default none */
   readonly start?: LogPosition;
+  /** Called when `reset` has taken effect and before it resolves. */
+  readonly afterReset?: () => Promise<void>;
   /** @default the real one */
   readonly disk?: Disk;
 };
@@ -54,7 +57,7 @@ export async function openWal(options: WalOptions): Promise<{ log: Log; recovere
   }
   const state = found ?? (await begin(factory, identity, options.start ?? { index: 0, term: 0 }));
   const { hardState, start, entries } = state;
-  const log = new Wal(path, disk, factory, identity, state);
+  const log = new Wal(options, disk, factory, state);
   return { log, recovered: { hardState, start, entries } };
 }
 
@@ -65,21 +68,14 @@ async function begin(
   start: LogPosition,
 ): Promise<RecoveredWal> {
   const hardState = { term: start.term, votedFor: 0n, commit: start.index };
-  const segment = await factory.install(HEADER_BYTES, (segmentBytes) => {
-    const header: SegmentHeader = {
-      format: FORMAT,
-      salt: randomBytes(4).readUInt32LE(),
-      ...identity,
-      number: 1,
-      bytes: segmentBytes,
-      sequence: 1,
-      previousChecksum: 0,
-      base: start,
-      hardState,
-    };
-    const bytes = Buffer.alloc(HEADER_BYTES);
-    encodeSegmentHeader(bytes, header);
-    return { header, bytes };
+  const segment = await installEmpty(factory, {
+    ...identity,
+    number: 1,
+    sequence: 1,
+    previousChecksum: 0,
+    base: start,
+    hardState,
+    restart: false,
   });
   return {
     segments: [segment],
@@ -93,6 +89,24 @@ async function begin(
   };
 }
 
+/** A segment with a header and no frame yet. */
+function installEmpty(
+  factory: SegmentFactory,
+  content: Omit<SegmentHeader, 'format' | 'salt' | 'bytes'>,
+): Promise<Segment> {
+  return factory.install(HEADER_BYTES, (segmentBytes) => {
+    const header = newHeader(content, segmentBytes);
+    const bytes = Buffer.alloc(HEADER_BYTES);
+    encodeSegmentHeader(bytes, header);
+    return { header, bytes };
+  });
+}
+
+const newHeader = (
+  content: Omit<SegmentHeader, 'format' | 'salt' | 'bytes'>,
+  bytes: number,
+): SegmentHeader => ({ format: FORMAT, salt: randomBytes(4).readUInt32LE(), bytes, ...content });
+
 /** Scratch space up to this size is kept from one append to the next. */
 const SCRATCH_BYTES = 1024 * 1024;
 
@@ -101,7 +115,8 @@ class Wal implements Log {
   readonly #disk: Disk;
   readonly #factory: SegmentFactory;
   readonly #identity: WalIdentity;
-  readonly #index: WalIndex;
+  readonly #afterReset: () => Promise<void>;
+  #index: WalIndex;
   #segments: Segment[];
   #hardState: HardState;
   #offset: number;
@@ -114,17 +129,12 @@ class Wal implements Log {
   /** Writes outside the acknowledgement path: end marks and removals, in order. */
   #background: Promise<void> = Promise.resolve();
 
-  constructor(
-    path: string,
-    disk: Disk,
-    factory: SegmentFactory,
-    identity: WalIdentity,
-    state: RecoveredWal,
-  ) {
-    this.#path = path;
+  constructor(options: WalOptions, disk: Disk, factory: SegmentFactory, state: RecoveredWal) {
+    this.#path = options.path;
     this.#disk = disk;
     this.#factory = factory;
-    this.#identity = identity;
+    this.#identity = options.identity;
+    this.#afterReset = options.afterReset ?? (async () => {});
     this.#segments = [...state.segments];
     this.#index = state.index;
     this.#hardState = state.hardState;
@@ -184,17 +194,7 @@ class Wal implements Log {
     const before = this.#current;
     let checksum = 0;
     const segment = await this.#factory.install(HEADER_BYTES + bytes, (segmentBytes) => {
-      const header: SegmentHeader = {
-        format: FORMAT,
-        salt: randomBytes(4).readUInt32LE(),
-        ...this.#identity,
-        number: before.header.number + 1,
-        bytes: segmentBytes,
-        sequence: this.#sequence + 1,
-        previousChecksum: this.#checksum,
-        base: this.#index.last,
-        hardState: this.#hardState,
-      };
+      const header = newHeader(this.#following(this.#index.last, this.#hardState), segmentBytes);
       const scratch = this.#scratchOf(HEADER_BYTES + bytes);
       encodeSegmentHeader(scratch, header);
       checksum = encodeFrame(scratch, HEADER_BYTES, {
@@ -208,6 +208,21 @@ class Wal implements Log {
     this.#segments.push(segment);
     this.#advance(segment, HEADER_BYTES, bytes, checksum, content);
     this.#inBackground(() => before.seal());
+  }
+
+  #following(
+    base: LogPosition,
+    hardState: HardState,
+  ): Omit<SegmentHeader, 'format' | 'salt' | 'bytes'> {
+    return {
+      ...this.#identity,
+      number: this.#current.header.number + 1,
+      sequence: this.#sequence + 1,
+      previousChecksum: this.#checksum,
+      base,
+      hardState,
+      restart: false,
+    };
   }
 
   #advance(
@@ -254,8 +269,43 @@ class Wal implements Log {
     );
     const removed = this.#segments.slice(0, needed);
     if (removed.length === 0) return;
-    this.#segments = this.#segments.slice(needed);
     this.#index.forget(new Set(removed));
+    await this.#remove(removed);
+  }
+
+  async reset(position: LogPosition, hardState: HardState): Promise<void> {
+    this.#checkUsable();
+    assert(!this.#appending, 'a reset and an append do not overlap');
+    if (this.#index.holds(position)) await this.append({ hardState, entries: [] });
+    else await this.#restart(position, hardState);
+    await this.#afterReset();
+  }
+
+  /** The new segment says that the log begins anew, so it counts from the moment it has its name. */
+  async #restart(position: LogPosition, hardState: HardState): Promise<void> {
+    assert(position.index >= this.#index.start.index, 'a log never restarts below its beginning');
+    const before = this.#segments;
+    this.#appending = true;
+    try {
+      const content = { ...this.#following(position, hardState), restart: true };
+      const segment = await installEmpty(this.#factory, content);
+      this.#segments = [...before, segment];
+      this.#index = new WalIndex(position);
+      this.#hardState = hardState;
+      this.#offset = HEADER_BYTES;
+    } catch (error) {
+      throw this.#fail(error);
+    } finally {
+      this.#appending = false;
+    }
+    // A log whose newest file is lost must not pass for the one before: it is marked as followed.
+    this.#inBackground(async () => before.at(-1)?.seal());
+    await this.#remove(before);
+  }
+
+  /** Removes the oldest segments, which nothing needs. */
+  async #remove(removed: readonly Segment[]): Promise<void> {
+    this.#segments = this.#segments.slice(removed.length);
     this.#inBackground(async () => {
       // One at a time and oldest first: a crash never leaves a hole between segments.
       for (const segment of removed) {

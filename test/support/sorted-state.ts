@@ -1,11 +1,15 @@
 /** A `State` in memory with nothing but the contract: what the state machine is tested on. */
 import { ByteMap } from '../../server/mvcc/byte-map.ts';
 import type { Bytes } from '../../server/mvcc/types.ts';
-import type { State, Write } from '../../server/ports.ts';
+import type { LogPosition, State, Write } from '../../server/ports.ts';
 
 export class SortedState implements State {
   readonly #entries = new ByteMap<Bytes>();
-  appliedIndex = 0;
+  applied: LogPosition = { index: 0, term: 0 };
+
+  get appliedIndex(): number {
+    return this.applied.index;
+  }
 
   get durableIndex(): number {
     return this.appliedIndex;
@@ -31,12 +35,16 @@ export class SortedState implements State {
     return options.reverse === true ? found.reverse().slice(0, options.limit) : found;
   }
 
-  apply(index: number, writes: readonly Write[]): void {
+  apply(index: number, writes: readonly Write[], term = this.applied.term): void {
     for (const write of writes) {
       if (write.kind === 'put') this.#entries.set(write.key, write.value);
       else this.#entries.delete(write.key);
     }
-    this.appliedIndex = index;
+    this.applied = { index, term };
+  }
+
+  async install(): Promise<void> {
+    throw new Error('nothing is installed here');
   }
 
   /** An independent copy, as after a restart from this point. */
