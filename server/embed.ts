@@ -16,6 +16,7 @@ import { abortProcess, defaultLogger } from './logging.ts';
 import { Machine } from './machine.ts';
 import { Node } from './node.ts';
 import { NodeMetrics } from './node-metrics.ts';
+import { singleMember } from './raft/configuration.ts';
 import { Raft } from './raft/raft.ts';
 import { Replica } from './replica.ts';
 import { RpcServer } from './rpc/server.ts';
@@ -142,7 +143,7 @@ async function start(
   machine.load(state, systemClock.nowMs());
   const raft = new Raft({
     id: identity.memberId,
-    voters: [identity.memberId],
+    configuration: singleMember(identity.memberId),
     electionTicks: Math.ceil(electionTimeoutMs / heartbeatMs),
     heartbeatTicks: 1,
     preVote: true,
@@ -185,7 +186,7 @@ async function start(
     tickMs: heartbeatMs,
     requestTimeoutMs,
     snapshotCount: options.snapshotCount ?? 10_000,
-    catchUpEntries: raft.voters.length > 1 ? limits.catchUpEntries : 0,
+    catchUpEntries: raft.configuration.voters.length > 1 ? limits.catchUpEntries : 0,
     send: () => {},
     onPublished: ({ revision, events }) => hub.publish(revision, events),
     onCompacted: (revision) => hub.compacted(revision),

@@ -31,7 +31,7 @@ export function campaignForVotes(state: State, transfer: boolean): void {
     electionTimeout: state.newElectionTimeout(),
   });
   const { id: from, term } = state;
-  for (const to of state.peers) {
+  for (const to of state.otherVoters) {
     state.sendWhenStored({ kind: 'vote', from, to, term, lastIndex, lastTerm, transfer });
   }
 }
@@ -75,20 +75,20 @@ function askWhetherElectable(state: State): void {
   state.changeRole(role);
   const { index: lastIndex, term: lastTerm } = state.last;
   const { id: from, term } = state;
-  for (const to of state.peers) {
+  for (const to of state.otherVoters) {
     state.send({ kind: 'pre-vote', from, to, term: term + 1, lastIndex, lastTerm });
   }
   concludePreVote(state, role);
 }
 
 function concludePreVote(state: State, role: PreCandidate): void {
-  const result = tally(state.voters, role.votes);
+  const result = tally(state.configuration, role.votes);
   if (result === 'won') campaignForVotes(state, false);
   else if (result === 'lost') state.becomeFollower(state.term, NO_NODE);
 }
 
 function concludeVote(state: State, role: Candidate): void {
-  const result = tally(state.voters, role.votes);
+  const result = tally(state.configuration, role.votes);
   if (result === 'won') becomeLeader(state);
   else if (result === 'lost') state.becomeFollower(state.term, NO_NODE);
 }

@@ -1,5 +1,6 @@
 /** What a member is started with, and the checks that refuse a start that could not be safe. */
 import type { Random, Recovered } from '../ports.ts';
+import { type Configuration, configurationFault } from './configuration.ts';
 import { NO_NODE, type NodeId } from './message.ts';
 
 export type RaftLimits = {
@@ -27,8 +28,11 @@ export const defaultRaftLimits: RaftLimits = {
 
 export type RaftConfig = {
   readonly id: NodeId;
-  /** The members whose majority decides. A member outside of it follows but never campaigns. */
-  readonly voters: readonly NodeId[];
+  /**
+   * In force at `appliedIndex`. A member that does not vote in it follows but never campaigns; a
+   * member that joins begins with none at all.
+   */
+  readonly configuration: Configuration;
   /** A follower campaigns after a random time in [electionTicks, 2 * electionTicks) without a leader. */
   readonly electionTicks: number;
   readonly heartbeatTicks: number;
@@ -57,13 +61,10 @@ export function validateConfig(config: RaftConfig): void {
   const last = recovered.entries.at(-1) ?? start;
 
   check(config.id !== NO_NODE, 'id', config.id, 'a number other than 0');
-  check(!config.voters.includes(NO_NODE), 'voters', config.voters, 'without 0');
-  check(
-    new Set(config.voters).size === config.voters.length,
-    'voters',
-    config.voters,
-    'without duplicates',
-  );
+  const fault = configurationFault(config.configuration);
+  if (fault !== undefined) {
+    throw new RaftConfigError(`Cannot start as 'configuration' is not one: ${fault}`);
+  }
   check(isCount(config.heartbeatTicks), 'heartbeatTicks', config.heartbeatTicks, 'at least 1');
   check(
     Number.isSafeInteger(config.electionTicks) && config.electionTicks > config.heartbeatTicks,

@@ -6,13 +6,14 @@
  * leader's in this term; what lies beyond may be another leader's and about to be replaced.
  */
 import { campaign, campaignForVotes } from './candidate.ts';
+import { votersOf } from './configuration.ts';
 import { type Append, type Heartbeat, type Message, NO_NODE } from './message.ts';
 import { forwardReads, onReadIndexResponse, tickForwardedReads } from './read-index.ts';
 import type { Follower, State } from './state.ts';
 
 export function tickFollower(state: State, follower: Follower): void {
   follower.electionElapsed += 1;
-  const isAlone = state.isVoter && state.peers.length === 0;
+  const isAlone = state.isVoter && state.otherVoters.length === 0;
   if (isAlone || follower.electionElapsed >= follower.electionTimeout) {
     campaign(state);
     return;
@@ -50,7 +51,7 @@ export function stepFollower(state: State, follower: Follower, message: Message)
  */
 export function leaderUnreachable(state: State, follower: Follower): void {
   if (!state.config.preVote) return;
-  const remaining = state.voters.filter((voter) => voter !== follower.leader);
+  const remaining = votersOf(state.configuration).filter((voter) => voter !== follower.leader);
   const rank = remaining.indexOf(state.id);
   if (rank < 0) return;
   state.dropReads();

@@ -57,7 +57,7 @@ export function tickLeader(state: State, leader: Leader): void {
   if (leader.quorumElapsed >= electionTicks) {
     leader.quorumElapsed = 0;
     const hears = (voter: NodeId) => voter === state.id || leader.peers.get(voter)?.active === true;
-    if (checkQuorum && !isQuorum(state.voters, hears)) {
+    if (checkQuorum && !isQuorum(state.configuration, hears)) {
       state.becomeFollower(state.term, NO_NODE);
       return;
     }
@@ -104,7 +104,7 @@ export function propose(
   if (isFull && leader.uncommittedBytes > 0) return { accepted: false, reason: 'overloaded' };
   const firstIndex = state.log.lastIndex + 1;
   append(state, leader, proposals);
-  return { accepted: true, firstIndex, term: state.term };
+  return { accepted: true, kind: 'appended', firstIndex, term: state.term };
 }
 
 /** Proposals are refused until the target leads or an election timeout has passed. */

@@ -2,6 +2,8 @@
  * The values that Raft speaks: no wire types, no I/O. Terms and indexes are integers from 1; 0 is
  * "none". Everything that enters or leaves the algorithm is declared here, as closed unions.
  */
+import type { Configuration } from './configuration.ts';
+
 export type NodeId = bigint;
 
 export const NO_NODE: NodeId = 0n;
@@ -14,8 +16,13 @@ export type HardState = {
   readonly commit: number;
 };
 
+/**
+ * `configuration`: changes the members, in force once it is applied (`Raft.configure`). With no data
+ * it means to leave the joint configuration.
+ */
 export type EntryKind = 'command' | 'no-op' | 'configuration';
 
+/** Raft looks into no entry: what `data` means is the host's business. */
 export type Entry = {
   readonly index: number;
   readonly term: number;
@@ -101,6 +108,36 @@ export type ReadIndexResponse = Envelope & {
   readonly index: number;
 };
 
+/**
+ * The state up to (index, indexTerm) replaces what the receiver has. Its bytes travel apart and are
+ * at the receiver already when it steps this.
+ */
+export type Snapshot = Envelope & {
+  readonly kind: 'snapshot';
+  readonly index: number;
+  readonly indexTerm: number;
+  /** In force at `index`. */
+  readonly configuration: Configuration;
+};
+
+/**
+ * A follower's proposals, for the leader of `term` and no other. Requests of one incarnation rise, so
+ * the leader can tell a doubled message from a new one and takes each at most once.
+ */
+export type Propose = Envelope & {
+  readonly kind: 'propose';
+  readonly incarnation: bigint;
+  readonly request: number;
+  readonly proposals: readonly Proposal[];
+};
+/** Certain: no copy of that request was or will be taken. A request that got lost is not answered. */
+export type ProposeRefused = Envelope & {
+  readonly kind: 'propose-refused';
+  readonly incarnation: bigint;
+  readonly request: number;
+  readonly reason: ProposalRefusal;
+};
+
 export type Message =
   | PreVote
   | PreVoteResponse
@@ -113,7 +150,10 @@ export type Message =
   | HeartbeatResponse
   | TimeoutNow
   | ReadIndex
-  | ReadIndexResponse;
+  | ReadIndexResponse
+  | Snapshot
+  | Propose
+  | ProposeRefused;
 
 export type RoleKind = 'follower' | 'pre-candidate' | 'candidate' | 'leader';
 
@@ -129,12 +169,28 @@ export type Leadership = {
  * only after that, so writes never overlap and everything that came up meanwhile shares one flush.
  * `entries` may begin at or below the last stored index: they replace the tail from there. The hard
  * state comes first on disk: a write cut short may lose entries, never keep them without their term.
+ *
+ * With `snapshot`, in this order: the received state takes the place of the old one, the log begins
+ * anew after its position, then come hard state and entries. Entries that were given out in
+ * `Ready.committed` before and are not applied yet are not to be applied any more.
  */
 export type StorageWrite = {
   readonly sequence: number;
+  readonly snapshot?: SnapshotPosition;
   readonly hardState?: HardState;
   readonly entries: readonly Entry[];
 };
+
+export type SnapshotPosition = {
+  readonly index: number;
+  readonly term: number;
+  readonly configuration: Configuration;
+};
+
+/** How sending a snapshot ended; `index` is its position. */
+export type SnapshotOutcome =
+  | { readonly sent: true; readonly index: number }
+  | { readonly sent: false };
 
 /** One batch of work. Each field may be acted on at once, in any order, without waiting for another. */
 export type Ready = {
@@ -147,20 +203,48 @@ export type Ready = {
   readonly reads: readonly { readonly id: number; readonly index: number }[];
   /** Reads that will never be confirmed: the leader changed. */
   readonly droppedReads: readonly number[];
-  /** Peers that need entries which were released here, starting with `nextIndex`. */
+  /**
+   * Peers that need entries which were released here, starting with `nextIndex`. Each is named once,
+   * and gets nothing but heartbeats until `Raft.snapshotReported` or until it is found not to need one.
+   */
   readonly needsSnapshot: readonly { readonly to: NodeId; readonly nextIndex: number }[];
+  /** Forwarded proposals that the leader did not take, and never will. */
+  readonly refused: readonly { readonly request: number; readonly reason: ProposalRefusal }[];
   /** Set when role, term or leader differ from the last time it was reported. */
   readonly leadership: Leadership | undefined;
 };
 
 export type Proposal = { readonly kind: EntryKind; readonly data: Uint8Array };
 
+/**
+ * - `not-leader`: no leader is known, or it is another member and the proposal cannot be forwarded;
+ * - `transferring`: leadership is being handed over;
+ * - `overloaded`: too many bytes await commit; try again later;
+ * - `change-pending`: another change of the members is not applied yet, or not left;
+ * - `not-ready`: a change of the members has to wait until an entry of this term is committed, and
+ *   there is nothing to leave unless the configuration is joint.
+ */
+export type ProposalRefusal =
+  | 'not-leader'
+  | 'transferring'
+  | 'overloaded'
+  | 'change-pending'
+  | 'not-ready';
+
+/** `forwarded`: sent to the leader of `term`; taken at most once, and only in that term. */
 export type ProposalOutcome =
-  | { readonly accepted: true; readonly firstIndex: number; readonly term: number }
   | {
-      readonly accepted: false;
-      /** `overloaded`: too many bytes await commit; try again later. */
-      readonly reason: 'not-leader' | 'transferring' | 'overloaded';
-    };
+      readonly accepted: true;
+      readonly kind: 'appended';
+      readonly firstIndex: number;
+      readonly term: number;
+    }
+  | {
+      readonly accepted: true;
+      readonly kind: 'forwarded';
+      readonly request: number;
+      readonly term: number;
+    }
+  | { readonly accepted: false; readonly reason: ProposalRefusal };
 
 export type TransferOutcome = 'started' | 'not-leader' | 'bad-transferee';

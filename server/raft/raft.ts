@@ -37,6 +37,7 @@ import {
   tickCandidate,
 } from './candidate.ts';
 import { type RaftConfig, validateConfig } from './config.ts';
+import type { Configuration } from './configuration.ts';
 import { flushFollower, leaderUnreachable, stepFollower, tickFollower } from './follower.ts';
 import {
   flushLeader,
@@ -94,8 +95,14 @@ export class Raft {
     return this.#state.id;
   }
 
-  get voters(): readonly NodeId[] {
-    return this.#state.voters;
+  /** In force on this member. */
+  get configuration(): Configuration {
+    return this.#state.configuration;
+  }
+
+  /** Differs at every start of a member. */
+  get incarnation(): bigint {
+    return this.#state.incarnation;
   }
 
   get role(): RoleKind {
@@ -261,6 +268,7 @@ export class Raft {
       state.messages.length > 0 ||
       state.confirmedReads.length > 0 ||
       state.droppedReads.length > 0 ||
+      state.refused.length > 0 ||
       state.needsSnapshot.length > 0 ||
       this.#applicableIndex > this.#givenToApply ||
       state.durability.hasWork(state.log, state.hardState) ||
@@ -281,12 +289,14 @@ export class Raft {
       reads: state.confirmedReads,
       droppedReads: state.droppedReads,
       needsSnapshot: state.needsSnapshot,
+      refused: state.refused,
       leadership,
     };
     state.messages = [];
     state.confirmedReads = [];
     state.droppedReads = [];
     state.needsSnapshot = [];
+    state.refused = [];
     if (leadership !== undefined) this.#reported = leadership;
     return ready;
   }

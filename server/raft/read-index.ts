@@ -50,7 +50,7 @@ export function startRound(state: State, leader: Leader): void {
 /** Answers the readers of every round that a quorum has confirmed. */
 export function confirmRounds(state: State, leader: Leader): void {
   const { reads } = leader;
-  const confirmed = quorumValue(state.voters, (voter) =>
+  const confirmed = quorumValue(state.configuration, (voter) =>
     voter === state.id ? reads.context : (leader.peers.get(voter)?.readContext ?? 0),
   );
   while (reads.rounds[0] !== undefined && reads.rounds[0].context <= confirmed) {

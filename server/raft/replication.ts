@@ -50,7 +50,7 @@ export function sendHeartbeats(state: State, leader: Leader): void {
 
 /** Commits what a quorum holds (invariants R1, R2). */
 export function advanceCommit(state: State, leader: Leader): void {
-  const index = quorumValue(state.voters, (voter) =>
+  const index = quorumValue(state.configuration, (voter) =>
     voter === state.id ? state.durability.durableIndex : (leader.peers.get(voter)?.match ?? 0),
   );
   if (index <= state.log.commit || state.log.term(index) !== state.term) return;

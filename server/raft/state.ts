@@ -15,9 +15,16 @@
  */
 import { assert } from '../assert.ts';
 import { defaultRaftLimits, type RaftConfig, type RaftLimits } from './config.ts';
+import { type Configuration, isVoter, membersOf, votersOf } from './configuration.ts';
 import { Durability } from './durability.ts';
 import { entryBytes, type Position, RaftLog } from './log.ts';
-import { type HardState, type Message, NO_NODE, type NodeId } from './message.ts';
+import {
+  type HardState,
+  type Message,
+  NO_NODE,
+  type NodeId,
+  type ProposalRefusal,
+} from './message.ts';
 import type { Progress } from './progress.ts';
 
 export type Follower = {
@@ -92,8 +99,8 @@ export type Role = Follower | PreCandidate | Candidate | Leader;
 
 export class State {
   readonly id: NodeId;
-  /** In ascending order: whatever is done for each voter is done in this order. */
-  readonly voters: readonly NodeId[];
+  /** In force: the one of the newest configuration entry that is applied. */
+  configuration: Configuration;
   /** Without what was recovered, which would stay in memory for good. */
   readonly config: Omit<RaftConfig, 'recovered'>;
   readonly limits: RaftLimits;
@@ -113,13 +120,14 @@ export class State {
   messages: Message[] = [];
   confirmedReads: { readonly id: number; readonly index: number }[] = [];
   droppedReads: number[] = [];
+  refused: { readonly request: number; readonly reason: ProposalRefusal }[] = [];
   needsSnapshot: { readonly to: NodeId; readonly nextIndex: number }[] = [];
 
   constructor(config: RaftConfig) {
     const { recovered, ...settings } = config;
     const { hardState, start, entries } = recovered;
     this.id = config.id;
-    this.voters = [...config.voters].sort((a, b) => (a < b ? -1 : 1));
+    this.configuration = config.configuration;
     this.config = settings;
     this.limits = { ...defaultRaftLimits, ...config.limits };
     // What was applied was committed, even if the hard state was written before that was known.
@@ -151,12 +159,16 @@ export class State {
   }
 
   get isVoter(): boolean {
-    return this.voters.includes(this.id);
+    return isVoter(this.configuration, this.id);
   }
 
-  /** The other voters, in ascending order. */
+  /** The other members. Ascending, as all lists that something is done for. */
   get peers(): readonly NodeId[] {
-    return this.voters.filter((voter) => voter !== this.id);
+    return membersOf(this.configuration).filter((member) => member !== this.id);
+  }
+
+  get otherVoters(): readonly NodeId[] {
+    return votersOf(this.configuration).filter((voter) => voter !== this.id);
   }
 
   /** Sends at once. */

@@ -5,6 +5,7 @@
 import { assert } from '../../server/assert.ts';
 import type { Random } from '../../server/ports.ts';
 import type { RaftConfig } from '../../server/raft/config.ts';
+import { emptyConfiguration } from '../../server/raft/configuration.ts';
 import type {
   Entry,
   HardState,
@@ -101,7 +102,15 @@ export class Cluster {
     const voters = Array.from({ length: size }, (_, index) => BigInt(index + 1));
     this.#onReady = onReady;
     this.members = new Map(
-      voters.map((id) => [id, new Member({ ...options, id, voters, random: random(id) })]),
+      voters.map((id) => [
+        id,
+        new Member({
+          ...options,
+          id,
+          configuration: { ...emptyConfiguration, voters },
+          random: random(id),
+        }),
+      ]),
     );
   }
 

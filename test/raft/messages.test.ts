@@ -2,13 +2,14 @@
 import { expect, test } from 'vitest';
 import { InvariantError } from '../../server/assert.ts';
 import { type RaftConfig, RaftConfigError } from '../../server/raft/config.ts';
+import { emptyConfiguration } from '../../server/raft/configuration.ts';
 import type { Entry, Message } from '../../server/raft/message.ts';
 import { majority, quorumValue, tally } from '../../server/raft/quorum.ts';
 import { Raft } from '../../server/raft/raft.ts';
 
 const config: RaftConfig = {
   id: 1n,
-  voters: [1n, 2n, 3n],
+  configuration: { ...emptyConfiguration, voters: [1n, 2n, 3n] },
   electionTicks: 10,
   heartbeatTicks: 1,
   preVote: false,
@@ -138,7 +139,12 @@ test('messages for another member, or from itself, are ignored', () => {
 test('too many bytes awaiting commit are refused, but never a single large proposal', () => {
   const raft = leader({ uncommittedBytes: 1_000 });
   const proposal = { kind: 'command' as const, data: new Uint8Array(2_000) };
-  expect(raft.propose([proposal])).toEqual({ accepted: true, firstIndex: 2, term: 1 });
+  expect(raft.propose([proposal])).toEqual({
+    accepted: true,
+    kind: 'appended',
+    firstIndex: 2,
+    term: 1,
+  });
   expect(raft.propose([{ ...proposal, data: new Uint8Array(1) }])).toEqual({
     accepted: false,
     reason: 'overloaded',
@@ -195,8 +201,7 @@ test('a start that could not be safe is refused, and the field is named', () => 
   const recovered = { ...config.recovered, entries: [entry(1, 2)] };
   const refused: [Partial<RaftConfig>, RegExp][] = [
     [{ id: 0n }, /'id'/],
-    [{ voters: [1n, 0n] }, /'voters' must be without 0/],
-    [{ voters: [1n, 1n] }, /'voters' must be without duplicates/],
+    [{ configuration: { ...emptyConfiguration, voters: [1n, 1n] } }, /'voters' must be ascending/],
     [{ heartbeatTicks: 0 }, /'heartbeatTicks' must be at least 1: it is 0/],
     [{ electionTicks: 1 }, /'electionTicks' must be more than heartbeatTicks \(1\): it is 1/],
     [{ limits: { appendBytes: 0 } }, /'limits.appendBytes'/],
@@ -215,17 +220,18 @@ test('a start that could not be safe is refused, and the field is named', () => 
 
 test('majorities', () => {
   expect([1, 2, 3, 4, 5].map(majority)).toEqual([1, 2, 2, 3, 3]);
+  const of = (...voters: bigint[]) => ({ ...emptyConfiguration, voters });
   const values = new Map([1n, 2n, 3n, 4n].map((id) => [id, Number(id) * 10]));
   const reached = (id: bigint) => values.get(id) ?? 0;
-  expect(quorumValue([1n], reached)).toBe(10);
-  expect(quorumValue([1n, 2n, 3n], reached)).toBe(20);
-  expect(quorumValue([1n, 2n, 3n, 4n], reached)).toBe(20);
-  expect(quorumValue([], reached)).toBe(0);
+  expect(quorumValue(of(1n), reached)).toBe(10);
+  expect(quorumValue(of(1n, 2n, 3n), reached)).toBe(20);
+  expect(quorumValue(of(1n, 2n, 3n, 4n), reached)).toBe(20);
+  expect(quorumValue(of(), reached)).toBe(0);
   const votes = (given: Record<number, boolean>) =>
     new Map(Object.entries(given).map(([id, granted]) => [BigInt(id), granted]));
-  expect(tally([1n, 2n, 3n], votes({ 1: true }))).toBe('open');
-  expect(tally([1n, 2n, 3n], votes({ 1: true, 2: true }))).toBe('won');
-  expect(tally([1n, 2n, 3n], votes({ 1: false, 2: false }))).toBe('lost');
-  expect(tally([1n, 2n, 3n, 4n], votes({ 1: true, 2: false, 3: false }))).toBe('lost');
-  expect(tally([1n, 2n, 3n], votes({ 1: true, 9: true }))).toBe('open');
+  expect(tally(of(1n, 2n, 3n), votes({ 1: true }))).toBe('open');
+  expect(tally(of(1n, 2n, 3n), votes({ 1: true, 2: true }))).toBe('won');
+  expect(tally(of(1n, 2n, 3n), votes({ 1: false, 2: false }))).toBe('lost');
+  expect(tally(of(1n, 2n, 3n, 4n), votes({ 1: true, 2: false, 3: false }))).toBe('lost');
+  expect(tally(of(1n, 2n, 3n), votes({ 1: true, 9: true }))).toBe('open');
 });
