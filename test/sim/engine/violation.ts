@@ -1,0 +1,48 @@
+/** A promise was broken. */
+
+/** The invariants, by the numbers of the test programme, and what else can go wrong in a run. */
+export const invariants = {
+  1: 'one leader per term',
+  2: 'log matching',
+  3: 'leader completeness',
+  4: 'one command and one result per index',
+  5: 'term, vote and commit survive, and the vote is durable before it leaves',
+  6: 'what is acknowledged is on the disks of a quorum',
+  7: 'applied <= commit <= last, without a gap',
+  8: 'configurations form a chain whose quorums intersect',
+  9: 'a linearizable read sees every write acknowledged before it began',
+  10: 'revisions and versions follow the model',
+  11: 'equal revision, equal hash',
+  12: 'compaction changes nothing above it',
+  13: 'a renewed lease is not lost, and expires only through the log',
+  14: 'tokens rise, and a fenced resource takes no lower one',
+  15: 'a watch gets every event once, in order, whole revisions at a time',
+  16: 'no acknowledged item is lost',
+  17: 'leaders are seen in order, and barriers hold',
+  18: 'every applied operation was allowed',
+  19: 'queues, logs and buffers stay bounded',
+  20: 'the same seed gives the same trace',
+  21: 'a healed quorum elects, commits and answers everybody',
+  22: 'no assertion of the shipped code fails',
+} as const;
+
+export type InvariantNumber = keyof typeof invariants;
+
+export class Violation extends Error {
+  override readonly name = 'Violation';
+  readonly invariant: InvariantNumber;
+
+  constructor(invariant: InvariantNumber, detail: string, options?: ErrorOptions) {
+    super(`invariant ${invariant} (${invariants[invariant]}): ${detail}`, options);
+    this.invariant = invariant;
+  }
+}
+
+/** Throws a `Violation` unless the invariant holds. The detail is only made when it does not. */
+export function hold(
+  holds: boolean,
+  invariant: InvariantNumber,
+  detail: () => string,
+): asserts holds {
+  if (!holds) throw new Violation(invariant, detail());
+}

@@ -1,0 +1,76 @@
+/** One run of one layer: by seed, or by schedule. */
+import { Decisions, type Schedule } from './engine/decisions.ts';
+import { Engine } from './engine/engine.ts';
+import { shrink } from './engine/shrink.ts';
+import { Violation } from './engine/violation.ts';
+import type { PointCounts } from './points.ts';
+import { RaftSimulation } from './raft/simulation.ts';
+
+export const layers = ['raft'] as const;
+export type Layer = (typeof layers)[number];
+
+export type RunResult = {
+  readonly hash: string;
+  readonly events: number;
+  readonly simulatedUs: number;
+  readonly points: PointCounts;
+  readonly violation: Violation | undefined;
+};
+
+export type Narrate = (line: string) => void;
+
+interface Simulation {
+  readonly points: PointCounts;
+  run(): void;
+}
+
+const makers: Readonly<Record<Layer, (engine: Engine) => Simulation>> = {
+  raft: (engine) => new RaftSimulation(engine),
+};
+
+export function runSeed(layer: Layer, seed: number, narrate?: Narrate): RunResult {
+  return run(layer, new Decisions(seed, { kind: 'free' }), narrate);
+}
+
+export function replay(
+  layer: Layer,
+  seed: number,
+  schedule: Schedule,
+  narrate?: Narrate,
+): RunResult {
+  return run(layer, new Decisions(seed, { kind: 'replay', schedule }), narrate);
+}
+
+/** The choices of a run, made smaller for `forMs` of real time as long as the same invariant breaks. */
+export function shrinkSeed(layer: Layer, seed: number, forMs: number): Schedule | undefined {
+  const decisions = new Decisions(seed, { kind: 'record' });
+  const invariant = run(layer, decisions).violation?.invariant;
+  if (invariant === undefined) return undefined;
+  const fails = (schedule: Schedule) =>
+    replay(layer, seed, schedule).violation?.invariant === invariant;
+  const { recorded } = decisions;
+  if (!fails(recorded)) return undefined;
+  const endMs = performance.now() + forMs;
+  return shrink(recorded, { fails, goOn: () => performance.now() < endMs });
+}
+
+function run(layer: Layer, decisions: Decisions, narrate?: Narrate): RunResult {
+  const engine = new Engine(decisions, narrate);
+  const simulation = makers[layer](engine);
+  let violation: Violation | undefined;
+  try {
+    simulation.run();
+  } catch (error) {
+    if (!(error instanceof Violation)) throw error;
+    violation = error;
+    engine.tell(() => error.message);
+    engine.trace.addText(error.message);
+  }
+  return {
+    hash: engine.trace.hex,
+    events: engine.events,
+    simulatedUs: engine.now,
+    points: simulation.points,
+    violation,
+  };
+}
