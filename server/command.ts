@@ -6,15 +6,19 @@
  * readable for as long as a log may hold them.
  */
 import { unreachable } from './assert.ts';
+import type { ClientId } from './clients/call.ts';
+import type { MembershipCommand } from './membership.ts';
 import {
   BinaryReader,
   bytesSize,
   DecodeError,
+  encodeTexts,
   signedSize,
   unsignedSize,
   writeBytes,
   writeId,
   writeSigned,
+  writeTexts,
   writeUnsigned,
 } from './mvcc/binary.ts';
 import {
@@ -24,7 +28,6 @@ import {
   requestTags,
 } from './mvcc/request-codec.ts';
 import type {
-  Bytes,
   DeleteRangeRequest,
   DeleteRangeResult,
   FaultResult,
@@ -35,7 +38,7 @@ import type {
   TxnRequest,
   TxnResult,
 } from './mvcc/types.ts';
-import type { AlarmKind } from './roster.ts';
+import type { AlarmKind, MemberFact } from './roster.ts';
 
 export type Command =
   | PutRequest
@@ -53,26 +56,69 @@ export type Command =
       readonly memberId: bigint;
       readonly alarm: AlarmKind;
     }
+  /** How the only member introduced itself before there could be several; old logs hold it. */
   | {
       readonly kind: 'member';
       readonly memberId: bigint;
       readonly name: string;
       readonly peerUrls: readonly string[];
       readonly clientUrls: readonly string[];
+    }
+  /** A member that started says who it is; `incarnation` is its data directory's. */
+  | {
+      readonly kind: 'introduce';
+      readonly memberId: bigint;
+      readonly name: string;
+      readonly clientUrls: readonly string[];
+      readonly incarnation: bigint;
+    }
+  | {
+      readonly kind: 'member-update';
+      readonly memberId: bigint;
+      readonly peerUrls: readonly string[];
+    }
+  | { readonly kind: 'client-register' }
+  | { readonly kind: 'client-forget'; readonly id: ClientId }
+  /**
+   * Proposed by the leader of `term`; without effect in an entry of another term, or when an entry
+   * after `idleSince` was the client's.
+   */
+  | {
+      readonly kind: 'client-expire';
+      readonly id: ClientId;
+      readonly term: number;
+      readonly idleSince: number;
     };
+
+/** What tells no more than that it took effect. */
+export type PlainResultKind =
+  | 'compact'
+  | 'lease-revoke'
+  | 'lease-expire'
+  | 'alarm'
+  | 'member'
+  | 'introduce'
+  | 'client-forget'
+  | 'client-expire';
+
+export type MembershipResultKind = MembershipCommand['kind'] | 'member-update';
 
 export type CommandResult =
   | PutResult
   | DeleteRangeResult
   | TxnResult
-  | {
-      readonly kind: 'compact' | 'lease-revoke' | 'lease-expire' | 'member' | 'alarm';
-      readonly revision: Revision;
-    }
+  | { readonly kind: PlainResultKind; readonly revision: Revision }
   | {
       readonly kind: 'lease-grant';
       readonly id: LeaseId;
       readonly ttlSeconds: number;
+      readonly revision: Revision;
+    }
+  | { readonly kind: 'client-register'; readonly id: ClientId; readonly revision: Revision }
+  | {
+      readonly kind: MembershipResultKind;
+      /** All members after the change, in order of id. */
+      readonly members: readonly MemberFact[];
       readonly revision: Revision;
     }
   | FaultResult;
@@ -89,68 +135,97 @@ const tags = {
   leaseExpire: 19,
   alarm: 20,
   member: 21,
+  introduce: 22,
+  memberUpdate: 23,
+  clientRegister: 24,
+  clientForget: 25,
+  clientExpire: 26,
 } as const;
 
-export function encodeCommand(command: Command): Uint8Array {
+/** Leaves `reserved` bytes free in front of the command, so that an envelope costs no copy. */
+export function encodeCommand(command: Command, reserved = 0): Uint8Array {
+  const at = reserved + HEAD_BYTES;
+  const start = (tag: number, contentBytes: number): Buffer => {
+    const result = Buffer.allocUnsafe(at + contentBytes);
+    result[reserved] = FORMAT;
+    result[reserved + 1] = tag;
+    return result;
+  };
   switch (command.kind) {
     case 'put':
     case 'delete-range':
     case 'txn': {
-      const result = Buffer.allocUnsafe(1 + operationSize(command));
-      result[0] = FORMAT;
-      encodeOperation(result, 1, command);
+      const result = Buffer.allocUnsafe(reserved + 1 + operationSize(command));
+      result[reserved] = FORMAT;
+      encodeOperation(result, reserved + 1, command);
       return result;
     }
     case 'compact': {
       const result = start(tags.compact, 1 + signedSize(command.revision));
-      result[HEAD_BYTES] = command.physical ? 1 : 0;
-      writeSigned(result, HEAD_BYTES + 1, command.revision);
+      result[at] = command.physical ? 1 : 0;
+      writeSigned(result, at + 1, command.revision);
       return result;
     }
     case 'lease-grant': {
       const result = start(tags.leaseGrant, 8 + signedSize(command.ttlSeconds));
-      writeSigned(result, writeId(result, HEAD_BYTES, command.id), command.ttlSeconds);
+      writeSigned(result, writeId(result, at, command.id), command.ttlSeconds);
       return result;
     }
-    case 'lease-revoke': {
-      const result = start(tags.leaseRevoke, 8);
-      writeId(result, HEAD_BYTES, command.id);
+    case 'lease-revoke':
+    case 'client-forget': {
+      const isLease = command.kind === 'lease-revoke';
+      const result = start(isLease ? tags.leaseRevoke : tags.clientForget, 8);
+      writeId(result, at, command.id);
       return result;
     }
     case 'lease-expire': {
       const result = start(tags.leaseExpire, 8 + unsignedSize(command.term));
-      writeUnsigned(result, writeId(result, HEAD_BYTES, command.id), command.term);
+      writeUnsigned(result, writeId(result, at, command.id), command.term);
       return result;
     }
     case 'alarm': {
       const result = start(tags.alarm, 9);
       const activate = command.action === 'activate' ? 1 : 0;
-      result[HEAD_BYTES] = activate | (command.alarm === 'corrupt' ? 2 : 0);
-      writeId(result, HEAD_BYTES + 1, command.memberId);
+      result[at] = activate | (command.alarm === 'corrupt' ? 2 : 0);
+      writeId(result, at + 1, command.memberId);
       return result;
     }
     case 'member': {
       const { name, peerUrls, clientUrls } = command;
-      const texts = [name, ...peerUrls, ...clientUrls].map((text) => Buffer.from(text, 'utf8'));
+      const fields = [name, ...peerUrls, ...clientUrls].map((field) => Buffer.from(field, 'utf8'));
       const counts = unsignedSize(peerUrls.length) + unsignedSize(clientUrls.length);
-      const content = texts.reduce((sum, text) => sum + bytesSize(text), 0);
+      const content = fields.reduce((sum, field) => sum + bytesSize(field), 0);
       const result = start(tags.member, 8 + counts + content);
-      let at = writeId(result, HEAD_BYTES, command.memberId);
-      at = writeUnsigned(result, at, peerUrls.length);
-      at = writeUnsigned(result, at, clientUrls.length);
-      for (const text of texts) at = writeBytes(result, at, text);
+      let end = writeId(result, at, command.memberId);
+      end = writeUnsigned(result, end, peerUrls.length);
+      end = writeUnsigned(result, end, clientUrls.length);
+      for (const field of fields) end = writeBytes(result, end, field);
+      return result;
+    }
+    case 'introduce': {
+      const texts = encodeTexts([command.name, ...command.clientUrls]);
+      const result = start(tags.introduce, 16 + texts.size);
+      const next = writeId(result, at, command.memberId);
+      writeTexts(result, writeId(result, next, command.incarnation), texts);
+      return result;
+    }
+    case 'member-update': {
+      const texts = encodeTexts(command.peerUrls);
+      const result = start(tags.memberUpdate, 8 + texts.size);
+      writeTexts(result, writeId(result, at, command.memberId), texts);
+      return result;
+    }
+    case 'client-register':
+      return start(tags.clientRegister, 0);
+    case 'client-expire': {
+      const { id, term, idleSince } = command;
+      const result = start(tags.clientExpire, 8 + unsignedSize(term) + unsignedSize(idleSince));
+      writeUnsigned(result, writeUnsigned(result, writeId(result, at, id), term), idleSince);
       return result;
     }
     default:
       return unreachable(command);
   }
-}
-
-function start(tag: number, contentBytes: number): Buffer {
-  const result = Buffer.allocUnsafe(HEAD_BYTES + contentBytes);
-  result[0] = FORMAT;
-  result[1] = tag;
-  return result;
 }
 
 /**
@@ -202,19 +277,31 @@ function decodeContent(reader: BinaryReader): Command {
       const memberId = reader.unsignedId();
       const peerCount = reader.unsigned();
       const clientCount = reader.unsigned();
-      const name = text(reader.bytes());
-      const peerUrls = texts(reader, peerCount);
-      return { kind: 'member', memberId, name, peerUrls, clientUrls: texts(reader, clientCount) };
+      const name = reader.text();
+      const peerUrls = reader.texts(peerCount);
+      return { kind: 'member', memberId, name, peerUrls, clientUrls: reader.texts(clientCount) };
     }
+    case tags.introduce: {
+      const memberId = reader.unsignedId();
+      const incarnation = reader.unsignedId();
+      const [name, ...clientUrls] = reader.texts();
+      if (name === undefined) throw new DecodeError('a member without a name');
+      return { kind: 'introduce', memberId, name, clientUrls, incarnation };
+    }
+    case tags.memberUpdate:
+      return { kind: 'member-update', memberId: reader.unsignedId(), peerUrls: reader.texts() };
+    case tags.clientRegister:
+      return { kind: 'client-register' };
+    case tags.clientForget:
+      return { kind: 'client-forget', id: reader.unsignedId() };
+    case tags.clientExpire:
+      return {
+        kind: 'client-expire',
+        id: reader.unsignedId(),
+        term: reader.unsigned(),
+        idleSince: reader.unsigned(),
+      };
     default:
       throw new DecodeError(`unknown command ${tag}`);
   }
-}
-
-const text = (bytes: Bytes): string =>
-  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8');
-
-function texts(reader: BinaryReader, count: number): string[] {
-  if (count > reader.remaining) throw new DecodeError('unexpected end of data');
-  return Array.from({ length: count }, () => text(reader.bytes()));
 }

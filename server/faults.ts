@@ -226,6 +226,26 @@ export const faults = {
     status: Status.DEADLINE_EXCEEDED,
     message: 'etcdserver: context deadline exceeded',
   },
+
+  // What etcd has no word for: calls that count once, and one change of members at a time.
+  'unknown-client': {
+    status: Status.FAILED_PRECONDITION,
+    message: 'conclave: unknown client',
+  },
+  /** The client said before that it needs the answer no more: whether it took effect is not known. */
+  'sequence-forgotten': {
+    status: Status.FAILED_PRECONDITION,
+    message: 'conclave: sequence forgotten',
+  },
+  /** Executed, when it was asked first; what it answered was too large to be kept. */
+  'result-forgotten': {
+    status: Status.FAILED_PRECONDITION,
+    message: 'conclave: result forgotten',
+  },
+  'change-pending': {
+    status: Status.UNAVAILABLE,
+    message: 'conclave: another membership change is in progress',
+  },
 } as const satisfies Record<string, FaultRow>;
 
 export type FaultCode = keyof typeof faults;

@@ -35,6 +35,18 @@ export const limits = {
   walSegmentBytes: 16 * MiB,
   /** Entries in one WAL write. */
   walBatchBytes: 8 * MiB,
+  /** Clients whose calls count once. */
+  clients: 100_000,
+  /** How long a client is known after its last write. */
+  clientTtlSeconds: 900,
+  /** Sequence numbers of one client, from the first one that it still needs. */
+  clientWindow: 8_192,
+  /** Longest result kept for a repetition; of a longer one only that the call took effect. */
+  clientResultBytes: 64 * KiB,
+  /** Results kept for one client together. */
+  clientResultsBytes: 4 * MiB,
+  /** Members that follow without a vote, at a time. */
+  learners: 1,
 } as const;
 
 assert(limits.walBatchBytes * 2 <= limits.walSegmentBytes, 'a segment holds at least two batches');

@@ -9,10 +9,14 @@
  * - An entry makes at most one revision; a refused one makes no change at all.
  * - Revisions never go back: the newest and the compacted one are stored facts, never derived.
  */
-import { unreachable } from './assert.ts';
-import type { Command, CommandResult } from './command.ts';
+import { assert, unreachable } from './assert.ts';
+import type { ClientCall, ClientId } from './clients/call.ts';
+import { Clients, forgetClients } from './clients/clients.ts';
+import { decodeResult, encodeResult } from './clients/result-codec.ts';
+import type { Command, CommandResult, MembershipResultKind, PlainResultKind } from './command.ts';
 import type { FaultCode } from './faults.ts';
 import { Lessor } from './lease/lessor.ts';
+import type { Founder, MembershipCommand } from './membership.ts';
 import { BinaryReader, unsignedSize, writeUnsigned } from './mvcc/binary.ts';
 import { CompactionState } from './mvcc/compaction-state.ts';
 import { Draft, type ForwardReader } from './mvcc/draft.ts';
@@ -57,10 +61,17 @@ import {
   validateTxn,
 } from './mvcc/validate.ts';
 import type { StateReader, Write } from './ports.ts';
-import { type Alarm, type MemberFact, Roster } from './roster.ts';
+import type { Configuration } from './raft/configuration.ts';
+import { type Alarm, forgetRoster, type MemberFact, Roster } from './roster.ts';
 
 /** Where in the log an entry is, and when this member applies it. */
-export type AppliedAt = { readonly index: number; readonly term: number; readonly nowMs: number };
+export type AppliedAt = {
+  readonly index: number;
+  readonly term: number;
+  readonly nowMs: number;
+  /** The incarnation that proposed the entry; what it is does not matter, but it is in the log. */
+  readonly origin?: bigint;
+};
 
 export type Applied = {
   /** To be stored together with the entry's index, before anything else is applied. */
@@ -86,6 +97,7 @@ const NO_EVENTS: readonly Event[] = [];
 
 export class Machine implements Horizon {
   readonly leases = new Lessor();
+  readonly clients = new Clients();
   readonly #options: MachineOptions;
   readonly #roster = new Roster();
   readonly #compaction: CompactionState;
@@ -115,8 +127,19 @@ export class Machine implements Horizon {
     return this.#roster.alarms;
   }
 
+  /** In order of id; a new array whenever anything about a member changed. */
   get members(): readonly MemberFact[] {
     return this.#roster.members;
+  }
+
+  /** Ids of former members, which are never used again. */
+  get removed(): readonly bigint[] {
+    return this.#roster.removed;
+  }
+
+  /** Who takes part in Raft, as of the last entry applied. */
+  get configuration(): Configuration {
+    return this.#roster.configuration;
   }
 
   /** Reads the facts kept in memory, at boot or after a snapshot. Leases get their full time. */
@@ -130,10 +153,51 @@ export class Machine implements Horizon {
         this.leases.grant(leaseIdOf(key), decodeLease(value), nowMs);
       }
     }
+    this.clients.load(reader, nowMs);
   }
 
-  /** Applies one command of the log. The writes must be stored before the next call. */
-  apply(at: AppliedAt, command: Command, reader: StateReader): Applied {
+  /** Founds the roster of a store that has no members yet. To be stored before anything is applied. */
+  bootstrap(members: readonly Founder[]): Write[] {
+    return this.#roster.bootstrap(members);
+  }
+
+  /**
+   * Applies one command of the log. The writes must be stored before the next call.
+   *
+   * A call that a client repeats gets its first result, and changes nothing.
+   */
+  apply(
+    at: AppliedAt,
+    command: Command | MembershipCommand,
+    reader: StateReader,
+    call?: ClientCall,
+  ): Applied {
+    return call === undefined
+      ? this.#execute(at, command, reader)
+      : this.#executeOnce(at, command, reader, call);
+  }
+
+  #executeOnce(
+    at: AppliedAt,
+    command: Command | MembershipCommand,
+    reader: StateReader,
+    call: ClientCall,
+  ): Applied {
+    const verdict = this.clients.judge(call);
+    if (typeof verdict === 'number') {
+      const result = this.clients.firstResult(reader, call, verdict);
+      assert(result !== undefined, 'the state has the result of every call that is remembered');
+      return { writes: [], result: decodeResult(result), events: NO_EVENTS };
+    }
+    if (verdict !== 'new') return this.#refuse(verdict);
+    const applied = this.#execute(at, command, reader);
+    const result = encodeResult(applied.result, this.clients.spaceFor(call));
+    const record = this.clients.record(call, at.index, at.nowMs, result);
+    if (record !== undefined) applied.writes.push(record);
+    return applied;
+  }
+
+  #execute(at: AppliedAt, command: Command | MembershipCommand, reader: StateReader): Applied {
     switch (command.kind) {
       case 'put': {
         const fault = validatePut(command) ?? putFault(reader, this.leases, command);
@@ -173,10 +237,40 @@ export class Machine implements Horizon {
         ]);
       }
       case 'member': {
-        const { memberId, name, peerUrls, clientUrls } = command;
-        return this.#answer('member', [
-          this.#roster.setMember({ id: memberId, name, peerUrls, clientUrls }),
-        ]);
+        const { memberId: id, name, peerUrls, clientUrls } = command;
+        return this.#settle(
+          'member',
+          this.#roster.introduceOnly({ id, name, peerUrls, clientUrls }),
+        );
+      }
+      case 'introduce': {
+        const { memberId, name, clientUrls, incarnation } = command;
+        return this.#settle(
+          'introduce',
+          this.#roster.introduce(memberId, { name, clientUrls, incarnation }),
+        );
+      }
+      case 'member-update':
+        return this.#reorganize(
+          'member-update',
+          this.#roster.update(command.memberId, command.peerUrls),
+        );
+      case 'bootstrap':
+      case 'member-add':
+      case 'member-remove':
+      case 'member-promote':
+      case 'member-replace':
+      case 'member-leave':
+        return this.#reorganize(command.kind, this.#roster.change(command));
+      case 'client-register':
+        return this.#registerClient(at);
+      case 'client-forget':
+        return this.#answer('client-forget', this.clients.forget(command.id));
+      case 'client-expire': {
+        // Another leader may have heard of the client since the one of that term proposed this.
+        const isValid = at.term === command.term;
+        const writes = isValid ? this.clients.expire(command.id, command.idleSince) : [];
+        return this.#answer('client-expire', writes);
       }
       default:
         return unreachable(command);
@@ -230,7 +324,7 @@ export class Machine implements Horizon {
     return readHash(reader, revision, this);
   }
 
-  /** A checksum of everything replicated: keys, leases, alarms, members. Pauses. */
+  /** A checksum of everything replicated: keys, leases, clients, alarms, members. Pauses. */
   *hash(reader: StateReader): Generator<void, number> {
     const keys = yield* readHash(reader, 0, this);
     const crc = new Crc32c();
@@ -244,6 +338,7 @@ export class Machine implements Horizon {
       }
       yield;
     }
+    yield* this.clients.addTo(crc, reader);
     this.#roster.addTo(crc);
     return crc.value;
   }
@@ -305,8 +400,29 @@ export class Machine implements Horizon {
     return { writes: draft.writes, result, events: draft.events };
   }
 
-  #answer(kind: 'compact' | 'lease-expire' | 'alarm' | 'member', writes: Write[]): Applied {
+  /** Whoever knows an id of this store knows none of another one that was restored from the same. */
+  #registerClient({ index, nowMs, origin = 0n }: AppliedAt): Applied {
+    let id: ClientId = BigInt.asUintN(63, origin) ^ BigInt(index);
+    while (id === 0n || this.clients.has(id)) id += 1n;
+    const write = this.clients.register(id, index, nowMs);
+    if (write === undefined) return this.#refuse('too-many-requests');
+    const result = { kind: 'client-register', id, revision: this.#revision } as const;
+    return { writes: [write], result, events: NO_EVENTS };
+  }
+
+  #answer(kind: PlainResultKind, writes: Write[]): Applied {
     return { writes, result: { kind, revision: this.#revision }, events: NO_EVENTS };
+  }
+
+  #settle(kind: PlainResultKind, writes: Write[] | FaultCode): Applied {
+    return typeof writes === 'string' ? this.#refuse(writes) : this.#answer(kind, writes);
+  }
+
+  /** The answer to a change of members lists them. */
+  #reorganize(kind: MembershipResultKind, writes: Write[] | FaultCode): Applied {
+    if (typeof writes === 'string') return this.#refuse(writes);
+    const result = { kind, members: this.members, revision: this.#revision };
+    return { writes, result, events: NO_EVENTS };
   }
 
   #refuse(code: FaultCode): Applied {
@@ -317,6 +433,12 @@ export class Machine implements Horizon {
     return { kind: 'fault', code, revision: this.#revision };
   }
 }
+
+/** What a store must forget that is restored from a snapshot and begins a new cluster. */
+export const forgetCluster = (reader: StateReader): Write[] => [
+  ...forgetRoster(reader),
+  ...forgetClients(reader),
+];
 
 /** What is stored of a lease: its granted seconds. */
 function encodeLease(ttlSeconds: number): Bytes {

@@ -1,5 +1,5 @@
 /** A member's data directory out of a saved snapshot. */
-import { forgetRoster } from './roster.ts';
+import { forgetCluster } from './machine.ts';
 import { restoreSnapshot } from './storage/restore.ts';
 import { identityOf } from './stores.ts';
 
@@ -23,5 +23,5 @@ export type RestoreOptions = {
 export function restoreMember(options: RestoreOptions): Promise<{ readonly appliedIndex: number }> {
   const identity = identityOf(options.name ?? 'default', options.clusterToken ?? 'etcd-cluster');
   const { file, directory } = options;
-  return restoreSnapshot({ file, directory, identity, adapt: forgetRoster });
+  return restoreSnapshot({ file, directory, identity, adapt: forgetCluster });
 }

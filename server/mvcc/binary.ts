@@ -89,6 +89,22 @@ export function writeBytes(target: Uint8Array, offset: number, bytes: Bytes): nu
 
 export const bytesSize = (bytes: Bytes): number => unsignedSize(bytes.length) + bytes.length;
 
+/** Texts as UTF-8, ready to be written with `writeTexts`: their bytes, and what those will take. */
+export type EncodedTexts = { readonly texts: readonly Bytes[]; readonly size: number };
+
+export function encodeTexts(given: readonly string[]): EncodedTexts {
+  const texts = given.map((text) => Buffer.from(text, 'utf8'));
+  const size = texts.reduce((sum, text) => sum + bytesSize(text), unsignedSize(texts.length));
+  return { texts, size };
+}
+
+/** Writes how many texts there are, then each. */
+export function writeTexts(target: Uint8Array, offset: number, { texts }: EncodedTexts): number {
+  let at = writeUnsigned(target, offset, texts.length);
+  for (const text of texts) at = writeBytes(target, at, text);
+  return at;
+}
+
 /** Reads what the writers wrote. Every method throws `DecodeError` at the end of the data. */
 export class BinaryReader {
   readonly #data: Bytes;
@@ -173,6 +189,19 @@ export class BinaryReader {
   /** Bytes with their length before them, as a view on the data. */
   bytes(): Bytes {
     return this.take(this.unsigned());
+  }
+
+  /** UTF-8 with its length before it. */
+  text(): string {
+    const { buffer, byteOffset, length } = this.bytes();
+    return Buffer.from(buffer, byteOffset, length).toString('utf8');
+  }
+
+  /** So many texts; by default as many as the number before them says. */
+  texts(count = this.unsigned()): string[] {
+    // Each takes a byte at least: a wrong count must not allocate before the data ends.
+    if (count > this.remaining) throw new DecodeError('unexpected end of data');
+    return Array.from({ length: count }, () => this.text());
   }
 
   /** Everything up to the end, as a view on the data. */

@@ -9,6 +9,8 @@
  * | `l`   | lease id (8 BE)                 | the lease                                         |
  * | `k`   | lease id (8 BE), user key       | nothing: the key is attached to the lease         |
  * | `m`   | name                            | small facts: revision, compaction, members, alarms |
+ * | `s`   | client id (8 BE)                | a client whose calls count once                   |
+ * | `s`   | client id (8 BE), slot (2 BE)   | one call of it and the call's result              |
  *
  * A value is stored once, in `h`. Each version there points at the one it replaced, so a read at
  * an older revision starts at the newest and follows the pointers. Every key that existed at a
@@ -26,6 +28,7 @@ const HISTORY = 0x68; // h
 const ATTACHMENT = 0x6b; // k
 const LEASE = 0x6c; // l
 const FACT = 0x6d; // m
+const CLIENT = 0x73; // s
 
 const TWO_POW_32 = 0x1_0000_0000;
 
@@ -39,6 +42,7 @@ const table = (prefix: number): Bounds => ({
 
 export const allCurrent = table(CURRENT);
 export const allLeases = table(LEASE);
+export const allClients = table(CLIENT);
 
 export function currentKey(key: Bytes): Bytes {
   const result = Buffer.allocUnsafe(1 + key.length);

@@ -57,6 +57,7 @@ test('members are set, changed, and survive a restart', () => {
       peerUrls: ['http://c:1'],
       clientUrls: ['http://c:1'],
       isLearner: false,
+      incarnation: 0n,
     },
     {
       id: BIG_ID,
@@ -64,6 +65,7 @@ test('members are set, changed, and survive a restart', () => {
       peerUrls: ['http://a:1', 'http://b:2'],
       clientUrls: ['http://a:1', 'http://b:2'],
       isLearner: false,
+      incarnation: 0n,
     },
   ];
   expect(rig.machine.members).toEqual(expected);

@@ -119,7 +119,8 @@ export class Model {
       }
       case 'member': {
         const { memberId: id, name, peerUrls, clientUrls } = command;
-        this.members.set(id, { id, name, peerUrls, clientUrls, isLearner: false });
+        const kept = { isLearner: false, incarnation: 0n };
+        this.members.set(id, { id, name, peerUrls, clientUrls, ...kept });
         return { kind: 'member', revision: at };
       }
     }
