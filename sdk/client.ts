@@ -8,11 +8,17 @@ import type { Observable } from './observe.ts';
 import type { Duration } from './options.ts';
 import type { Session, SessionOptions } from './session.ts';
 
-/** How often and how fast calls are repeated that certainly had no effect. */
+/**
+ * How often and how fast calls are repeated: reads, writes that certainly had no effect, and writes that
+ * the server applies once however often they come. The first repetition follows at once.
+ */
 export type RetryOptions = {
-  /** Attempts after the first. @default 10 */
+  /** Repetitions after the first one. @default Infinity: as long as the time of the call allows */
   readonly retries?: number;
-  /** The wait before the first repetition; doubles each time, with jitter. @default '25ms' */
+  /**
+   * The wait before the second repetition; doubles each time, with jitter, but stays below a quarter of
+   * the time that the trouble has lasted. @default '10ms'
+   */
   readonly minDelay?: Duration;
   /** @default '1s' */
   readonly maxDelay?: Duration;
@@ -53,9 +59,9 @@ export type ConnectOptions = {
   readonly signal?: AbortSignal;
   /** @default silent */
   readonly logger?: Logger;
-  /** For tests. @default the system's */
+  /** All time there is for the client and what is made from it. @default the system's */
   readonly clock?: Clock;
-  /** Uniform in [0, 1); for jitter and ids. @default Math.random */
+  /** Uniform in [0, 1); for jitter and ids. @default the system's cryptographic source */
   readonly random?: () => number;
 };
 

@@ -1,4 +1,7 @@
-/** Time as an argument, so that tests can move it by hand. */
+/**
+ * Time as an argument, so that tests can move it by hand and simulations can make it up. Only this file
+ * asks the system for it.
+ */
 
 /** Stops a timer. Doing so twice, or after it fired, has no effect. */
 export type Cancel = () => void;
@@ -8,8 +11,12 @@ export interface Clock {
   monotonicMs(): number;
   /** Milliseconds since 1970; may be set forward and backward. */
   wallMs(): number;
-  /** Runs `callback` once, `delayMs` from now. Does not keep the process alive. */
-  setTimer(delayMs: number, callback: () => void): Cancel;
+  /**
+   * Runs `callback` once, `delayMs` from now.
+   *
+   * @param holdsProcess whether the process stays alive for it; by default it may end before
+   */
+  setTimer(delayMs: number, callback: () => void, holdsProcess?: boolean): Cancel;
 }
 
 /** Node's longest timer; a longer one would fire at once. */
@@ -18,9 +25,14 @@ const longestTimerMs = 2 ** 31 - 1;
 export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
   wallMs: () => Date.now(),
-  setTimer(delayMs, callback) {
+  setTimer(delayMs, callback, holdsProcess = false) {
     const timer = setTimeout(callback, Math.min(delayMs, longestTimerMs));
-    timer.unref();
+    if (!holdsProcess) timer.unref();
     return () => clearTimeout(timer);
   },
+};
+
+/** Runs `callback` when all that is ready in this turn of the event loop has run. */
+export const afterThisTurn = (callback: () => void): void => {
+  setImmediate(callback);
 };

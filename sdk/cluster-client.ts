@@ -14,11 +14,12 @@ import type {
   MemberCallOptions,
   MemberStatus,
 } from './cluster.ts';
-import type { CallSettings, Connection } from './connection.ts';
-import { aborted, ConclaveError, invalidArgument } from './errors.ts';
+import type { Connection } from './connection.ts';
+import { aborted, ConclaveError, invalidArgument, isConclaveError } from './errors.ts';
 import { judge } from './failures.ts';
 import type { MethodName, RequestOf, ResponseOf } from './methods.ts';
 import { type CallOptions, parseTimeout } from './options.ts';
+import type { CallSettings } from './persistent-call.ts';
 import { revisionOf } from './wire-kv.ts';
 
 const alarmTypes = { 'no-space': AlarmType.NOSPACE, corrupt: AlarmType.CORRUPT } as const;
@@ -85,6 +86,18 @@ export class ClusterClient implements ClusterApi {
 
   async promoteMember(id: bigint, options: CallOptions = {}): Promise<void> {
     await this.#call('memberPromote', { ID: id }, options);
+  }
+
+  async replaceMember(learner: bigint, old: bigint, options: CallOptions = {}): Promise<void> {
+    try {
+      await this.#call('memberReplace', { learnerId: learner, oldId: old }, options);
+    } catch (error) {
+      if (!isConclaveError(error, 'UNIMPLEMENTED')) throw error;
+      const members = await this.members(options);
+      const isVoter = members.some(({ id, isLearner }) => id === learner && !isLearner);
+      if (!isVoter) await this.promoteMember(learner, options);
+      await this.removeMember(old, options);
+    }
   }
 
   async alarms(options: CallOptions = {}): Promise<readonly Alarm[]> {

@@ -1,14 +1,25 @@
 /** Opening a client. */
 import type { Client, ConnectOptions, RetryOptions, TlsOptions } from './client.ts';
-import { systemClock } from './clock.ts';
+import { type Clock, systemClock } from './clock.ts';
 import { Connection, type ConnectionOptions } from './connection.ts';
 import { parseEndpoints } from './endpoints.ts';
 import { invalidArgument, isConclaveError } from './errors.ts';
 import { refuseUnknownOptions } from './known-options.ts';
 import { parseDuration } from './options.ts';
+import { systemRandom } from './random.ts';
 import { parseRetry } from './retry.ts';
 import { clientOver } from './store-client.ts';
 import { insecureCredentials, tlsCredentials } from './tls.ts';
+import type { OpenTransport } from './transport.ts';
+import { GrpcTransport } from './transport-grpc.ts';
+
+/** What a client stands on. Programs leave this to `connect`; simulations and tests bring their own. */
+export type Foundation = {
+  /** In place of gRPC. Then `transport` and `tls` have no meaning. */
+  readonly openTransport?: OpenTransport;
+  /** For connections and calls; sessions, watches and recipes stay on `clock`. @default `clock` */
+  readonly connectionClock?: Clock;
+};
 
 /**
  * Opens a client.
@@ -21,29 +32,31 @@ import { insecureCredentials, tlsCredentials } from './tls.ts';
  *   `connectTimeout`, and DATA_DIRECTORY_IN_USE when that is because a program owns the directory
  *   that serves it elsewhere
  */
-export const connect = async (
+export const connect = (
+  target: string | readonly string[] | ConnectOptions = {},
+): Promise<Client> => connectOver({}, target);
+
+/** Opens a client on a foundation of one's own. For the rest as `connect`. */
+export const connectOver = async (
+  foundation: Foundation,
   target: string | readonly string[] | ConnectOptions = {},
 ): Promise<Client> => {
   const options = optionsOf(target);
+  const clock = options.clock ?? systemClock;
+  const connectionClock = foundation.connectionClock ?? clock;
   const connectTimeoutMs = parseDuration(options.connectTimeout ?? '10s', 'connectTimeout');
-  const transport = options.transport ?? 'auto';
-  if (transport !== 'auto' && transport !== 'unary' && transport !== 'batch') {
-    throw invalidArgument('transport', transport, "'auto', 'unary' or 'batch'");
-  }
   const common = {
     retry: parseRetry(options.retry),
     requestTimeoutMs: parseDuration(options.requestTimeout ?? '10s', 'requestTimeout'),
-    random: options.random ?? Math.random,
+    clock: connectionClock,
+    random: options.random ?? systemRandom,
     logger: options.logger,
   };
-  const given = options.tls === undefined ? undefined : tlsCredentials(options.tls);
+  const { openTransport = overGrpc(options, connectionClock) } = foundation;
   const store = await locate(options);
   let connection: Connection | undefined;
   try {
-    const usesTls = store.connection.endpoints.some(({ tls }) => tls);
-    const credentials = given ?? (usesTls ? tlsCredentials() : insecureCredentials);
-    const link = { transport, credentials, withoutBatches: new Set<string>() };
-    connection = new Connection({ ...common, ...store.connection, link });
+    connection = new Connection({ ...common, ...store.connection, openTransport });
     await connection.link(connectTimeoutMs, options.signal);
   } catch (error) {
     connection?.close();
@@ -56,8 +69,22 @@ export const connect = async (
     }
     throw error;
   }
-  const clock = options.clock ?? systemClock;
   return clientOver(connection, clock, options.namespace ?? '', store.release);
+};
+
+/** @throws ConclaveError INVALID_ARGUMENT */
+const overGrpc = (options: ConnectOptions, clock: Clock): OpenTransport => {
+  const { transport = 'auto' } = options;
+  if (transport !== 'auto' && transport !== 'unary' && transport !== 'batch') {
+    throw invalidArgument('transport', transport, "'auto', 'unary' or 'batch'");
+  }
+  let credentials = options.tls === undefined ? undefined : tlsCredentials(options.tls);
+  const withoutBatches = new Set<string>();
+  return (endpoint) => {
+    if (endpoint.tls) credentials ??= tlsCredentials();
+    const given = credentials ?? insecureCredentials;
+    return new GrpcTransport(endpoint, { transport, credentials: given, withoutBatches, clock });
+  };
 };
 
 type Located = {

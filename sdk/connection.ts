@@ -1,27 +1,26 @@
 /**
- * The connection of a client: always one link in use, replaced when it breaks, and the calls that
- * travel over whichever link is there. Reads are repeated; a write is repeated only when it certainly
- * had no effect.
+ * The connection of a client: always one link in use, replaced when it breaks or its member falls
+ * silent, and the calls that travel over whichever link is there.
  */
 import type { ClientEvent, Logger } from './client.ts';
+import type { Cancel, Clock } from './clock.ts';
+import { Dialing } from './dialing.ts';
 import { type Endpoint, Rotation } from './endpoints.ts';
-import { aborted, ConclaveError, isConclaveError, throwIfAborted } from './errors.ts';
+import { aborted, ConclaveError, closedError, isConclaveError, throwIfAborted } from './errors.ts';
 import { judge } from './failures.ts';
-import { Link, type LinkOptions } from './link.ts';
-import {
-  type Effect,
-  type MethodName,
-  methods,
-  type RequestOf,
-  type ResponseOf,
-} from './methods.ts';
+import { Link } from './link.ts';
+import { type MethodName, methods, type RequestOf, type ResponseOf } from './methods.ts';
 import { EventSource } from './observe.ts';
-import { backoffMs, type RetryPolicy, repeat } from './retry.ts';
-import type { TransportFailure } from './transport.ts';
+import { type CallSettings, PersistentCall } from './persistent-call.ts';
+import { watchPulse } from './pulse.ts';
+import { backoffMs, type RetryPolicy } from './retry.ts';
+import type { OpenTransport } from './transport.ts';
+import { WriteNumbers } from './write-numbers.ts';
 
 export type ConnectionOptions = {
   readonly endpoints: readonly Endpoint[];
-  readonly link: LinkOptions;
+  readonly openTransport: OpenTransport;
+  readonly clock: Clock;
   readonly retry: RetryPolicy;
   readonly requestTimeoutMs: number;
   readonly random: () => number;
@@ -33,16 +32,6 @@ export type ConnectionOptions = {
   readonly provide?: (() => Promise<ConclaveError | undefined>) | undefined;
 };
 
-export type CallSettings = {
-  readonly signal?: AbortSignal | undefined;
-  /** @default the connection's request timeout */
-  readonly timeoutMs?: number | undefined;
-  /** @default by method */
-  readonly effect?: Effect | undefined;
-  /** Told when an attempt that may have taken effect is about to be repeated. */
-  readonly onAmbiguous?: () => void;
-};
-
 type Waiter = {
   readonly resolve: (link: Link) => void;
   readonly reject: (error: ConclaveError) => void;
@@ -50,14 +39,20 @@ type Waiter = {
 
 /** How long one endpoint may take to accept a connection before the next is tried. */
 const connectAttemptMs = 2_000;
+/** A client that is closed does not wait longer than this to say so. */
+const farewellMs = 250;
+/** How long the next endpoint waits for the one before it. */
+const staggerMs = 200;
 
 export class Connection {
   readonly requestTimeoutMs: number;
+  readonly clock: Clock;
   readonly random: () => number;
   readonly retry: RetryPolicy;
   readonly events = new EventSource<ClientEvent>();
   readonly #options: ConnectionOptions;
   readonly #rotation: Rotation;
+  readonly #numbers: WriteNumbers;
   readonly #waiters = new Set<Waiter>();
   readonly #listeners = new Set<() => void>();
   #active: Link | undefined;
@@ -67,13 +62,17 @@ export class Connection {
   #obstacle: ConclaveError | undefined;
   #lastEndpoint: Endpoint | undefined;
   #wakeBackoff: (() => void) | undefined;
+  #dialing: Dialing | undefined;
+  #stopPulse: Cancel = () => {};
   #closed = false;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
     this.requestTimeoutMs = options.requestTimeoutMs;
+    this.clock = options.clock;
     this.random = options.random;
     this.retry = options.retry;
+    this.#numbers = new WriteNumbers(options.clock, options.requestTimeoutMs);
     this.#rotation = new Rotation(options.endpoints, options.random);
     this.#connect();
   }
@@ -111,11 +110,15 @@ export class Connection {
       return await new Promise<Link>((resolve, reject) => {
         const waiter: Waiter = { resolve, reject };
         const onAbort = () => signal !== undefined && reject(aborted(signal));
-        const timer = setTimeout(() => reject(this.#unreachable(timeoutMs)), timeoutMs);
+        const cancelTimer = this.clock.setTimer(
+          timeoutMs,
+          () => reject(this.#unreachable(timeoutMs)),
+          true,
+        );
         signal?.addEventListener('abort', onAbort);
         this.#waiters.add(waiter);
         cleanUp = () => {
-          clearTimeout(timer);
+          cancelTimer();
           signal?.removeEventListener('abort', onAbort);
           this.#waiters.delete(waiter);
         };
@@ -126,41 +129,12 @@ export class Connection {
   }
 
   /** Makes a call, as often as is safe and the time allows. */
-  async call<M extends MethodName>(
+  call<M extends MethodName>(
     method: M,
     request: RequestOf<M>,
     settings: CallSettings = {},
   ): Promise<ResponseOf<M>> {
-    const { signal, onAmbiguous } = settings;
-    const effect = settings.effect ?? methods[method].effect;
-    const deadline = performance.now() + (settings.timeoutMs ?? this.requestTimeoutMs);
-    const remainingMs = () => Math.max(0, deadline - performance.now());
-    let again = false;
-    let ambiguous = false;
-    const attempt = async (): Promise<ResponseOf<M>> => {
-      again = false;
-      const link = this.#active ?? (await this.link(remainingMs(), signal));
-      try {
-        return await link.unary(method, request, { signal, timeoutMs: remainingMs() });
-      } catch (failure) {
-        if (this.#closed) throw closedError(judge(failure, effect, signal, ambiguous).error);
-        const verdict = judge(failure, effect, signal, ambiguous);
-        again = verdict.again;
-        if (again && effect === 'repeatable' && (failure as TransportFailure).sent) {
-          ambiguous = true;
-          onAmbiguous?.();
-        }
-        if (verdict.elsewhere && this.endpoints.length > 1) this.abandon(link, verdict.error);
-        throw verdict.error;
-      }
-    };
-    try {
-      return await attempt();
-    } catch (error) {
-      if (!again) throw error;
-    }
-    const policy = this.retry;
-    return repeat(attempt, { policy, again: () => again, budgetMs: remainingMs(), signal });
+    return new PersistentCall(this, this.#numbers, method, request, settings).run();
   }
 
   /** One call to one member, on a link of its own. */
@@ -189,7 +163,7 @@ export class Connection {
    */
   ownLink(endpoint: string): Link {
     if (this.#closed) throw closedError();
-    return new Link(this.#rotation.named(endpoint), this.#options.link);
+    return this.#open(this.#rotation.named(endpoint));
   }
 
   /** Leaves a link that still stands, because its member cannot serve us; the next one is tried. */
@@ -204,11 +178,18 @@ export class Connection {
     link.close();
   }
 
+  /** Tells the server that no write of this client will come again; to be called before `close`. */
+  async farewell(): Promise<void> {
+    await this.#numbers.close(this.#active, farewellMs);
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     const link = this.#active;
     this.#active = undefined;
+    this.#stopPulse();
+    this.#dialing?.stop();
     link?.close();
     this.#wakeBackoff?.();
     for (const waiter of [...this.#waiters]) waiter.reject(closedError());
@@ -239,41 +220,47 @@ export class Connection {
 
   async #connectUntilDone(): Promise<void> {
     for (let round = 0; !this.#closed; round++) {
-      for (let index = 0; index < this.endpoints.length && !this.#closed; index++) {
-        if (await this.#tryConnect(this.#rotation.next())) return;
-      }
-      await this.#backoff(backoffMs(this.retry, round, this.random));
+      if (await this.#tryConnect()) return;
+      if (!this.#closed) await this.#backoff(backoffMs(this.retry, round, this.random));
     }
   }
 
-  async #tryConnect(endpoint: Endpoint): Promise<boolean> {
-    if (await this.#connectTo(endpoint)) return true;
+  async #tryConnect(): Promise<boolean> {
+    if (await this.#dial()) return true;
     const { provide } = this.#options;
-    if (provide === undefined || this.#closed) return this.#closed;
+    if (provide === undefined || this.#closed) return false;
     try {
       this.#obstacle = await provide();
     } catch (error) {
-      this.#failed(endpoint, error);
+      for (const endpoint of this.endpoints) this.#failed(endpoint, error);
       // Waiting would not help: the store itself refuses.
       if (isConclaveError(error)) for (const waiter of [...this.#waiters]) waiter.reject(error);
       return false;
     }
-    return this.#connectTo(endpoint);
+    return this.#dial();
   }
 
-  async #connectTo(endpoint: Endpoint): Promise<boolean> {
-    let link: Link | undefined;
-    try {
-      link = new Link(endpoint, this.#options.link);
-      await link.connected(connectAttemptMs);
-    } catch (error) {
-      link?.close();
-      this.#failed(endpoint, error);
-      return false;
-    }
+  async #dial(): Promise<boolean> {
+    if (this.#closed) return false;
+    const dialing = new Dialing(this.#rotation.round(), {
+      clock: this.clock,
+      open: (endpoint) => this.#open(endpoint),
+      attemptMs: connectAttemptMs,
+      staggerMs,
+      onFailure: (endpoint, error) => this.#failed(endpoint, error),
+    });
+    this.#dialing = dialing;
+    const link = await dialing.run();
+    this.#dialing = undefined;
+    if (link === undefined) return false;
     if (this.#closed) link.close();
     else this.#activate(link);
     return true;
+  }
+
+  #open(endpoint: Endpoint): Link {
+    const { openTransport, clock } = this.#options;
+    return new Link(endpoint, { openTransport, clock });
   }
 
   #failed(endpoint: Endpoint, error: unknown): void {
@@ -286,6 +273,13 @@ export class Connection {
     this.#lastError = undefined;
     this.#obstacle = undefined;
     const { endpoint } = link;
+    this.#rotation.used(endpoint);
+    if (this.endpoints.length > 1) {
+      this.#stopPulse = watchPulse(link, {
+        clock: this.clock,
+        onSilence: (failure) => this.suspect(link, judge(failure, 'read').error),
+      });
+    }
     if (this.#lastEndpoint !== undefined && this.#lastEndpoint !== endpoint) {
       this.events.emit({ type: 'endpoint', endpoint: endpoint.name });
     }
@@ -300,6 +294,7 @@ export class Connection {
     const link = this.#active;
     if (link === undefined) return;
     this.#active = undefined;
+    this.#stopPulse();
     if (error !== undefined) this.#lastError = error;
     const endpoint = link.endpoint.name;
     this.#options.logger?.warn({ endpoint, err: error }, 'connection lost, looking for another');
@@ -315,11 +310,11 @@ export class Connection {
   #backoff(delayMs: number): Promise<void> {
     return new Promise((resolve) => {
       const done = () => {
-        clearTimeout(timer);
+        cancelTimer();
         this.#wakeBackoff = undefined;
         resolve();
       };
-      const timer = setTimeout(done, delayMs);
+      const cancelTimer = this.clock.setTimer(delayMs, done, true);
       this.#wakeBackoff = done;
     });
   }
@@ -339,9 +334,3 @@ export class Connection {
 /** A failed handshake looks like a refused connection from here. */
 const tlsRemedy =
   'Check that a server listens there, that it speaks TLS (without it: http:// or host:port) and that its certificate is trusted (tls.ca).';
-
-export const closedError = (cause?: ConclaveError): ConclaveError =>
-  new ConclaveError('CLOSED', 'The client is closed', {
-    cause,
-    outcome: cause?.outcome ?? 'not-applied',
-  });

@@ -1,5 +1,5 @@
 /** Addresses of members: reading them, and going round them. */
-import { ConclaveError, invalidArgument } from './errors.ts';
+import { invalidArgument } from './errors.ts';
 
 export type Endpoint = {
   /** As the caller wrote it. */
@@ -43,11 +43,13 @@ export class Rotation {
     this.#next = Math.floor(random() * endpoints.length);
   }
 
-  next(): Endpoint {
-    const endpoint = this.endpoints[this.#next % this.endpoints.length];
-    this.#next += 1;
-    if (endpoint === undefined) throw new ConclaveError('INTERNAL', 'There are no endpoints');
-    return endpoint;
+  /** Each endpoint once, the one after the last used first. */
+  round(): readonly Endpoint[] {
+    return [...this.endpoints.slice(this.#next), ...this.endpoints.slice(0, this.#next)];
+  }
+
+  used(endpoint: Endpoint): void {
+    this.#next = (this.endpoints.indexOf(endpoint) + 1) % this.endpoints.length;
   }
 
   /** @throws ConclaveError INVALID_ARGUMENT when no endpoint has this name */

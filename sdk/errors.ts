@@ -157,6 +157,12 @@ export const aborted = (signal: AbortSignal, outcome: Outcome = 'not-applied'): 
     outcome,
   });
 
+export const closedError = (cause?: ConclaveError): ConclaveError =>
+  new ConclaveError('CLOSED', 'The client is closed', {
+    cause,
+    outcome: cause?.outcome ?? 'not-applied',
+  });
+
 /** Rejects early: throws ABORTED when the signal has aborted already. */
 export const throwIfAborted = (signal: AbortSignal | undefined): void => {
   if (signal?.aborted) throw aborted(signal);

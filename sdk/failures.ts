@@ -10,6 +10,8 @@ export type Verdict = {
   readonly again: boolean;
   /** Whether another member may do better. */
   readonly elsewhere: boolean;
+  /** Whether this attempt may have taken effect. */
+  readonly unsure: boolean;
 };
 
 type Row = {
@@ -20,18 +22,26 @@ type Row = {
   readonly member?: true;
   /** The server itself does not know whether the request will take effect. */
   readonly unsure?: true;
+  /** What came of applying the request: had an earlier attempt been applied, this would not be said. */
+  readonly result?: true;
 };
+
+const unknownClient = 'conclave: unknown client';
+
+/** Whether the server forgot the client of a numbered write, which it therefore did not apply now. */
+export const isUnknownClient = (failure: unknown): boolean =>
+  failure instanceof TransportFailure && failure.details.includes(unknownClient);
 
 /** etcd's texts are part of its contract; each is looked for anywhere in the text that arrives. */
 const texts: readonly (readonly [string, Row])[] = [
-  ['required revision has been compacted', { code: 'COMPACTED' }],
-  ['required revision is a future revision', { code: 'FUTURE_REVISION' }],
+  ['required revision has been compacted', { code: 'COMPACTED', result: true }],
+  ['required revision is a future revision', { code: 'FUTURE_REVISION', result: true }],
   ['database space exceeded', { code: 'NO_SPACE' }],
-  ['requested lease not found', { code: 'LEASE_NOT_FOUND' }],
-  ['lease already exists', { code: 'LEASE_EXISTS' }],
+  ['requested lease not found', { code: 'LEASE_NOT_FOUND', result: true }],
+  ['lease already exists', { code: 'LEASE_EXISTS', result: true }],
   ['too large lease TTL', { code: 'INVALID_ARGUMENT' }],
   ['key is not provided', { code: 'INVALID_ARGUMENT' }],
-  ['etcdserver: key not found', { code: 'KEY_NOT_FOUND' }],
+  ['etcdserver: key not found', { code: 'KEY_NOT_FOUND', result: true }],
   ['request is too large', { code: 'TOO_LARGE' }],
   ['message larger than max', { code: 'TOO_LARGE' }],
   ['too many operations in txn request', { code: 'TOO_MANY_OPERATIONS' }],
@@ -45,6 +55,7 @@ const texts: readonly (readonly [string, Row])[] = [
   ['permission denied', { code: 'PERMISSION_DENIED' }],
   ['member not found', { code: 'NOT_FOUND' }],
   ['not supported for learner', { code: 'UNREACHABLE', refused: true, member: true }],
+  ['another membership change is in progress', { code: 'CONFLICT', refused: true }],
   ['corrupt cluster', { code: 'CORRUPT' }],
   ['unhealthy cluster', { code: 'UNREACHABLE', refused: true }],
   ['etcdserver: no leader', { code: 'UNREACHABLE', refused: true, member: true }],
@@ -52,6 +63,10 @@ const texts: readonly (readonly [string, Row])[] = [
   ['not a primary lessor', { code: 'UNREACHABLE', unsure: true }],
   ['etcdserver: server stopped', { code: 'UNREACHABLE', unsure: true, member: true }],
   ['etcdserver: request timed out', { code: 'UNREACHABLE', unsure: true, member: true }],
+  [unknownClient, { code: 'FAILED_PRECONDITION' }],
+  // What these say of a write is that it is over, not what came of it.
+  ['conclave: sequence forgotten', { code: 'OUTCOME_UNKNOWN', unsure: true }],
+  ['conclave: result forgotten', { code: 'OUTCOME_UNKNOWN', unsure: true }],
 ];
 
 const statuses: Readonly<Partial<Record<number, Row>>> = {
@@ -94,6 +109,7 @@ export const judge = (
   if (!(failure instanceof TransportFailure)) {
     const message = failure instanceof Error ? failure.message : String(failure);
     return settled(
+      true,
       new ConclaveError('INTERNAL', message, { cause: failure, outcome: doubt(effect, true) }),
     );
   }
@@ -101,6 +117,7 @@ export const judge = (
   const outcome = doubt(effect, sent || ambiguous);
   if (kind === 'aborted') {
     return settled(
+      sent,
       new ConclaveError('ABORTED', 'The call was aborted by its signal', {
         cause: signal?.reason ?? failure,
         outcome,
@@ -108,24 +125,36 @@ export const judge = (
     );
   }
   if (kind === 'timeout') {
-    return settled(new ConclaveError('TIMEOUT', details, { cause: failure, outcome }));
+    return settled(sent, new ConclaveError('TIMEOUT', details, { cause: failure, outcome }));
   }
   const row = rowOf(status, details);
   const maybeApplied = kind === 'closed' ? sent : row.unsure === true && sent;
-  const transient = kind === 'closed' || row.refused === true || row.code === 'UNREACHABLE';
-  const lost = doubt(effect, maybeApplied) === 'unknown' && transient;
+  const transient =
+    kind === 'closed' ||
+    kind === 'unnumbered' ||
+    row.refused === true ||
+    row.code === 'UNREACHABLE';
+  const numbered = effect === 'numbered';
+  const doubtful = maybeApplied || (ambiguous && !(numbered && row.result === true));
+  const lost = doubt(effect, maybeApplied || (numbered && ambiguous)) === 'unknown' && transient;
   return {
     error: new ConclaveError(lost ? 'OUTCOME_UNKNOWN' : row.code, messageOf(details, lost), {
       cause: failure,
-      outcome: doubt(effect, maybeApplied || ambiguous),
+      outcome: doubt(effect, doubtful),
       ...(transient || lost ? { retryable: !lost } : {}),
     }),
     again: transient && (effect !== 'write' || !maybeApplied),
     elsewhere: row.member === true || neverConnected(details),
+    unsure: maybeApplied,
   };
 };
 
-const settled = (error: ConclaveError): Verdict => ({ error, again: false, elsewhere: false });
+const settled = (unsure: boolean, error: ConclaveError): Verdict => ({
+  error,
+  again: false,
+  elsewhere: false,
+  unsure,
+});
 
 const doubt = (effect: Effect, maybeApplied: boolean): Outcome =>
   effect !== 'read' && maybeApplied ? 'unknown' : 'not-applied';

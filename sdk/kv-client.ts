@@ -1,6 +1,6 @@
 /** Keys and values over a connection. */
 import { type Codec, decodeWith } from './codec.ts';
-import type { CallSettings, Connection } from './connection.ts';
+import type { Connection } from './connection.ts';
 import { invalidArgument, isConclaveError } from './errors.ts';
 import type { Key, KeyRange, Keyspace } from './keys.ts';
 import type {
@@ -16,6 +16,7 @@ import type {
   PutResult,
 } from './kv.ts';
 import { type CallOptions, parseTimeout } from './options.ts';
+import type { CallSettings } from './persistent-call.ts';
 import type { Txn } from './txn.ts';
 import { emptyParts, TxnBuilder } from './txn-builder.ts';
 import type { Watch, WatchOptions } from './watch.ts';

@@ -1,9 +1,9 @@
 /** Leases over a connection. */
-import { randomBytes } from 'node:crypto';
 import type { Connection } from './connection.ts';
 import { invalidArgument, isConclaveError } from './errors.ts';
 import type { LeaseGrant, LeaseInfo, Leases } from './lease.ts';
 import { type CallOptions, type Duration, parseDuration, parseTimeout } from './options.ts';
+import { randomId63 } from './random.ts';
 
 export class LeaseClient implements Leases {
   readonly #connection: Connection;
@@ -18,7 +18,7 @@ export class LeaseClient implements Leases {
   ): Promise<LeaseGrant> {
     const ttlMs = parseDuration(ttl, 'ttl');
     if (ttlMs <= 0) throw invalidArgument('ttl', ttl, 'more than 0');
-    const id = options.id ?? randomLeaseId();
+    const id = options.id ?? randomId63(this.#connection.random);
     if (typeof id !== 'bigint' || id < 1n || id > longestId) {
       throw invalidArgument('id', id, 'a bigint from 1n to 2n ** 63n - 1n');
     }
@@ -105,8 +105,3 @@ export class LeaseClient implements Leases {
 }
 
 const longestId = 2n ** 63n - 1n;
-
-const randomLeaseId = (): bigint => {
-  const id = randomBytes(8).readBigUInt64BE() & longestId;
-  return id === 0n ? 1n : id;
-};

@@ -2,182 +2,165 @@
  * One connection to one member, from the moment it stands until it breaks. It is never repaired: a
  * broken link is replaced, so everything that hangs on it (watches, keep-alives) starts over cleanly.
  */
-import { Channel, type ChannelCredentials, connectivityState } from '@grpc/grpc-js';
 import { Status } from 'nice-grpc-common';
-import { Method } from '../server/wire/conclave/v1/batch.ts';
 import type {
   SnapshotResponse,
   WatchRequest,
   WatchResponse,
 } from '../server/wire/etcdserverpb/rpc.ts';
+import type { Clock } from './clock.ts';
 import type { Endpoint } from './endpoints.ts';
-import { type MethodName, methods, type RequestOf, type ResponseOf } from './methods.ts';
-import { insecureCredentials } from './tls.ts';
+import type { MethodName, RequestOf, ResponseOf } from './methods.ts';
 import {
   type AttemptOptions,
+  type MemberTransport,
+  type OpenTransport,
   type StreamOptions,
   type Transport,
   TransportFailure,
 } from './transport.ts';
-import { BatchCaller } from './transport-batch.ts';
-import { UnaryTransport } from './transport-unary.ts';
 
-export type LinkOptions = {
-  readonly transport: 'auto' | 'unary' | 'batch';
-  /** For endpoints that speak TLS. */
-  readonly credentials: ChannelCredentials;
-  /** Targets known to serve no batches; added to when one is found. */
-  readonly withoutBatches: Set<string>;
+export type LinkOptions = { readonly openTransport: OpenTransport; readonly clock: Clock };
+
+export type LinkAttempt = AttemptOptions & {
+  /** The call may be made again elsewhere: it need not wait for its end on a link that is left. */
+  readonly movable?: boolean;
 };
 
-const channelOptions = {
-  'grpc.max_receive_message_length': -1,
-  'grpc.max_send_message_length': -1,
-  // A silent peer is found dead after 13 s; etcd refuses pings more often than every 5 s.
-  'grpc.keepalive_time_ms': 10_000,
-  'grpc.keepalive_timeout_ms': 3_000,
-  // A link connects once. Without this a failed attempt would try again by itself after `close`.
-  'grpc.initial_reconnect_backoff_ms': 60_000,
-  'grpc.max_reconnect_backoff_ms': 60_000,
-  'grpc.client_idle_timeout_ms': 2 ** 31 - 1,
-  'grpc.enable_retries': 0,
-  'grpc.enable_channelz': 0,
-  'grpc.use_local_subchannel_pool': 1,
-  'grpc.enable_http_proxy': 0,
-  'grpc.service_config_disable_resolution': 1,
-} as const;
+type Leave = (failure: TransportFailure) => void;
 
 export class Link implements Transport {
   readonly endpoint: Endpoint;
-  readonly #channel: Channel;
-  readonly #options: LinkOptions;
-  readonly #unary: UnaryTransport;
-  readonly #batch: BatchCaller | undefined;
-  #inFlight = 0;
+  /** The member was found to take no numbered writes. */
+  withoutNumbers = false;
+  readonly #transport: MemberTransport;
+  readonly #clock: Clock;
+  /** Calls that stay until they end. */
+  #staying = 0;
+  readonly #movable = new Set<Leave>();
+  #streams = 0;
   #retired = false;
   #closed = false;
 
-  constructor(endpoint: Endpoint, options: LinkOptions) {
+  constructor(endpoint: Endpoint, { openTransport, clock }: LinkOptions) {
     this.endpoint = endpoint;
-    this.#options = options;
-    this.#channel = new Channel(
-      endpoint.target,
-      endpoint.tls ? options.credentials : insecureCredentials,
-      {
-        ...channelOptions,
-        // The default would send the path of the socket as a host name, which servers reject.
-        ...(endpoint.target.startsWith('unix:') ? { 'grpc.default_authority': 'localhost' } : {}),
-      },
-    );
-    this.#unary = new UnaryTransport(this.#channel);
-    this.#batch =
-      options.transport === 'unary' ? undefined : new BatchCaller(this.#channel, this.#unary);
+    this.#clock = clock;
+    this.#transport = openTransport(endpoint);
   }
 
   get closed(): boolean {
     return this.#closed;
   }
 
+  /** Somebody waits for something on this link. */
+  get busy(): boolean {
+    return this.#staying > 0 || this.#movable.size > 0 || this.#streams > 0;
+  }
+
   /** Resolves when connected; rejects with TransportFailure when that fails or takes too long. */
   async connected(timeoutMs: number): Promise<void> {
-    const deadline = Date.now() + timeoutMs;
-    for (;;) {
-      const state = this.#channel.getConnectivityState(true);
-      if (state === connectivityState.READY) return;
-      if (state === connectivityState.TRANSIENT_FAILURE || state === connectivityState.SHUTDOWN) {
-        throw this.#unreachable('connection refused or lost');
-      }
-      try {
-        await changed(this.#channel, state, deadline);
-      } catch {
-        throw this.#unreachable(`no connection within ${Math.ceil(timeoutMs)} ms`);
-      }
+    const connected = this.#transport.connected();
+    let cancelTimer = () => {};
+    const late = new Promise<never>((_, reject) => {
+      cancelTimer = this.#clock.setTimer(
+        timeoutMs,
+        () => {
+          const text = `Cannot reach ${this.endpoint.name}: no connection within ${Math.ceil(timeoutMs)} ms`;
+          reject(new TransportFailure('status', Status.UNAVAILABLE, text, false));
+        },
+        true,
+      );
+    });
+    try {
+      await Promise.race([connected, late]);
+    } finally {
+      cancelTimer();
+      connected.catch(() => undefined);
     }
   }
 
   /** Resolves once the connection, having stood, is gone. */
-  async broken(): Promise<void> {
-    while (!this.#closed && this.#channel.getConnectivityState(false) === connectivityState.READY) {
-      await changed(this.#channel, connectivityState.READY, Number.POSITIVE_INFINITY).catch(
-        () => undefined,
-      );
-    }
+  broken(): Promise<void> {
+    return this.#transport.broken();
   }
 
   async unary<M extends MethodName>(
     method: M,
     request: RequestOf<M>,
-    options: AttemptOptions,
+    options: LinkAttempt,
   ): Promise<ResponseOf<M>> {
-    this.#inFlight += 1;
+    if (this.#retired) throw left(false);
+    if (options.movable === true) return this.#unaryMovable(method, request, options);
+    this.#staying += 1;
     try {
-      return await this.#attempt(method, request, options);
+      return await this.#transport.unary(method, request, options);
     } finally {
-      this.#inFlight -= 1;
-      if (this.#retired && this.#inFlight === 0) this.close();
+      this.#staying -= 1;
+      if (this.#retired && this.#staying === 0) this.close();
     }
   }
 
-  async #attempt<M extends MethodName>(
+  #unaryMovable<M extends MethodName>(
     method: M,
     request: RequestOf<M>,
-    options: AttemptOptions,
+    options: LinkAttempt,
   ): Promise<ResponseOf<M>> {
-    const batch = this.#batchFor(method);
-    if (batch === undefined) return this.#unary.unary(method, request, options);
-    try {
-      return await batch.unary(method, request, options);
-    } catch (error) {
-      const notServed =
-        error instanceof TransportFailure && error.status === Status.UNIMPLEMENTED && !error.sent;
-      if (!notServed || this.#options.transport === 'batch') throw error;
-      this.#options.withoutBatches.add(this.endpoint.target);
-      return this.#unary.unary(method, request, options);
-    }
+    return new Promise((resolve, reject) => {
+      this.#movable.add(reject);
+      this.#transport.unary(method, request, options).then(
+        (response) => {
+          this.#movable.delete(reject);
+          resolve(response);
+        },
+        (failure) => {
+          this.#movable.delete(reject);
+          reject(failure);
+        },
+      );
+    });
   }
 
   watch(
     requests: AsyncIterable<WatchRequest>,
     options: StreamOptions,
   ): AsyncIterable<WatchResponse> {
-    return this.#unary.watch(requests, options);
+    return this.#counted(this.#transport.watch(requests, options));
   }
 
   snapshot(options: StreamOptions): AsyncIterable<SnapshotResponse> {
-    return this.#unary.snapshot(options);
+    return this.#counted(this.#transport.snapshot(options));
   }
 
-  /** Lets calls in flight end on their own (a member that shuts down still answers them), then closes. */
+  /**
+   * No new calls come. What may be made again elsewhere fails at once, to be made there; the rest may
+   * end on its own (a member that shuts down still answers it). Then the connection closes.
+   */
   retire(): void {
+    if (this.#retired) return;
     this.#retired = true;
-    if (this.#inFlight === 0) this.close();
+    for (const leave of [...this.#movable]) {
+      leave(left(true));
+    }
+    this.#movable.clear();
+    if (this.#staying === 0) this.close();
   }
 
   /** Fails everything in flight and lets the socket go. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#batch?.close();
-    this.#unary.close();
-    this.#channel.close();
+    this.#transport.close();
   }
 
-  #batchFor(method: MethodName): BatchCaller | undefined {
-    if (methods[method].batch === Method.UNSPECIFIED) return undefined;
-    if (this.#options.withoutBatches.has(this.endpoint.target)) return undefined;
-    return this.#batch;
-  }
-
-  #unreachable(reason: string): TransportFailure {
-    const text = `Cannot reach ${this.endpoint.name}: ${reason}`;
-    return new TransportFailure('status', Status.UNAVAILABLE, text, false);
+  async *#counted<T>(source: AsyncIterable<T>): AsyncGenerator<T, void> {
+    this.#streams += 1;
+    try {
+      yield* source;
+    } finally {
+      this.#streams -= 1;
+    }
   }
 }
 
-const changed = (channel: Channel, from: connectivityState, deadline: number): Promise<void> =>
-  new Promise((resolve, reject) => {
-    channel.watchConnectivityState(from, deadline, (error) => {
-      if (error) reject(error);
-      else resolve();
-    });
-  });
+const left = (sent: boolean): TransportFailure =>
+  new TransportFailure('closed', Status.UNAVAILABLE, 'the member was left for another', sent);

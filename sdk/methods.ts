@@ -1,5 +1,14 @@
 /** Every unary method in use: its messages, what it does to the store, and its number in a batch. */
-import { Method } from '../server/wire/conclave/v1/batch.ts';
+import {
+  ClientForgetRequest,
+  ClientForgetResponse,
+  ClientRegisterRequest,
+  ClientRegisterResponse,
+  Method,
+  PingRequest,
+  PingResponse,
+} from '../server/wire/conclave/v1/batch.ts';
+import { ReplaceRequest, ReplaceResponse } from '../server/wire/conclave/v1/membership.ts';
 import {
   AlarmRequest,
   AlarmResponse,
@@ -48,9 +57,11 @@ import {
  * - `read`: may be repeated at will.
  * - `repeatable`: a write whose second application changes nothing more; repeated like a read, but
  *   when it finally fails its outcome may be unknown.
+ * - `numbered`: a write that the server applies once however often it is sent; repeated like a read,
+ *   and like `repeatable` when it finally fails. No method is by itself: a call becomes it.
  * - `write`: repeated only when it certainly had no effect.
  */
-export type Effect = 'read' | 'repeatable' | 'write';
+export type Effect = 'read' | 'repeatable' | 'numbered' | 'write';
 
 type MethodRow<Request, Response> = {
   readonly effect: Effect;
@@ -98,9 +109,24 @@ export const methods = {
   defragment: row('repeatable', Method.UNSPECIFIED, DefragmentRequest, DefragmentResponse),
   hashKV: row('read', Method.UNSPECIFIED, HashKVRequest, HashKVResponse),
   moveLeader: row('write', Method.UNSPECIFIED, MoveLeaderRequest, MoveLeaderResponse),
+  memberReplace: row('write', Method.UNSPECIFIED, ReplaceRequest, ReplaceResponse),
+  /** A lost registration is one more record that ends with its time. */
+  clientRegister: row(
+    'read',
+    Method.CLIENT_REGISTER,
+    ClientRegisterRequest,
+    ClientRegisterResponse,
+  ),
+  clientForget: row('read', Method.CLIENT_FORGET, ClientForgetRequest, ClientForgetResponse),
+  /** Says only that the member is alive. */
+  ping: row('read', Method.PING, PingRequest, PingResponse),
 } as const;
 
 export type MethodName = keyof typeof methods;
+
+/** Whether a call that writes can be named, so that the server applies it once however often it is sent. */
+export const isNamed = (method: MethodName): boolean =>
+  methods[method].batch !== Method.UNSPECIFIED;
 
 export type RequestOf<M extends MethodName> =
   (typeof methods)[M] extends MethodRow<infer Request, infer _> ? Request : never;

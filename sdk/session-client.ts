@@ -225,11 +225,12 @@ export class LeaseSession implements Session {
       try {
         response = await link.unary('leaseKeepAlive', request, { signal, timeoutMs });
       } catch (failure) {
-        const { error } = judge(failure, 'read', signal);
+        const { error, elsewhere } = judge(failure, 'read', signal);
         // A link that does not answer in this time is no use to a session. One that came late had
         // less: it is asked again.
         const wasPatient = timeoutMs >= limitMs / 2;
         if (wasPatient && isConclaveError(error, 'TIMEOUT')) connection.suspect(link, error);
+        else if (elsewhere && connection.endpoints.length > 1) connection.abandon(link, error);
         throw error;
       }
       this.#renewed(sentAt, Number(response.TTL) * 1_000 - this.#lockDelayMs);

@@ -3,7 +3,8 @@ import type { Client, ClientEvent } from './client.ts';
 import type { Clock } from './clock.ts';
 import type { ClusterApi } from './cluster.ts';
 import { ClusterClient } from './cluster-client.ts';
-import { type Connection, closedError } from './connection.ts';
+import type { Connection } from './connection.ts';
+import { closedError } from './errors.ts';
 import { Keyspace } from './keys.ts';
 import type { Kv } from './kv.ts';
 import { KvClient } from './kv-client.ts';
@@ -90,6 +91,7 @@ export class StoreClient implements Client {
     if (this.#release === undefined) return;
     await Promise.all([...this.#shared.sessions].map((session) => session.close()));
     this.#shared.hub.close();
+    await this.#shared.connection.farewell();
     this.#shared.connection.close();
     await this.#release();
   }

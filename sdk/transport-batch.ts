@@ -12,14 +12,16 @@ import {
   Calls,
   Method,
 } from '../server/wire/conclave/v1/batch.ts';
+import { afterThisTurn, type Cancel, type Clock } from './clock.ts';
 import { type MethodName, methods, type RequestOf, type ResponseOf } from './methods.ts';
 import {
   type AttemptOptions,
   neverConnected,
   TransportFailure,
   type UnaryCaller,
+  type WriteNumber,
 } from './transport.ts';
-import { closedFailure, timeoutFailure } from './transport-unary.ts';
+import { closedFailure, timeoutFailure, unnumberedFailure } from './transport-unary.ts';
 
 /**
  * Servers refuse messages over 2 MiB, and a refused message ends the stream with all its calls. A call
@@ -27,11 +29,18 @@ import { closedFailure, timeoutFailure } from './transport-unary.ts';
  */
 const messageBytes = 1024 * 1024;
 
+/**
+ * A write with a number has no other way, so it travels alone in a message up to this size, which is
+ * over what servers accept as a request.
+ */
+const numberedBytes = 1600 * 1024;
+
 const path = `/${BatchDefinition.fullName}/${BatchDefinition.methods.exchange.name}`;
 const largestTimeoutMs = 2 ** 32 - 1;
 
 type Pending = {
   readonly method: MethodName;
+  readonly number: WriteNumber | undefined;
   readonly succeed: (response: Buffer) => void;
   readonly fail: (failure: TransportFailure) => void;
   sent: boolean;
@@ -42,6 +51,7 @@ type Stream = ClientDuplexStream<Calls, Answers>;
 export class BatchCaller implements UnaryCaller {
   readonly #client: Client;
   readonly #single: UnaryCaller;
+  readonly #clock: Clock;
   readonly #pending = new Map<number, Pending>();
   #outbox: Call[] = [];
   #stream: Stream | undefined;
@@ -56,8 +66,9 @@ export class BatchCaller implements UnaryCaller {
    * @param channel stays the caller's to close
    * @param single takes the calls that are too large for a batch
    */
-  constructor(channel: Channel, single: UnaryCaller) {
+  constructor(channel: Channel, single: UnaryCaller, clock: Clock) {
     this.#single = single;
+    this.#clock = clock;
     this.#client = new Client('channel-override', credentials.createInsecure(), {
       channelOverride: channel,
     });
@@ -67,12 +78,15 @@ export class BatchCaller implements UnaryCaller {
   unary<M extends MethodName>(
     method: M,
     request: RequestOf<M>,
-    { signal, timeoutMs }: AttemptOptions,
+    { signal, timeoutMs, number }: AttemptOptions,
   ): Promise<ResponseOf<M>> {
     if (this.#closed) return Promise.reject(closedFailure(false));
     const row = methods[method] as (typeof methods)[MethodName];
     const encoded = encodeRequest(method, request);
-    if (encoded.length > messageBytes) {
+    if (number !== undefined && encoded.length > numberedBytes) {
+      return Promise.reject(unnumberedFailure(method));
+    }
+    if (number === undefined && encoded.length > messageBytes) {
       return this.#single.unary(method, request, { signal, timeoutMs });
     }
     return new Promise((resolve, reject) => {
@@ -84,11 +98,12 @@ export class BatchCaller implements UnaryCaller {
       const limitMs = Math.min(timeoutMs, largestTimeoutMs);
       const settle = () => {
         this.#pending.delete(id);
-        clearTimeout(timer);
+        cancelTimer?.();
         signal?.removeEventListener('abort', onAbort);
       };
       const pending: Pending = {
         method,
+        number,
         sent: false,
         succeed: (response) => {
           settle();
@@ -109,13 +124,14 @@ export class BatchCaller implements UnaryCaller {
         this.#abandon(id, pending);
         pending.fail(new TransportFailure('aborted', Status.CANCELLED, 'aborted', pending.sent));
       };
-      const timer = Number.isFinite(timeoutMs)
-        ? setTimeout(
+      const cancelTimer: Cancel | undefined = Number.isFinite(timeoutMs)
+        ? this.#clock.setTimer(
+            timeoutMs,
             () => {
               this.#abandon(id, pending);
               pending.fail(timeoutFailure(method, timeoutMs, pending.sent));
             },
-            Math.min(timeoutMs, 2 ** 31 - 1),
+            true,
           )
         : undefined;
       signal?.addEventListener('abort', onAbort);
@@ -126,6 +142,8 @@ export class BatchCaller implements UnaryCaller {
         request: encoded,
         timeoutMs: Number.isFinite(limitMs) ? Math.ceil(limitMs) : 0,
         cancel: false,
+        clientId: number?.client ?? 0n,
+        sequence: number?.sequence ?? 0n,
       });
     });
   }
@@ -148,7 +166,7 @@ export class BatchCaller implements UnaryCaller {
     this.#outbox.push(call);
     if (this.#flushScheduled || this.#full) return;
     this.#flushScheduled = true;
-    setImmediate(() => {
+    afterThisTurn(() => {
       this.#flushScheduled = false;
       this.#flush();
     });
@@ -159,20 +177,29 @@ export class BatchCaller implements UnaryCaller {
     const stream = this.#stream ?? this.#open();
     while (this.#outbox.length > 0 && !this.#full) {
       const calls = this.#nextMessage();
+      let number: WriteNumber | undefined;
       for (const call of calls) {
         const pending = this.#pending.get(call.id);
-        if (pending !== undefined) pending.sent = true;
+        if (pending === undefined) continue;
+        pending.sent = true;
+        number ??= pending.number;
       }
-      this.#full = !stream.write({ calls });
+      this.#full = !stream.write({ calls, floor: number?.floor() ?? 0n });
     }
   }
 
+  /** Ends before it is too large, and before a second client, as it can tell the floor of one only. */
   #nextMessage(): Call[] {
     let bytes = 0;
     let count = 0;
+    let client = 0n;
     for (const call of this.#outbox) {
       bytes += call.request.length + 32;
       if (count > 0 && bytes > messageBytes) break;
+      if (call.clientId !== 0n) {
+        if (client !== 0n && client !== call.clientId) break;
+        client = call.clientId;
+      }
       count++;
     }
     return this.#outbox.splice(0, count);
@@ -241,6 +268,8 @@ export class BatchCaller implements UnaryCaller {
         request: nothing,
         timeoutMs: 0,
         cancel: true,
+        clientId: 0n,
+        sequence: 0n,
       };
       this.#enqueue(cancel);
     } else {

@@ -1,7 +1,8 @@
 /** One gRPC call for each request. */
 import type { Channel } from '@grpc/grpc-js';
 import { createClient } from 'nice-grpc';
-import { ClientError, Status } from 'nice-grpc-common';
+import { ClientError, Metadata, Status } from 'nice-grpc-common';
+import { MembershipDefinition } from '../server/wire/conclave/v1/membership.ts';
 import {
   ClusterDefinition,
   KVDefinition,
@@ -14,6 +15,7 @@ import {
   type WatchRequest,
   type WatchResponse,
 } from '../server/wire/etcdserverpb/rpc.ts';
+import type { Cancel, Clock } from './clock.ts';
 import { KeepAliveStream } from './keep-alive-stream.ts';
 import type { MethodName, RequestOf, ResponseOf } from './methods.ts';
 import {
@@ -29,10 +31,19 @@ type Call<M extends MethodName> = (
   options: { readonly signal: AbortSignal },
 ) => Promise<ResponseOf<M>>;
 
-type Calls = { readonly [M in MethodName]: Call<M> };
+/** What there is no gRPC call of its own for. */
+type BatchedOnly = 'clientRegister' | 'clientForget' | 'ping';
+
+type Calls = { readonly [M in Exclude<MethodName, BatchedOnly>]: Call<M> } & {
+  readonly [M in BatchedOnly]?: undefined;
+};
+
+/** A member that the leader does not reach then ends the stream, instead of falling silent on it. */
+const requireLeader = Metadata({ hasleader: 'true' });
 
 export class UnaryTransport implements Transport {
   readonly #calls: Calls;
+  readonly #clock: Clock;
   readonly #keepAlives: KeepAliveStream;
   readonly #watch: (
     requests: AsyncIterable<WatchRequest>,
@@ -42,16 +53,19 @@ export class UnaryTransport implements Transport {
   readonly #inFlight = new Set<AbortController>();
   #closed = false;
 
-  constructor(channel: Channel) {
+  constructor(channel: Channel, clock: Clock) {
+    this.#clock = clock;
     const kv = createClient(KVDefinition, channel);
     const lease = createClient(LeaseDefinition, channel);
     const cluster = createClient(ClusterDefinition, channel);
     const maintenance = createClient(MaintenanceDefinition, channel);
     const watch = createClient(WatchDefinition, channel);
+    const membership = createClient(MembershipDefinition, channel);
     this.#keepAlives = new KeepAliveStream((requests, options) =>
       lease.leaseKeepAlive(requests, options),
     );
-    this.#watch = (requests, options) => watch.watch(requests, options);
+    this.#watch = (requests, options) =>
+      watch.watch(requests, { ...options, metadata: requireLeader });
     this.#snapshot = (options) => maintenance.snapshot({}, options);
     this.#calls = {
       range: kv.range,
@@ -77,15 +91,18 @@ export class UnaryTransport implements Transport {
       defragment: maintenance.defragment,
       hashKV: maintenance.hashKV,
       moveLeader: maintenance.moveLeader,
+      memberReplace: membership.replace,
     };
   }
 
   async unary<M extends MethodName>(
     method: M,
     request: RequestOf<M>,
-    { signal, timeoutMs }: AttemptOptions,
+    { signal, timeoutMs, number }: AttemptOptions,
   ): Promise<ResponseOf<M>> {
     if (this.#closed) throw closedFailure(false);
+    const call = this.#calls[method] as Call<M> | undefined;
+    if (number !== undefined || call === undefined) throw unnumberedFailure(method);
     if (signal?.aborted) throw new TransportFailure('aborted', Status.CANCELLED, 'aborted', false);
     const controller = new AbortController();
     let ended: 'timeout' | 'aborted' | undefined;
@@ -94,15 +111,18 @@ export class UnaryTransport implements Transport {
       controller.abort();
     };
     signal?.addEventListener('abort', onAbort);
-    const timer = Number.isFinite(timeoutMs)
-      ? setTimeout(() => {
-          ended = 'timeout';
-          controller.abort();
-        }, timeoutMs)
+    const cancelTimer: Cancel | undefined = Number.isFinite(timeoutMs)
+      ? this.#clock.setTimer(
+          timeoutMs,
+          () => {
+            ended = 'timeout';
+            controller.abort();
+          },
+          true,
+        )
       : undefined;
     this.#inFlight.add(controller);
     try {
-      const call: Call<M> = this.#calls[method];
       return await call(request, { signal: controller.signal });
     } catch (cause) {
       if (ended === 'timeout') throw timeoutFailure(method, timeoutMs, true);
@@ -113,7 +133,7 @@ export class UnaryTransport implements Transport {
       throw failureOf(cause);
     } finally {
       this.#inFlight.delete(controller);
-      clearTimeout(timer);
+      cancelTimer?.();
       signal?.removeEventListener('abort', onAbort);
     }
   }
@@ -138,6 +158,15 @@ export class UnaryTransport implements Transport {
 
 export const closedFailure = (sent: boolean): TransportFailure =>
   new TransportFailure('closed', Status.UNAVAILABLE, 'the connection was closed', sent);
+
+/** The call needs what only the batched stream has. */
+export const unnumberedFailure = (method: MethodName): TransportFailure =>
+  new TransportFailure(
+    'unnumbered',
+    Status.UNIMPLEMENTED,
+    `${method} cannot be sent with a number here`,
+    false,
+  );
 
 export const timeoutFailure = (
   method: MethodName,

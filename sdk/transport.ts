@@ -1,6 +1,6 @@
 /**
  * What a connection to one member can do. Two ways of making unary calls stand behind it (one gRPC
- * call each, or many on one stream) and nothing above this file knows which is in use.
+ * call each, or many on one stream), or a simulation, and nothing above this file knows which is in use.
  */
 
 import type {
@@ -8,12 +8,25 @@ import type {
   WatchRequest,
   WatchResponse,
 } from '../server/wire/etcdserverpb/rpc.ts';
+import type { Endpoint } from './endpoints.ts';
 import type { MethodName, RequestOf, ResponseOf } from './methods.ts';
+
+/** Names a write once and for all: the server applies one write of this name and no second. */
+export type WriteNumber = {
+  /** As registered by `clientRegister`. */
+  readonly client: bigint;
+  /** From 1n. */
+  readonly sequence: bigint;
+  /** No call with a sequence below this one will be made again: what was remembered of it may go. */
+  floor(): bigint;
+};
 
 export type AttemptOptions = {
   readonly signal?: AbortSignal | undefined;
   /** Infinity means no limit. */
   readonly timeoutMs: number;
+  /** Rejects with kind 'unnumbered' where the transport cannot send it along. */
+  readonly number?: WriteNumber | undefined;
 };
 
 export type StreamOptions = { readonly signal: AbortSignal };
@@ -37,6 +50,17 @@ export interface Transport extends UnaryCaller {
   snapshot(options: StreamOptions): AsyncIterable<SnapshotResponse>;
 }
 
+/** A transport that is made, stands, and breaks once. Waits on it take their time from its maker's clock. */
+export interface MemberTransport extends Transport {
+  /** Resolves when calls can be made; rejects with TransportFailure when that fails or on `close`. */
+  connected(): Promise<void>;
+  /** Resolves once the connection, having stood, takes no new calls. Those under way may still end. */
+  broken(): Promise<void>;
+}
+
+/** Begins to connect. A transport that breaks is never mended: another is opened. */
+export type OpenTransport = (endpoint: Endpoint) => MemberTransport;
+
 export type FailureKind =
   /** The server or gRPC answered with a status. */
   | 'status'
@@ -44,8 +68,10 @@ export type FailureKind =
   | 'timeout'
   /** The signal given aborted. */
   | 'aborted'
-  /** The transport was closed. */
-  | 'closed';
+  /** The transport was closed, or left for another. */
+  | 'closed'
+  /** A number was given that cannot travel with this call; nothing was sent. */
+  | 'unnumbered';
 
 /** Why one attempt failed. */
 export class TransportFailure extends Error {

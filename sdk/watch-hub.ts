@@ -6,8 +6,9 @@
 import { Status } from 'nice-grpc-common';
 import type { WatchRequest, WatchResponse } from '../server/wire/etcdserverpb/rpc.ts';
 import { AsyncBuffer } from './async-buffer.ts';
-import { type Connection, closedError } from './connection.ts';
-import { aborted, isConclaveError } from './errors.ts';
+import type { Cancel } from './clock.ts';
+import type { Connection } from './connection.ts';
+import { aborted, closedError, isConclaveError } from './errors.ts';
 import { errorOfText, judge } from './failures.ts';
 import type { Key, KeyRange, Keyspace } from './keys.ts';
 import type { Link } from './link.ts';
@@ -42,7 +43,7 @@ export class WatchHub {
   readonly #entries = new Map<WatchSubscription, Entry>();
   /** Off the stream on purpose: full, or about to be reset. */
   readonly #idle = new Set<WatchSubscription>();
-  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #timers = new Set<Cancel>();
   readonly #stopListening: () => void;
   #stream: Stream | undefined;
   #nextId = 1n;
@@ -88,7 +89,7 @@ export class WatchHub {
     if (this.#closed) return;
     this.#closed = true;
     this.#stopListening();
-    for (const timer of this.#timers) clearTimeout(timer);
+    for (const cancel of this.#timers) cancel();
     for (const watch of [...this.#entries.keys()]) watch.complete(closedError());
     this.#leave();
   }
@@ -250,14 +251,15 @@ export class WatchHub {
   }
 
   #later(action: () => void): void {
-    const { retry, random } = this.#connection;
-    const timer = setTimeout(
+    const { clock, retry, random } = this.#connection;
+    const cancel = clock.setTimer(
+      backoffMs(retry, this.#failures++, random),
       () => {
-        this.#timers.delete(timer);
+        this.#timers.delete(cancel);
         if (!this.#closed) action();
       },
-      backoffMs(retry, this.#failures++, random),
+      true,
     );
-    this.#timers.add(timer);
+    this.#timers.add(cancel);
   }
 }

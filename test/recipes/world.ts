@@ -3,8 +3,8 @@ import { afterAll, afterEach, beforeAll } from 'vitest';
 import type { Background, RecipeContext } from '../../recipes/context.ts';
 import { noMetrics, type RecipeMetrics } from '../../recipes/metrics.ts';
 import type { Client } from '../../sdk/client.ts';
-import type { Clock } from '../../sdk/clock.ts';
-import { connect } from '../../sdk/connect.ts';
+import { type Clock, systemClock } from '../../sdk/clock.ts';
+import { connect, connectOver } from '../../sdk/connect.ts';
 import type { Duration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
 import type { WatchOptions } from '../../sdk/watch.ts';
@@ -83,10 +83,10 @@ export const useWorld = (): World => {
     endpoint: () => store().endpoint,
     actor: async (options = {}) => {
       const { clock, ttl = '30s', metrics = noMetrics, onSuspend, meta } = options;
-      const real = await connect({
-        endpoints: store().endpoint,
-        ...(clock === undefined ? {} : { clock }),
-      });
+      const real = await connectOver(
+        { connectionClock: systemClock },
+        { endpoints: store().endpoint, ...(clock === undefined ? {} : { clock }) },
+      );
       const faults = new Faults();
       const client = faultyClient(real, faults);
       const session = await client.session({

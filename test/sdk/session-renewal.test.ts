@@ -29,6 +29,7 @@ class SilentStore {
         this.clock.freeze(this.linkDelayMs);
         return { unary: this.#call(attempt) };
       },
+      endpoints: ['only'],
       suspect: () => {
         this.suspected += 1;
       },

@@ -1,4 +1,7 @@
+import { filter, firstValueFrom } from 'rxjs';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { systemClock } from '../../sdk/clock.ts';
+import { connectOver } from '../../sdk/connect.ts';
 import {
   type Client,
   type ConclaveError,
@@ -10,6 +13,10 @@ import { ManualClock } from '../support/manual-clock.ts';
 import { TcpProxy } from '../support/proxy.ts';
 import { storeMissing, useStore } from '../support/store.ts';
 import { waitFor } from '../support/wait.ts';
+
+let draws = 0;
+/** No jitter to speak of, and yet no lease id twice. */
+const nearHalf = () => 0.5 + (draws++ % 1e6) * 1e-9;
 
 describe.skipIf(storeMissing)('sessions', () => {
   const { store } = useStore();
@@ -29,12 +36,15 @@ describe.skipIf(storeMissing)('sessions', () => {
     clock = new ManualClock();
   });
   const open = () =>
-    connect({
-      endpoints: proxy.endpoint,
-      clock,
-      random: () => 0.5,
-      retry: { minDelay: 5, maxDelay: 20 },
-    });
+    connectOver(
+      { connectionClock: systemClock },
+      {
+        endpoints: proxy.endpoint,
+        clock,
+        random: nearHalf,
+        retry: { minDelay: 5, maxDelay: 20 },
+      },
+    );
   const until = (session: Session, state: SessionState) =>
     waitFor(`state ${state}`, () => (session.state === state ? true : undefined));
   const renewed = (session: Session, after: number) =>
@@ -197,7 +207,11 @@ describe.skipIf(storeMissing)('sessions', () => {
     const session = await client.session({ ttl: '2s' });
     const errors: ConclaveError[] = [];
     session.errors$.subscribe((error) => errors.push(error));
+    const disconnected = firstValueFrom(
+      client.events$.pipe(filter(({ type }) => type === 'disconnected')),
+    );
     proxy.refuse();
+    await disconnected;
     await session.close();
     expect(errors).toMatchObject([{ code: 'UNREACHABLE' }]);
     proxy.heal();

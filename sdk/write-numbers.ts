@@ -1,0 +1,217 @@
+/**
+ * The names of writes. A server of ours remembers what became of every named write, so one whose answer
+ * was lost may be sent again, to any member: it is applied once, and the first answer comes back.
+ *
+ * Names are pairs of a client, which the server registers, and a sequence number. The client tells how
+ * far it has all its answers (the floor); below that the server forgets. The distance from the floor to
+ * the newest number is bounded, as the server's memory is.
+ */
+import { Status } from 'nice-grpc-common';
+import type { Cancel, Clock } from './clock.ts';
+import type { Link } from './link.ts';
+import { TransportFailure, type WriteNumber } from './transport.ts';
+
+/** A name in use; to be released when its write will not be sent again. */
+export type HeldNumber = WriteNumber & { release(): void };
+
+export type TakeOptions = {
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal | undefined;
+};
+
+/** Smaller than what any server of ours bounds. */
+const windowLimit = 8_192;
+
+/**
+ * How long after its first sending a write may be sent again. The server forgets a client 900 s after
+ * the last write it applied for it; members may disagree about time, but not by this much.
+ */
+export const memoryMs = 300_000;
+
+class Registered {
+  readonly id: bigint;
+  readonly #window: number;
+  #next = 1;
+  #floor = 1;
+  /** Released, above the floor. */
+  readonly #released = new Set<number>();
+  readonly #waiting = new Set<() => void>();
+  #forgotten = false;
+
+  constructor(id: bigint, window: number) {
+    this.id = id;
+    this.#window = window;
+  }
+
+  /** Undefined while the window is full. */
+  take(): HeldNumber | undefined {
+    if (this.#next - this.#floor >= this.#window) return undefined;
+    const sequence = this.#next;
+    this.#next += 1;
+    let held = true;
+    return {
+      client: this.id,
+      sequence: BigInt(sequence),
+      floor: () => BigInt(this.#floor),
+      release: () => {
+        if (held) this.#release(sequence);
+        held = false;
+      },
+    };
+  }
+
+  get isForgotten(): boolean {
+    return this.#forgotten;
+  }
+
+  forget(): void {
+    this.#forgotten = true;
+    this.#wake();
+  }
+
+  /** Calls back once when there may be room, or there never will be. */
+  onRoom(callback: () => void): Cancel {
+    this.#waiting.add(callback);
+    return () => this.#waiting.delete(callback);
+  }
+
+  #release(sequence: number): void {
+    this.#released.add(sequence);
+    const before = this.#floor;
+    while (this.#released.delete(this.#floor)) this.#floor += 1;
+    if (this.#floor !== before) this.#wake();
+  }
+
+  #wake(): void {
+    for (const callback of [...this.#waiting]) callback();
+  }
+}
+
+export class WriteNumbers {
+  readonly #clock: Clock;
+  readonly #registrationTimeoutMs: number;
+  #registered: Registered | undefined;
+  readonly #registering = new Map<Link, Promise<Registered | undefined>>();
+
+  constructor(clock: Clock, registrationTimeoutMs: number) {
+    this.#clock = clock;
+    this.#registrationTimeoutMs = registrationTimeoutMs;
+  }
+
+  /**
+   * A name for one write, registering first if need be: this costs the first write one exchange more.
+   * Undefined where the link takes none.
+   *
+   * @throws TransportFailure, never `sent`: the write was not
+   */
+  async take(link: Link, options: TakeOptions): Promise<HeldNumber | undefined> {
+    const deadlineMs = this.#clock.monotonicMs() + options.timeoutMs;
+    while (!link.withoutNumbers) {
+      const timeoutMs = Math.max(0, deadlineMs - this.#clock.monotonicMs());
+      const registered = this.#registered;
+      if (registered === undefined) {
+        await this.#bounded(this.#register(link), { ...options, timeoutMs });
+        continue;
+      }
+      const number = registered.take();
+      if (number !== undefined) return number;
+      await this.#room(registered, { ...options, timeoutMs });
+    }
+    return undefined;
+  }
+
+  /** The server does not know this client any more: the next write registers anew. */
+  forget(client: bigint): void {
+    if (this.#registered?.id !== client) return;
+    this.#registered.forget();
+    this.#registered = undefined;
+  }
+
+  /** Tells the server that no write will be sent again. It would find out by itself, in time. */
+  async close(link: Link | undefined, timeoutMs: number): Promise<void> {
+    const registered = this.#registered;
+    if (registered === undefined) return;
+    this.forget(registered.id);
+    try {
+      await link?.unary('clientForget', { clientId: registered.id }, { timeoutMs });
+    } catch {
+      // The server's record of the client ends with its time.
+    }
+  }
+
+  #register(link: Link): Promise<Registered | undefined> {
+    const running = this.#registering.get(link);
+    if (running !== undefined) return running;
+    const registration = this.#registerOn(link).finally(() => this.#registering.delete(link));
+    this.#registering.set(link, registration);
+    return registration;
+  }
+
+  async #registerOn(link: Link): Promise<Registered | undefined> {
+    try {
+      const response = await link.unary(
+        'clientRegister',
+        {},
+        { timeoutMs: this.#registrationTimeoutMs, movable: true },
+      );
+      const window = response.window === 0 ? windowLimit : Math.min(response.window, windowLimit);
+      this.#registered ??= new Registered(response.clientId, window);
+      return this.#registered;
+    } catch (failure) {
+      if (!(failure instanceof TransportFailure)) throw failure;
+      if (failure.kind === 'unnumbered' || isUnimplemented(failure)) {
+        link.withoutNumbers = true;
+        return undefined;
+      }
+      // What is lost is a registration, not a write.
+      const { kind, status, details } = failure;
+      throw new TransportFailure(
+        kind === 'timeout' ? 'status' : kind,
+        kind === 'timeout' ? Status.UNAVAILABLE : status,
+        details,
+        false,
+        { cause: failure },
+      );
+    }
+  }
+
+  #room(registered: Registered, options: TakeOptions): Promise<void> {
+    if (registered.isForgotten) return Promise.resolve();
+    let cancel: Cancel = () => {};
+    const room = new Promise<void>((resolve) => {
+      cancel = registered.onRoom(resolve);
+    });
+    return this.#bounded(room, options).finally(cancel);
+  }
+
+  async #bounded<T>(work: Promise<T>, { timeoutMs, signal }: TakeOptions): Promise<T> {
+    let cleanUp = () => {};
+    const ended = new Promise<never>((_, reject) => {
+      const onAbort = () =>
+        reject(new TransportFailure('aborted', Status.CANCELLED, 'aborted', false));
+      const cancelTimer = this.#clock.setTimer(
+        timeoutMs,
+        () => {
+          const text = `No number for a write within ${Math.ceil(timeoutMs)} ms`;
+          reject(new TransportFailure('timeout', Status.DEADLINE_EXCEEDED, text, false));
+        },
+        true,
+      );
+      signal?.addEventListener('abort', onAbort);
+      if (signal?.aborted) onAbort();
+      cleanUp = () => {
+        cancelTimer();
+        signal?.removeEventListener('abort', onAbort);
+      };
+    });
+    try {
+      return await Promise.race([work, ended]);
+    } finally {
+      cleanUp();
+      work.catch(() => undefined);
+    }
+  }
+}
+
+const isUnimplemented = ({ kind, status }: TransportFailure): boolean =>
+  kind === 'status' && status === Status.UNIMPLEMENTED;
