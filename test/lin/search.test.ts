@@ -61,6 +61,19 @@ test('a write without an answer takes effect once, at any later time, or never',
   );
 });
 
+test('of two open operations that lead to the same state, either may be the one that happened', () => {
+  const plain = write([1, 2], 'a', unknown);
+  const swap = operation<RegisterAction, RegisterAnswer>(
+    [1, 2],
+    { kind: 'swap', expected: undefined, value: 'a' },
+    unknown,
+  );
+  // Only the swap can have been first: the write is needed again after the swap became impossible.
+  const rest = [read([3, 4], 'a'), write([5, 6], 'b'), read([7, 8], 'b'), read([9, 10], 'a')];
+  expect(verdict(plain, swap, ...rest)).toBe('linearizable');
+  expect(verdict(swap, plain, ...rest)).toBe('linearizable');
+});
+
 test('a refused write that shows is found', () => {
   const refused = write([1, 2], 'no', { kind: 'fail', reason: 'refused' });
   expect(verdict(refused, read([3, 4], 'no'))).toBe('violation');
