@@ -3,8 +3,11 @@
  *
  * ```
  * identity.json   format, name, cluster, member; written last, so it stands for a complete directory
+ * peers.json      which data directories of the other members were seen
  * wal/            the replicated log
  * state/          the state machine, in LMDB
+ * snapshots/      copies of the state on their way to clients and to other members
+ * incoming/       states on their way here from another member
  * ```
  *
  * Opening it either gives everything, consistent and exclusively owned, or says in one sentence why
@@ -16,11 +19,23 @@ import { access, chmod, mkdir, readdir, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { assert } from '../assert.ts';
 import { idToHex } from '../ids.ts';
-import type { Log, Recovered } from '../ports.ts';
+import type { Log, PeerBook, Recovered, StateReader } from '../ports.ts';
+import type { Configuration } from '../raft/configuration.ts';
+import { agreementOf } from './agreement.ts';
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts';
 import { DataDirectoryError } from './errors.ts';
-import { type Identity, readIdentity, writeIdentity } from './identity.ts';
+import {
+  drawIncarnation,
+  type Identity,
+  readIdentity,
+  type StoredIdentity,
+  writeIdentity,
+} from './identity.ts';
+import { openInbox } from './inbox.ts';
 import { type CopyableState, openLmdbState } from './lmdb.ts';
+import { Outbox } from './outbox.ts';
+import { openPeerBook } from './peers.ts';
+import type { SnapshotInbox, SnapshotOutbox } from './transfer.ts';
 import { openWal } from './wal.ts';
 
 export type DataDirectoryOptions = {
@@ -34,11 +49,15 @@ export type DataDirectoryOptions = {
 };
 
 export interface DataDirectory {
-  readonly identity: Identity;
+  readonly identity: StoredIdentity;
   readonly log: Log;
   readonly state: CopyableState;
+  readonly peers: PeerBook;
+  readonly inbox: SnapshotInbox;
   /** What the log held, handed over once: kept here it would stay in memory for good. */
   takeRecovered(): Recovered;
+  /** Closed along with the directory. `configurationOf` reads what Raft has to know from a state. */
+  openOutbox(configurationOf: (state: StateReader) => Configuration): SnapshotOutbox;
   /** Flushes and gives up ownership. Rejects, and keeps ownership, after a failed write. */
   close(): Promise<void>;
 }
@@ -49,6 +68,8 @@ export const STATE = 'state';
 export const SNAPSHOTS = 'snapshots';
 /** A state on its way from a snapshot to its place. */
 export const RESTORING = 'restoring';
+/** States that other members send. */
+const INCOMING = 'incoming';
 /** What an interrupted creation may have left, and what a fresh file system brings along. */
 const HARMLESS = new Set([
   WAL,
@@ -83,46 +104,78 @@ async function openOwned(
   if (existing !== undefined) checkIdentity(path, existing, identity);
   for (const part of [WAL, STATE]) await mkdir(join(path, part), { recursive: true, mode: 0o700 });
 
+  let state: CopyableState | undefined;
   const { log, recovered } = await openWal({
     path: join(path, WAL),
     identity: { clusterId: identity.clusterId, memberId: identity.memberId },
     create: existing === undefined,
+    afterReset: async () => state?.confirmInstalled(),
     ...(walSegmentBytes === undefined ? {} : { segmentBytes: walSegmentBytes }),
   });
-  let state: CopyableState | undefined;
+  const stored = { ...identity, incarnation: existing?.incarnation ?? drawIncarnation() };
   try {
     if (existing === undefined) checkNothingPromised(path, recovered);
     state = await openLmdbState({ path: join(path, STATE), onFailure });
-    checkAgreement(path, recovered, state.appliedIndex);
-    if (existing?.name !== identity.name) await writeIdentity(path, identity);
+    const agreed = await agree(path, log, recovered, state);
+    const peers = await openPeerBook(path);
+    const inbox = await openInbox({ directory: join(path, INCOMING) });
+    if (existing?.name !== stored.name || existing.incarnation !== stored.incarnation) {
+      await writeIdentity(path, stored);
+    }
+    return new OpenDataDirectory(path, stored, { log, state, peers, inbox, lock }, agreed);
   } catch (error) {
     await state?.close();
     await log.close();
     throw error;
   }
-  return new OpenDataDirectory(identity, log, recovered, state, lock);
 }
 
-class OpenDataDirectory implements DataDirectory {
-  readonly identity: Identity;
+/** Finishes an installation that a stop interrupted. Returns what the log then holds. */
+async function agree(
+  path: string,
+  log: Log,
+  recovered: Recovered,
+  state: CopyableState,
+): Promise<Recovered> {
+  const restart = agreementOf(path, recovered, state.applied, state.installed);
+  if (restart === undefined) {
+    await state.confirmInstalled();
+    return recovered;
+  }
+  const { position, hardState } = restart;
+  await log.reset(position, hardState);
+  return { hardState, start: position, entries: [] };
+}
+
+type Parts = {
   readonly log: Log;
   readonly state: CopyableState;
+  readonly peers: PeerBook;
+  readonly inbox: SnapshotInbox;
+  readonly lock: DirectoryLock;
+};
+
+class OpenDataDirectory implements DataDirectory {
+  readonly identity: StoredIdentity;
+  readonly log: Log;
+  readonly state: CopyableState;
+  readonly peers: PeerBook;
+  readonly inbox: SnapshotInbox;
+  readonly #path: string;
+  #outboxes: SnapshotOutbox[] = [];
   #recovered: Recovered | undefined;
   readonly #lock: DirectoryLock;
   #closing: Promise<void> | undefined;
 
-  constructor(
-    identity: Identity,
-    log: Log,
-    recovered: Recovered,
-    state: CopyableState,
-    lock: DirectoryLock,
-  ) {
+  constructor(path: string, identity: StoredIdentity, parts: Parts, recovered: Recovered) {
+    this.#path = path;
     this.identity = identity;
-    this.log = log;
+    this.log = parts.log;
+    this.state = parts.state;
+    this.peers = parts.peers;
+    this.inbox = parts.inbox;
+    this.#lock = parts.lock;
     this.#recovered = recovered;
-    this.state = state;
-    this.#lock = lock;
   }
 
   takeRecovered(): Recovered {
@@ -132,12 +185,21 @@ class OpenDataDirectory implements DataDirectory {
     return recovered;
   }
 
+  openOutbox(configurationOf: (state: StateReader) => Configuration): SnapshotOutbox {
+    const directory = join(this.#path, SNAPSHOTS);
+    const outbox = new Outbox({ state: this.state, configurationOf, directory });
+    this.#outboxes.push(outbox);
+    return outbox;
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
   }
 
   async #close(): Promise<void> {
+    await this.inbox.close();
+    for (const outbox of this.#outboxes) await outbox.close();
     await this.state.close();
     await this.log.close();
     await this.#lock.release();
@@ -277,27 +339,4 @@ function checkIdentity(path: string, existing: Identity, wanted: Identity): void
     path,
     `The data directory ${path} belongs to ${name(existing)}, not to ${name(wanted)}. Use the directory of this member, or an empty one for a new member.`,
   );
-}
-
-/**
- * The log replays what the state lacks, so it must reach back to what the state has; and the state
- * may not know of entries that the log does not have: such a log has lost acknowledged ones.
- */
-function checkAgreement(path: string, recovered: Recovered, appliedIndex: number): void {
-  const first = recovered.start.index + 1;
-  const last = recovered.start.index + recovered.entries.length;
-  if (appliedIndex + 1 < first) {
-    throw new DataDirectoryError(
-      'mismatch',
-      path,
-      `In ${path} the state was written up to entry ${appliedIndex} and the log begins at ${first}: entries in between are missing. Restore the whole directory from one copy, or in a cluster replace this member.`,
-    );
-  }
-  if (appliedIndex > last) {
-    throw new DataDirectoryError(
-      'mismatch',
-      path,
-      `In ${path} the state was written up to entry ${appliedIndex} and the log ends at ${last}: the log has lost entries. Restore the whole directory from one copy, or in a cluster replace this member.`,
-    );
-  }
 }

@@ -60,6 +60,10 @@ export class NoSpaceError extends Error {
   }
 }
 
+/** Does the system say that the disk is full? */
+export const isNoSpace = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
+
 /** A write did not reach the disk. The storage accepts nothing more; the process must end at once. */
 export class StorageFailedError extends Error {
   override name = 'StorageFailedError';

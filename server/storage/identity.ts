@@ -1,8 +1,9 @@
 /** Whose data directory this is: a small file, replaced as a whole or not at all. */
-import { open, readFile, rename } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { nodeDisk } from './disk.ts';
 import { DataDirectoryError } from './errors.ts';
+import { isMissing, replaceFile } from './replace-file.ts';
 
 export type Identity = {
   readonly name: string;
@@ -10,14 +11,29 @@ export type Identity = {
   readonly memberId: bigint;
 };
 
+/**
+ * With what no other directory has, not even the same member's after this one was lost: a member that
+ * comes back with another incarnation has forgotten its vote and its log.
+ */
+export type StoredIdentity = Identity & { readonly incarnation: bigint };
+
 const FILE = 'identity.json';
 /** Format of the directory as a whole: what is where. */
 const FORMAT = 1;
 
 const HEX_ID = /^[0-9a-f]{1,16}$/;
 
-/** undefined: the directory has none, or does not exist. Throws `DataDirectoryError`. */
-export async function readIdentity(directory: string): Promise<Identity | undefined> {
+/** A positive 63-bit number that was never drawn before. */
+export const drawIncarnation = (): bigint =>
+  BigInt.asUintN(63, randomBytes(8).readBigUInt64LE()) || 1n;
+
+/**
+ * undefined: the directory has none, or does not exist; `incarnation` undefined: it was written before
+ * there were any. Throws `DataDirectoryError`.
+ */
+export async function readIdentity(
+  directory: string,
+): Promise<(Identity & { readonly incarnation: bigint | undefined }) | undefined> {
   const path = join(directory, FILE);
   let text: string;
   try {
@@ -52,7 +68,9 @@ export async function readIdentity(directory: string): Promise<Identity | undefi
   const clusterId = idOf(fields.get('clusterId'));
   const memberId = idOf(fields.get('memberId'));
   if (typeof name !== 'string' || clusterId === undefined || memberId === undefined) throw damaged;
-  return { name, clusterId, memberId };
+  const incarnation = fields.get('incarnation');
+  if (incarnation !== undefined && idOf(incarnation) === undefined) throw damaged;
+  return { name, clusterId, memberId, incarnation: idOf(incarnation) };
 }
 
 function idOf(value: unknown): bigint | undefined {
@@ -60,29 +78,16 @@ function idOf(value: unknown): bigint | undefined {
 }
 
 /** Durable when it resolves. */
-export async function writeIdentity(directory: string, identity: Identity): Promise<void> {
-  const path = join(directory, FILE);
+export async function writeIdentity(directory: string, identity: StoredIdentity): Promise<void> {
   const content = {
     format: FORMAT,
     name: identity.name,
     clusterId: identity.clusterId.toString(16),
     memberId: identity.memberId.toString(16),
+    incarnation: identity.incarnation.toString(16),
   };
-  const file = await open(`${path}.tmp`, 'w', 0o600);
-  try {
-    await file.writeFile(`${JSON.stringify(content, undefined, 2)}\n`);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(`${path}.tmp`, path);
-  await nodeDisk.syncDirectory(directory);
+  await replaceFile(join(directory, FILE), `${JSON.stringify(content, undefined, 2)}\n`);
 }
-
-const isMissing = (error: unknown): boolean =>
-  error instanceof Error &&
-  'code' in error &&
-  (error.code === 'ENOENT' || error.code === 'ENOTDIR');
 
 const messageOf = (error: unknown): string =>
   error instanceof Error ? error.message : String(error);

@@ -6,6 +6,7 @@ import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { open, type RootDatabase, type RootDatabaseOptions } from 'lmdb';
 import type { Bytes } from '../mvcc/types.ts';
+import type { LogPosition } from '../ports.ts';
 import { asBuffer } from './byte-order.ts';
 import { CorruptionError, DataDirectoryError } from './errors.ts';
 import { checkMetaPages } from './lmdb-meta.ts';
@@ -26,7 +27,11 @@ import { decodeRecord, encodeRecord, longKeyOf, recordBytes } from './record.ts'
 export type BaseRow = { readonly key: Buffer; readonly record: Buffer };
 
 const FORMAT = 1;
+/** Format, index and term of the last entry applied. */
+const OWN_BYTES = 20;
 export const DATA_FILE = 'data.mdb';
+/** LMDB keeps its locks in it. */
+export const LOCK_FILE = 'lock.mdb';
 
 /**
  * Address space, not memory or disk. Generous, because growing a map moves it, and pages of the old
@@ -84,8 +89,14 @@ export class LmdbStore {
       throw asCorruption(file, error);
     }
     const store = new LmdbStore(file, root);
-    store.#checkFileLength();
-    store.appliedIndex();
+    try {
+      store.#checkFileLength();
+      store.applied();
+    } catch (error) {
+      // Nothing was written: it may be closed.
+      void store.close();
+      throw error;
+    }
     return store;
   }
 
@@ -107,15 +118,15 @@ export class LmdbStore {
     );
   }
 
-  /** What the newest snapshot says was applied; 0 in a new file. */
-  appliedIndex(): number {
+  /** What the newest snapshot says was applied; {0, 0} in a new file. */
+  applied(): LogPosition {
     const record = this.#read(OWN_KEY);
     if (record === undefined) {
-      if (this.#stats().entryCount === 0) return 0;
+      if (this.#stats().entryCount === 0) return { index: 0, term: 0 };
       throw new CorruptionError(this.#file, undefined, 'the applied index is missing');
     }
     const value = decodeRecord(OWN_KEY, record);
-    if (value === undefined || value.length < 12) {
+    if (value === undefined || value.length < OWN_BYTES) {
       throw new CorruptionError(this.#file, undefined, 'the applied index has a wrong checksum');
     }
     const format = value.readUInt32LE(0);
@@ -126,7 +137,10 @@ export class LmdbStore {
         `${this.#file} has format ${format} and this version reads up to ${FORMAT}. Start the newer version that wrote it.`,
       );
     }
-    return Number(value.readBigUInt64LE(4));
+    return {
+      index: Number(value.readBigUInt64LE(4)),
+      term: Number(value.readBigUInt64LE(12)),
+    };
   }
 
   get(key: Bytes): Buffer | undefined {
@@ -188,7 +202,7 @@ export class LmdbStore {
   }
 
   /**
-   * Writes the generation and its index in one transaction: prepared here, committed on the thread
+   * Writes the generation and its position in one transaction: prepared here, committed on the thread
    * pool. Resolves when it is durable.
    */
   async write(generation: Generation): Promise<void> {
@@ -198,7 +212,7 @@ export class LmdbStore {
         if (change === 'removed') void this.#root.remove(physical);
         else void this.#root.put(physical, change);
       }
-      void this.#root.put(OWN_KEY, ownRecord(generation.index));
+      void this.#root.put(OWN_KEY, ownRecord(generation.applied));
     });
     try {
       await committed;
@@ -243,10 +257,11 @@ function usedBytesOf(stats: LmdbStats): number {
   return pages * stats.pageSize;
 }
 
-function ownRecord(index: number): Buffer {
-  const value = Buffer.alloc(12);
+function ownRecord({ index, term }: LogPosition): Buffer {
+  const value = Buffer.alloc(OWN_BYTES);
   value.writeUInt32LE(FORMAT, 0);
   value.writeBigUInt64LE(BigInt(index), 4);
+  value.writeBigUInt64LE(BigInt(term), 12);
   const record = Buffer.alloc(recordBytes(OWN_KEY, value));
   encodeRecord(record, 0, OWN_KEY, value);
   return record;

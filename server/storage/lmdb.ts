@@ -12,16 +12,19 @@
  * - after the first failed write nothing is written, acknowledged or closed: closing could flush a
  *   half-written file. The owner is told once, and must end the process without cleaning up.
  */
-import { statfs } from 'node:fs/promises';
 import { assert } from '../assert.ts';
 import type { Bytes } from '../mvcc/types.ts';
-import type { State, Write } from '../ports.ts';
+import type { LogPosition, State, Write } from '../ports.ts';
 import { bytesOf, keyOf } from './byte-order.ts';
 import { CorruptionError, DamagedValueError, NoSpaceError, StorageFailedError } from './errors.ts';
+import { prepareInstall } from './lmdb-install.ts';
+import { freeBytesOf, RESERVE_BYTES, withStallLimit } from './lmdb-limits.ts';
 import { type BaseRow, LmdbStore } from './lmdb-store.ts';
 import { merge } from './merge.ts';
 import { type Change, type Generation, Overlay } from './overlay.ts';
 import { decodeRecord } from './record.ts';
+import { StateDirectory } from './state-directory.ts';
+import type { ReceivedSnapshot } from './transfer.ts';
 
 export type LmdbStateOptions = {
   /** Directory of the LMDB files; made when it does not exist. The caller owns it exclusively. */
@@ -41,24 +44,25 @@ const FLUSH_BYTES = 4 * 1024 * 1024;
 const FLUSH_WRITES = 8_192;
 const NO_SPACE_RETRY_MS = 1_000;
 
-/** Room that must stay free on the disk besides what a flush may need: LMDB must never meet ENOSPC. */
-const RESERVE_BYTES = 16 * 1024 * 1024;
 /** A changed key may dirty a leaf and its branch. */
 const PAGES_PER_WRITE = 2;
-
-/** A commit that takes longer is not slow but lost: lmdb-js does not report every failure. */
-const STALL_TICK_MS = 10_000;
-const STALL_TICKS = 12;
 
 /** A state that can be copied while it is in use. */
 export interface CopyableState extends State {
   /** Writes everything applied before the call to LMDB files in `directory`, which must exist and be empty. */
   copyTo(directory: string): Promise<void>;
+  /** Where a state was installed whose log has not restarted yet. */
+  readonly installed: LogPosition | undefined;
+  /** The log has restarted. Durable when it resolves. */
+  confirmInstalled(): Promise<void>;
 }
 
 /** Throws `CorruptionError` when the files are damaged. */
 export async function openLmdbState(options: LmdbStateOptions): Promise<CopyableState> {
-  return new LmdbState(options, LmdbStore.open(options.path));
+  const directory = await StateDirectory.open(options.path);
+  await directory.checkPresent();
+  await directory.clean();
+  return new LmdbState(options, directory, LmdbStore.open(directory.files));
 }
 
 type Waiter = {
@@ -72,8 +76,9 @@ class LmdbState implements CopyableState {
   readonly #path: string;
   readonly #onFailure: (error: Error) => void;
   readonly #freeBytes: () => Promise<number>;
-  readonly #store: LmdbStore;
-  readonly #overlay: Overlay;
+  readonly #directory: StateDirectory;
+  #store: LmdbStore;
+  #overlay: Overlay;
   #durableIndex: number;
   #durableSequence = 0;
   #waiters: Waiter[] = [];
@@ -83,20 +88,29 @@ class LmdbState implements CopyableState {
   #timer: NodeJS.Timeout | undefined;
   /** LMDB must stay open while it is copied. */
   #copying: Promise<void> = Promise.resolve();
+  #installing = false;
+  /** Settles when what installations have replaced is closed and removed. */
+  #retired: Promise<void> = Promise.resolve();
   #failure: Error | undefined;
   #closed = false;
 
-  constructor(options: LmdbStateOptions, store: LmdbStore) {
+  constructor(options: LmdbStateOptions, directory: StateDirectory, store: LmdbStore) {
     this.#path = options.path;
     this.#onFailure = options.onFailure;
     this.#freeBytes = options.freeBytes ?? (() => freeBytesOf(options.path));
+    this.#directory = directory;
     this.#store = store;
-    this.#durableIndex = store.appliedIndex();
-    this.#overlay = new Overlay(this.#durableIndex);
+    const applied = store.applied();
+    this.#durableIndex = applied.index;
+    this.#overlay = new Overlay(applied);
+  }
+
+  get applied(): LogPosition {
+    return this.#overlay.applied;
   }
 
   get appliedIndex(): number {
-    return this.#overlay.appliedIndex;
+    return this.#overlay.applied.index;
   }
 
   get durableIndex(): number {
@@ -107,10 +121,11 @@ class LmdbState implements CopyableState {
     return this.#overlay.bytes;
   }
 
-  apply(index: number, writes: readonly Write[]): void {
+  apply(index: number, writes: readonly Write[], term = this.applied.term): void {
     this.#checkUsable();
+    assert(!this.#installing, 'nothing is applied while a state is installed');
     assert(index >= this.appliedIndex, 'entries are applied in order');
-    this.#overlay.apply(index, writes);
+    this.#overlay.apply({ index, term }, writes);
     if (this.#draining) return;
     if (this.#isFlushDue()) this.#drain();
     else this.#timer ??= this.#flushLater(FLUSH_DELAY_MS);
@@ -199,6 +214,69 @@ class LmdbState implements CopyableState {
     await this.#store.copyTo(directory);
   }
 
+  async install(snapshot: ReceivedSnapshot): Promise<void> {
+    this.#checkUsable();
+    assert(!this.#installing, 'installations do not overlap');
+    assert(snapshot.index >= this.appliedIndex, 'an installed state is not older');
+    this.#installing = true;
+    try {
+      // What is still to be flushed is superseded, but a transaction under way must end.
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+      await this.#drained;
+      this.#checkUsable();
+      const store = await prepareInstall(this.#directory, snapshot);
+      try {
+        await this.#directory.commit();
+      } catch (error) {
+        throw this.#fail(new StorageFailedError(this.#path, error));
+      }
+      this.#switchTo(store);
+    } finally {
+      this.#installing = false;
+      if (this.#isFlushDue()) this.#drain();
+      else if (this.#overlay.sequence > this.#durableSequence) {
+        this.#timer = this.#flushLater(FLUSH_DELAY_MS);
+      }
+    }
+  }
+
+  /** In one turn: nobody ever sees something of both. */
+  #switchTo(store: LmdbStore): void {
+    const before = this.#store;
+    this.#store = store;
+    const applied = store.applied();
+    this.#overlay = new Overlay(applied);
+    this.#durableIndex = applied.index;
+    this.#durableSequence = 0;
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const waiter of waiters) waiter.resolve();
+    this.#retired = this.#retire(before, Promise.all([this.#retired, this.#copying]));
+  }
+
+  /** A store is closed when nothing uses it, and never after an error. */
+  async #retire(store: LmdbStore, unused: Promise<unknown>): Promise<void> {
+    await unused;
+    if (this.#failure !== undefined) return;
+    await store.close();
+    // What cannot be removed now is removed at the next start.
+    await this.#directory.clean().catch(() => undefined);
+  }
+
+  get installed(): LogPosition | undefined {
+    return this.#directory.installed;
+  }
+
+  async confirmInstalled(): Promise<void> {
+    this.#checkUsable();
+    try {
+      await this.#directory.confirmInstalled();
+    } catch (error) {
+      throw this.#fail(new StorageFailedError(this.#path, error));
+    }
+  }
+
   size(): { readonly totalBytes: number; readonly usedBytes: number } {
     const size = this.#store.size();
     return {
@@ -219,6 +297,7 @@ class LmdbState implements CopyableState {
     this.#closed = true;
     clearTimeout(this.#timer);
     await this.#drained;
+    await this.#retired;
     await this.#store.close();
   }
 
@@ -234,7 +313,7 @@ class LmdbState implements CopyableState {
   }
 
   #drain(): void {
-    if (this.#draining || this.#failure !== undefined || this.#closed) return;
+    if (this.#draining || this.#installing || this.#failure !== undefined || this.#closed) return;
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#draining = true;
@@ -273,10 +352,11 @@ class LmdbState implements CopyableState {
   /** The generation is durable. It leaves the overlay once a new snapshot was seen to contain it. */
   #settle(generation: Generation): void {
     this.#store.renewSnapshot();
-    const shown = this.#store.appliedIndex();
-    assert(shown === generation.index, 'a new snapshot shows what was committed');
+    const shown = this.#store.applied();
+    const { index } = generation.applied;
+    assert(shown.index === index, 'a new snapshot shows what was committed');
     this.#overlay.drop(generation);
-    this.#durableIndex = generation.index;
+    this.#durableIndex = index;
     this.#durableSequence = generation.sequence;
     const done = this.#waiters.filter(({ sequence }) => sequence <= generation.sequence);
     this.#waiters = this.#waiters.filter(({ sequence }) => sequence > generation.sequence);
@@ -322,27 +402,4 @@ class LmdbState implements CopyableState {
 
 function* named(rows: Iterable<BaseRow>): Generator<readonly [string, Change], void> {
   for (const { key, record } of rows) yield [keyOf(key), record];
-}
-
-async function freeBytesOf(path: string): Promise<number> {
-  const { bavail, bsize } = await statfs(path);
-  return bavail * bsize;
-}
-
-/** Counts ticks rather than time, so that a process that was stopped for a while does not give up. */
-async function withStallLimit(work: Promise<void>): Promise<void> {
-  let ticks = 0;
-  let timer: NodeJS.Timeout | undefined;
-  const stalled = new Promise<never>((_, reject) => {
-    timer = setInterval(() => {
-      ticks += 1;
-      if (ticks < STALL_TICKS) return;
-      reject(new Error(`a commit did not finish in ${(STALL_TICKS * STALL_TICK_MS) / 1000} s`));
-    }, STALL_TICK_MS).unref();
-  });
-  try {
-    await Promise.race([work, stalled]);
-  } finally {
-    clearInterval(timer);
-  }
 }

@@ -89,6 +89,10 @@ export class MemoryInbox implements SnapshotInbox {
       },
     };
   }
+
+  async close(): Promise<void> {
+    this.#writer = undefined;
+  }
 }
 
 const received = (announced: SnapshotDescription, bytes: Uint8Array): ReceivedSnapshot => ({

@@ -8,7 +8,7 @@
  */
 import { assert } from '../assert.ts';
 import type { Bytes } from '../mvcc/types.ts';
-import type { Write } from '../ports.ts';
+import type { LogPosition, Write } from '../ports.ts';
 import { keyOf, pairsBetween, SortedMap } from './byte-order.ts';
 import { RecordArena } from './record.ts';
 
@@ -21,13 +21,13 @@ const GENERATION_BYTES = 8 * 1024 * 1024;
 export class Generation {
   readonly changes = new SortedMap<Change>();
   /** Applied up to here. */
-  index: number;
+  applied: LogPosition;
   /** The number of the last apply in it. Unlike the index, every apply has its own. */
   sequence: number;
   bytes = 0;
 
-  constructor(index: number, sequence: number) {
-    this.index = index;
+  constructor(applied: LogPosition, sequence: number) {
+    this.applied = applied;
     this.sequence = sequence;
   }
 
@@ -41,8 +41,8 @@ export class Overlay {
   #generations: Generation[];
   readonly #arena = new RecordArena();
 
-  constructor(index: number) {
-    this.#generations = [new Generation(index, 0)];
+  constructor(applied: LogPosition) {
+    this.#generations = [new Generation(applied, 0)];
   }
 
   get #newest(): Generation {
@@ -51,8 +51,8 @@ export class Overlay {
     return generation;
   }
 
-  get appliedIndex(): number {
-    return this.#newest.index;
+  get applied(): LogPosition {
+    return this.#newest.applied;
   }
 
   get sequence(): number {
@@ -71,23 +71,23 @@ export class Overlay {
     return this.#generations.length > 1 || newest.bytes >= bytes || newest.changes.size >= writes;
   }
 
-  apply(index: number, writes: readonly Write[]): void {
+  apply(applied: LogPosition, writes: readonly Write[]): void {
     const sequence = this.sequence + 1;
-    if (this.#newest.full) this.#generations.unshift(new Generation(index, sequence));
+    if (this.#newest.full) this.#generations.unshift(new Generation(applied, sequence));
     const generation = this.#newest;
     for (const write of writes) {
       const change = write.kind === 'put' ? this.#arena.encode(write.key, write.value) : 'removed';
       generation.changes.set(keyOf(write.key), change);
       generation.bytes += write.key.length + (change === 'removed' ? 0 : change.length);
     }
-    generation.index = index;
+    generation.applied = applied;
     generation.sequence = sequence;
   }
 
   /** The oldest generation, frozen: it stays visible until `drop`. */
   freezeOldest(): Generation {
     if (this.#generations.length === 1) {
-      this.#generations.unshift(new Generation(this.appliedIndex, this.sequence));
+      this.#generations.unshift(new Generation(this.applied, this.sequence));
     }
     const oldest = this.#generations.at(-1);
     assert(oldest !== undefined, 'freezing leaves a frozen generation');

@@ -7,12 +7,12 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import type { StateReader, Write } from '../ports.ts';
+import type { LogPosition, StateReader, Write } from '../ports.ts';
 import { prepareDirectory, RESTORING, STATE, WAL } from './data-directory.ts';
 import { lockDirectory } from './directory-lock.ts';
 import { nodeDisk } from './disk.ts';
 import { CorruptionError, DataDirectoryError } from './errors.ts';
-import { type Identity, readIdentity, writeIdentity } from './identity.ts';
+import { drawIncarnation, type Identity, readIdentity, writeIdentity } from './identity.ts';
 import { openLmdbState } from './lmdb.ts';
 import { DATA_FILE } from './lmdb-store.ts';
 import { openWal } from './wal.ts';
@@ -22,13 +22,14 @@ export type RestoreSnapshotOptions = {
   readonly directory: string;
   /** Whom the directory will belong to. */
   readonly identity: Identity;
-  /** What must be changed in the state before it is used. */
+  /**
+   * What must be changed in the state before it is used, such as its members. Every member that is
+   * restored from the file must make the same changes: their logs begin where the states are equal.
+   */
   readonly adapt: (state: StateReader) => readonly Write[];
 };
 
 const HASH_BYTES = 32;
-/** The term of the entry that a restored log begins after: every member restored agrees on it. */
-const RESTORED_TERM = 1;
 /** etcd's snapshots are bbolt files: this number stands behind the header of their first page. */
 const BBOLT_MAGIC = 0xed0cdaed;
 const BBOLT_MAGIC_OFFSET = 16;
@@ -55,11 +56,11 @@ export async function restoreSnapshot(
     await rm(aside, { recursive: true, force: true });
     await mkdir(aside, { mode: 0o700 });
     await copyPayload(options.file, join(aside, DATA_FILE));
-    const appliedIndex = await adaptState(aside, options.adapt);
+    const applied = await adaptState(aside, options.adapt);
     await replaceDirectory(aside, join(path, STATE));
-    await writeLog(path, options.identity, appliedIndex);
-    await writeIdentity(path, options.identity);
-    return { appliedIndex };
+    await writeLog(path, options.identity, applied);
+    await writeIdentity(path, { ...options.identity, incarnation: drawIncarnation() });
+    return { appliedIndex: applied.index };
   } finally {
     await rm(aside, { recursive: true, force: true });
     await lock.release();
@@ -69,7 +70,7 @@ export async function restoreSnapshot(
 async function adaptState(
   directory: string,
   adapt: RestoreSnapshotOptions['adapt'],
-): Promise<number> {
+): Promise<LogPosition> {
   let damage: Error | undefined;
   const state = await openLmdbState({
     path: directory,
@@ -77,11 +78,14 @@ async function adaptState(
       damage = error;
     },
   });
-  const { appliedIndex } = state;
-  state.apply(appliedIndex, adapt(state));
+  const { index, term } = state.applied;
+  // A log that begins behind an entry has to know its term.
+  state.apply(index, adapt(state), index === 0 ? 0 : Math.max(1, term));
+  const { applied } = state;
+  await state.flush();
   await state.close();
   if (damage !== undefined) throw damage;
-  return appliedIndex;
+  return applied;
 }
 
 /** What an interrupted restore left in the place makes way. */
@@ -91,12 +95,12 @@ async function replaceDirectory(from: string, to: string): Promise<void> {
   await rename(from, to);
 }
 
-async function writeLog(path: string, identity: Identity, appliedIndex: number): Promise<void> {
+async function writeLog(path: string, identity: Identity, start: LogPosition): Promise<void> {
   await rm(join(path, WAL), { recursive: true, force: true });
   const { log } = await openWal({
     path: join(path, WAL),
     identity: { clusterId: identity.clusterId, memberId: identity.memberId },
-    start: { index: appliedIndex, term: RESTORED_TERM },
+    start,
   });
   await log.close();
 }

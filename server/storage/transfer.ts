@@ -69,6 +69,8 @@ export interface SnapshotInbox {
    * whoever was writing it is refused from then on. Rejects with `NoSpaceError`.
    */
   open(announced: SnapshotDescription): Promise<IncomingSnapshot>;
+  /** Ends the transfer under way; what came of it stays. */
+  close(): Promise<void>;
 }
 
 /** A whole state, checked. To be installed, or discarded. */

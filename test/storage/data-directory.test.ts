@@ -65,7 +65,7 @@ test('is made with everything in it, readable by its owner only', async () => {
     expect((await stat(join(path, 'wal', file))).mode & 0o077).toBe(0);
   }
   await directory.close();
-  expect(await readIdentity(path)).toEqual(identity);
+  expect(await readIdentity(path)).toMatchObject(identity);
 });
 
 test('opens again with what was written', async () => {
@@ -213,7 +213,7 @@ test('is completed after an interrupted creation', async () => {
   await rm(join(path, 'identity.json'));
   await writeFile(join(path, 'identity.json.tmp'), '{');
   await (await open()).close();
-  expect(await readIdentity(path)).toEqual(identity);
+  expect(await readIdentity(path)).toMatchObject(identity);
 });
 
 describe('log and state', () => {
