@@ -1,0 +1,87 @@
+/** A private copy of the sources, in which one mutant at a time lives. */
+import { spawn } from 'node:child_process';
+import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Mutant } from './mutant.ts';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const copied = ['server', 'sdk', 'recipes', 'test', 'package.json', 'tsconfig.json'];
+
+export type Finished = { readonly exitCode: number; readonly output: string };
+
+export class Workshop implements AsyncDisposable {
+  readonly #directory: string;
+
+  private constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  static async open(): Promise<Workshop> {
+    const directory = await mkdtemp(join(tmpdir(), 'conclave-mutants-'));
+    for (const name of copied) {
+      await cp(join(root, name), join(directory, name), { recursive: true });
+    }
+    await symlink(join(root, 'node_modules'), join(directory, 'node_modules'));
+    return new Workshop(directory);
+  }
+
+  /**
+   * Runs `use` while the mutant is in place.
+   *
+   * @throws Error when a patch does not fit the code exactly once
+   */
+  async with<T>(mutant: Pick<Mutant, 'number' | 'patches'>, use: () => Promise<T>): Promise<T> {
+    const originals = new Map<string, string>();
+    try {
+      for (const { file, find, replace } of mutant.patches) {
+        const path = join(this.#directory, file);
+        const text = await readFile(path, 'utf8');
+        if (!originals.has(path)) originals.set(path, text);
+        const parts = text.split(find);
+        if (parts.length !== 2) {
+          throw new Error(
+            `mutant ${mutant.number}: the text to replace occurs ${parts.length - 1} times in ${file}, not once: ${find}`,
+          );
+        }
+        await writeFile(path, parts.join(replace));
+      }
+      return await use();
+    } finally {
+      for (const [path, text] of originals) await writeFile(path, text);
+    }
+  }
+
+  /** Runs a program of the copy; a run that takes longer than `limitMs` is stopped and has failed. */
+  run(args: readonly string[], limitMs: number): Promise<Finished> {
+    return new Promise((resolve, reject) => {
+      const child = spawn(process.execPath, args, {
+        cwd: this.#directory,
+        env: { ...process.env, NO_COLOR: '1' },
+        stdio: ['ignore', 'pipe', 'pipe'],
+        detached: true,
+      });
+      let output = '';
+      const collect = (chunk: Buffer): void => {
+        output += chunk.toString();
+      };
+      child.stdout.on('data', collect);
+      child.stderr.on('data', collect);
+      const timer = setTimeout(() => {
+        output += '\nstopped: it took too long';
+        // With what it has started.
+        if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
+      }, limitMs);
+      child.once('error', reject);
+      child.once('close', (code) => {
+        clearTimeout(timer);
+        resolve({ exitCode: code ?? 1, output });
+      });
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+}
