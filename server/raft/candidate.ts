@@ -7,20 +7,20 @@
  * with a shorter log, and count the votes that were given to the longer one.
  */
 import { becomeLeader } from './leader.ts';
-import { type Message, NO_NODE } from './message.ts';
+import { type Message, NO_NODE, type NodeId } from './message.ts';
 import { tally } from './quorum.ts';
 import type { Candidate, PreCandidate, State } from './state.ts';
 
-/** Tries to become the leader. A member that may not vote does nothing. */
+/** Tries to become the leader, if it may. */
 export function campaign(state: State): void {
-  if (state.role.kind === 'leader' || !state.isVoter) return;
+  if (state.role.kind === 'leader' || !state.mayCampaign) return;
   if (state.config.preVote) askWhetherElectable(state);
   else campaignForVotes(state, false);
 }
 
 /** `transfer`: the leader asked for it, so members that hear the leader are to answer too. */
 export function campaignForVotes(state: State, transfer: boolean): void {
-  if (!state.isVoter) return;
+  if (!state.mayCampaign) return;
   const { index: lastIndex, term: lastTerm } = state.last;
   state.enterTerm(state.term + 1);
   state.voteFor(state.id);
@@ -73,22 +73,35 @@ function askWhetherElectable(state: State): void {
     electionTimeout: state.newElectionTimeout(),
   };
   state.changeRole(role);
-  const { index: lastIndex, term: lastTerm } = state.last;
-  const { id: from, term } = state;
-  for (const to of state.otherVoters) {
-    state.send({ kind: 'pre-vote', from, to, term: term + 1, lastIndex, lastTerm });
-  }
+  for (const to of state.otherVoters) askForPreVote(state, to);
   concludePreVote(state, role);
 }
 
+export function askForPreVote(state: State, to: NodeId): void {
+  const { index: lastIndex, term: lastTerm } = state.last;
+  const { id: from, term } = state;
+  state.send({ kind: 'pre-vote', from, to, term: term + 1, lastIndex, lastTerm });
+}
+
 function concludePreVote(state: State, role: PreCandidate): void {
-  const result = tally(state.configuration, role.votes);
+  const result = conclusion(state, role.votes);
   if (result === 'won') campaignForVotes(state, false);
   else if (result === 'lost') state.becomeFollower(state.term, NO_NODE);
 }
 
+/** A lost vote was split, most likely: the next attempt settles who goes first by pre-votes. */
 function concludeVote(state: State, role: Candidate): void {
-  const result = tally(state.configuration, role.votes);
+  const result = conclusion(state, role.votes);
   if (result === 'won') becomeLeader(state);
+  else if (result === 'lost' && state.config.preVote) state.awaitElection();
   else if (result === 'lost') state.becomeFollower(state.term, NO_NODE);
+}
+
+/** After a refusal nothing is hoped for from members that cannot be reached. */
+function conclusion(state: State, votes: ReadonlyMap<NodeId, boolean>): 'won' | 'lost' | 'open' {
+  const result = tally(state.configuration, votes);
+  const isRefused = [...votes.values()].includes(false);
+  if (result !== 'open' || !isRefused) return result;
+  const silent = [...state.silent].map((node) => [node, false] as const);
+  return tally(state.configuration, new Map([...silent, ...votes]));
 }

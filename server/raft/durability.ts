@@ -10,16 +10,19 @@
  * write. Entries that are replaced while their write is under way do not count when it finishes, even
  * if the same ones have come back: they are written again. So a late confirmation can never vouch
  * for an entry that storage has, or will have, replaced.
+ * Invariant D2: from the moment a snapshot is taken until the write with it is finished, the state
+ * machine and the log do not fit together: `isInstalling`, and nothing is applied meanwhile.
  */
 import { assert } from '../assert.ts';
 import type { RaftLog } from './log.ts';
-import type { HardState, Message, StorageWrite } from './message.ts';
+import type { HardState, Message, SnapshotPosition, StorageWrite } from './message.ts';
 
 type UnderWay = {
   readonly sequence: number;
   /** The last entry of the write that is still in the log unchanged. */
   lastIndex: number;
   readonly hardState: HardState;
+  readonly snapshot: SnapshotPosition | undefined;
   /** Released when the write finishes. */
   readonly messages: Message[];
 };
@@ -32,6 +35,8 @@ export class Durability {
   #given: HardState;
   #durableIndex: number;
   #durable: HardState;
+  /** For the next write. */
+  #snapshot: SnapshotPosition | undefined;
   #waiting: Message[] = [];
 
   constructor(hardState: HardState, lastIndex: number) {
@@ -50,6 +55,15 @@ export class Durability {
     return this.#durable;
   }
 
+  get isWriting(): boolean {
+    return this.#underWay !== undefined;
+  }
+
+  /** A snapshot was taken and is not yet durable (invariant D2). */
+  get isInstalling(): boolean {
+    return this.#snapshot !== undefined || this.#underWay?.snapshot !== undefined;
+  }
+
   /** Sends the message after all that holds now (log, term, vote) is durable. */
   hold(message: Message): void {
     this.#waiting.push(message);
@@ -65,6 +79,18 @@ export class Durability {
     }
   }
 
+  /**
+   * The log begins anew after the snapshot. One that waits for its write is superseded; one whose
+   * write is under way gets installed first.
+   *
+   * @param kept the last entry that the old log and the leader's surely share.
+   */
+  restart(snapshot: SnapshotPosition, kept: number): void {
+    this.replacedFrom(kept + 1);
+    this.#givenIndex = snapshot.index;
+    this.#snapshot = snapshot;
+  }
+
   /** Whether `begin` would bring anything. */
   hasWork(log: RaftLog, hardState: HardState): boolean {
     if (this.#underWay !== undefined) return false;
@@ -74,8 +100,11 @@ export class Durability {
   /** Starts the next write if there is something to write and none is under way. */
   begin(
     log: RaftLog,
-    hardState: HardState,
+    state: HardState,
   ): { readonly write: StorageWrite | undefined; readonly messages: readonly Message[] } {
+    // What a snapshot covers is committed, and its write makes it durable as a whole.
+    const commit = Math.max(state.commit, this.#snapshot?.index ?? 0);
+    const hardState = { ...state, commit };
     const behind = this.#isBehind(log, hardState);
     if (this.#underWay !== undefined) {
       // Everything that these messages promise is in the write under way, or they wait for the next.
@@ -85,40 +114,51 @@ export class Durability {
     if (!behind) return { write: undefined, messages: this.#takeWaiting() };
 
     this.#sequence += 1;
+    const snapshot = this.#snapshot;
     this.#underWay = {
       sequence: this.#sequence,
       lastIndex: log.lastIndex,
       hardState,
+      snapshot,
       messages: this.#takeWaiting(),
     };
     const entries =
       log.lastIndex > this.#givenIndex
         ? log.slice(this.#givenIndex + 1, log.lastIndex, Number.POSITIVE_INFINITY)
         : [];
+    const write = { sequence: this.#sequence, entries };
     const changed = differs(hardState, this.#given) || hardState.commit !== this.#given.commit;
     this.#given = hardState;
     this.#givenIndex = log.lastIndex;
-    const write = { sequence: this.#sequence, entries };
+    this.#snapshot = undefined;
+    if (snapshot !== undefined) return { write: { ...write, snapshot, hardState }, messages: [] };
     return { write: changed ? { ...write, hardState } : write, messages: [] };
   }
 
   /**
    * The write is durable.
    *
-   * @returns the messages that waited for it.
+   * @returns the messages that waited for it, and the snapshot that was in it.
    */
-  end(sequence: number): readonly Message[] {
+  end(sequence: number): {
+    readonly messages: readonly Message[];
+    readonly snapshot: SnapshotPosition | undefined;
+  } {
     const finished = this.#underWay;
     assert(finished?.sequence === sequence, 'storage confirms the one write under way, once');
     this.#underWay = undefined;
     this.#durable = finished.hardState;
     this.#durableIndex = Math.max(this.#durableIndex, finished.lastIndex);
-    return finished.messages;
+    return { messages: finished.messages, snapshot: finished.snapshot };
   }
 
   /** A new commit index alone is not worth a flush: it rides along with the next write. */
   #isBehind(log: RaftLog, hardState: HardState): boolean {
-    return log.lastIndex > this.#givenIndex || differs(hardState, this.#given);
+    return (
+      this.#snapshot !== undefined ||
+      log.lastIndex > this.#givenIndex ||
+      differs(hardState, this.#given)
+    );
   }
 
   #takeWaiting(): Message[] {

@@ -6,9 +6,9 @@
  * leader's in this term; what lies beyond may be another leader's and about to be replaced.
  */
 import { campaign, campaignForVotes } from './candidate.ts';
-import { votersOf } from './configuration.ts';
-import { type Append, type Heartbeat, type Message, NO_NODE } from './message.ts';
+import type { Append, Heartbeat, Message } from './message.ts';
 import { forwardReads, onReadIndexResponse, tickForwardedReads } from './read-index.ts';
+import { onSnapshot } from './snapshot.ts';
 import type { Follower, State } from './state.ts';
 
 export function tickFollower(state: State, follower: Follower): void {
@@ -21,7 +21,7 @@ export function tickFollower(state: State, follower: Follower): void {
   tickForwardedReads(state, follower);
 }
 
-/** Messages of this term; appends and heartbeats are from `follower.leader`. */
+/** Messages of this term; appends, heartbeats and snapshots are from `follower.leader`. */
 export function stepFollower(state: State, follower: Follower, message: Message): void {
   switch (message.kind) {
     case 'append':
@@ -32,8 +32,14 @@ export function stepFollower(state: State, follower: Follower, message: Message)
       follower.electionElapsed = 0;
       onHeartbeat(state, follower, message);
       return;
+    case 'snapshot':
+      follower.electionElapsed = 0;
+      onSnapshot(state, follower, message);
+      return;
     case 'timeout-now':
-      if (message.from === follower.leader) campaignForVotes(state, true);
+      if (message.from !== follower.leader) return;
+      follower.isHeir = state.isVoter || state.isBehindChange;
+      inherit(state, follower);
       return;
     case 'read-index-response':
       onReadIndexResponse(state, follower, message);
@@ -44,21 +50,20 @@ export function stepFollower(state: State, follower: Follower, message: Message)
   }
 }
 
+/** Takes over from a leader that handed over, now or when a change of the members is applied. */
+export function inherit(state: State, follower: Follower): void {
+  if (follower.isHeir && state.mayCampaign) campaignForVotes(state, true);
+}
+
 /**
  * The connection to the leader broke: it is forgotten, so that another can be elected before the
- * election timeout. The remaining members take turns by rank, for candidates that start together
- * split the vote. Without pre-vote a flapping link would unseat a healthy leader, so nothing happens.
+ * election timeout. Members that still hear it do not answer, so a flapping link unseats nobody.
+ * Without pre-vote it would, so nothing happens.
  */
-export function leaderUnreachable(state: State, follower: Follower): void {
+export function leaderUnreachable(state: State): void {
   if (!state.config.preVote) return;
-  const remaining = votersOf(state.configuration).filter((voter) => voter !== follower.leader);
-  const rank = remaining.indexOf(state.id);
-  if (rank < 0) return;
-  state.dropReads();
-  follower.leader = NO_NODE;
-  follower.electionElapsed = 0;
-  follower.electionTimeout = rank * state.config.heartbeatTicks;
-  if (rank === 0) campaign(state);
+  state.awaitElection();
+  campaign(state);
 }
 
 /** Works out what can be sent now. */
@@ -86,11 +91,15 @@ function onAppend(state: State, follower: Follower, message: Append): void {
     return;
   }
 
+  const isOnlyCommit =
+    entries.length === 0 && message.commit > 0 && prevIndex <= follower.matchIndex;
   const replacedFrom = log.merge(entries);
   if (replacedFrom !== undefined) state.durability.replacedFrom(replacedFrom);
   const matchIndex = Math.max(prevIndex + entries.length, log.commit);
   follower.matchIndex = Math.max(follower.matchIndex, matchIndex);
   state.commitTo(Math.min(message.commit, follower.matchIndex));
+  // All that it says of the log was confirmed before.
+  if (isOnlyCommit) return;
   state.sendWhenStored({ kind: 'append-accepted', from, to, term, matchIndex });
 }
 

@@ -5,27 +5,21 @@
  * It sends entries while its own disk is still writing them; `replication.ts` says why that is safe.
  */
 import { entryBytes } from './log.ts';
-import {
-  type Message,
-  NO_NODE,
-  type NodeId,
-  type Proposal,
-  type ProposalOutcome,
-  type TransferOutcome,
-} from './message.ts';
-import { unknownProgress } from './progress.ts';
+import { leaveWhenDue } from './membership.ts';
+import { type Message, NO_NODE, type NodeId } from './message.ts';
+import { unknownProgress, waitForHeartbeat } from './progress.ts';
+import { append, onPropose } from './proposal.ts';
 import { isQuorum } from './quorum.ts';
 import { confirmRounds, onReadIndex, startRound } from './read-index.ts';
 import {
-  handOver,
   onAppendAccepted,
   onAppendRejected,
   onHeartbeatResponse,
   sendAppends,
   sendHeartbeats,
-  waitForHeartbeat,
 } from './replication.ts';
 import type { Leader, State } from './state.ts';
+import { handOver, tickTransfer } from './transfer.ts';
 
 export function becomeLeader(state: State): void {
   const { log } = state;
@@ -37,6 +31,7 @@ export function becomeLeader(state: State): void {
     quorumElapsed: 0,
     transfer: undefined,
     uncommittedBytes: 0,
+    forwarded: new Map(),
     reads: { waiting: [], rounds: [], context: 0 },
   };
   const inherited = log.slice(log.commit + 1, log.lastIndex, Number.POSITIVE_INFINITY);
@@ -48,9 +43,10 @@ export function becomeLeader(state: State): void {
 export function tickLeader(state: State, leader: Leader): void {
   const { electionTicks, heartbeatTicks, checkQuorum } = state.config;
 
-  if (leader.transfer !== undefined) {
-    leader.transfer.elapsed += 1;
-    if (leader.transfer.elapsed >= electionTicks) leader.transfer = undefined;
+  tickTransfer(state, leader);
+  if (!state.isVoter && leader.transfer === undefined) {
+    state.awaitElection();
+    return;
   }
 
   leader.quorumElapsed += 1;
@@ -86,33 +82,13 @@ export function stepLeader(state: State, leader: Leader, message: Message): void
     case 'read-index':
       onReadIndex(state, leader, message);
       return;
+    case 'propose':
+      onPropose(state, leader, message);
+      return;
     default:
       // Late answers to the election, and messages meant for the follower it was.
       return;
   }
-}
-
-export function propose(
-  state: State,
-  leader: Leader,
-  proposals: readonly Proposal[],
-): ProposalOutcome {
-  if (leader.transfer !== undefined) return { accepted: false, reason: 'transferring' };
-  const bytes = proposals.reduce((sum, proposal) => sum + entryBytes(proposal), 0);
-  const isFull = leader.uncommittedBytes + bytes > state.limits.uncommittedBytes;
-  // With nothing waiting even the largest proposal must pass.
-  if (isFull && leader.uncommittedBytes > 0) return { accepted: false, reason: 'overloaded' };
-  const firstIndex = state.log.lastIndex + 1;
-  append(state, leader, proposals);
-  return { accepted: true, kind: 'appended', firstIndex, term: state.term };
-}
-
-/** Proposals are refused until the target leads or an election timeout has passed. */
-export function startTransfer(state: State, leader: Leader, to: NodeId): TransferOutcome {
-  if (!leader.peers.has(to)) return 'bad-transferee';
-  leader.transfer = { to, elapsed: 0 };
-  handOver(state, leader);
-  return 'started';
 }
 
 /** What was sent to the peer may be lost, and sending more is no use before it is heard again. */
@@ -125,6 +101,7 @@ export function peerUnreachable(leader: Leader, peer: NodeId): void {
 
 /** Works out what can be sent now. */
 export function flushLeader(state: State, leader: Leader): void {
+  leaveWhenDue(state, leader);
   if (leader.reads.rounds.length === 0) startRound(state, leader);
   sendAppends(state, leader);
 }
@@ -137,18 +114,4 @@ function beat(state: State, leader: Leader): void {
   const { context } = leader.reads;
   startRound(state, leader);
   if (leader.reads.context === context) sendHeartbeats(state, leader);
-}
-
-function append(state: State, leader: Leader, proposals: readonly Proposal[]): void {
-  const firstIndex = state.log.lastIndex + 1;
-  state.log.append(
-    proposals.map(({ kind, data }, offset) => ({
-      index: firstIndex + offset,
-      term: state.term,
-      kind,
-      data,
-    })),
-  );
-  for (const proposal of proposals) leader.uncommittedBytes += entryBytes(proposal);
-  state.unsent = true;
 }

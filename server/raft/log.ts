@@ -125,6 +125,14 @@ export class RaftLog {
     return { index: Math.max(index, 0), term: 0 };
   }
 
+  /** The last configuration entry above `after` and up to `upTo`, as far as they are in memory. */
+  lastChange(after: number, upTo: number): number | undefined {
+    for (let index = Math.min(upTo, this.lastIndex); index > after; index -= 1) {
+      if (this.#at(index)?.kind === 'configuration') return index;
+    }
+    return undefined;
+  }
+
   commitTo(index: number): void {
     assert(index >= this.#commit, 'the commit index never falls');
     assert(index <= this.lastIndex, 'only entries that exist are committed');
@@ -138,6 +146,14 @@ export class RaftLog {
     assert(term !== undefined && index <= this.#commit, 'only committed entries are released');
     this.#entries.splice(0, index - this.#start.index);
     this.#start = { index, term };
+  }
+
+  /** Begins anew after a position that is known to be committed and that this log lacks. */
+  restart(position: Position): void {
+    assert(position.index > this.#commit, 'L2: committed entries are never replaced');
+    this.#start = position;
+    this.#entries = [];
+    this.#commit = position.index;
   }
 
   #at(index: number): Entry | undefined {

@@ -54,7 +54,10 @@ export type Vote = Envelope & {
 };
 export type VoteResponse = Envelope & { readonly kind: 'vote-response'; readonly granted: boolean };
 
-/** Entries after (prevIndex, prevTerm); none at all carries a commit index or probes the position. */
+/**
+ * Entries after (prevIndex, prevTerm). None at all: with a commit of 0 it asks whether the receiver
+ * agrees up to there, else it only says what is committed and needs no answer.
+ */
 export type Append = Envelope & {
   readonly kind: 'append';
   readonly prevIndex: number;

@@ -4,6 +4,7 @@
  * - `probe`: where the logs agree is a guess; one append at a time until the peer confirms a match.
  * - `replicate`: they agree up to `next - 1` unless a message got lost; appends are pipelined up to
  *   a limit of messages and bytes in flight.
+ * - `snapshot`: it needs entries that were released; nothing is sent until it has a snapshot.
  *
  * Invariant P1: `match` only grows, and only by the peer's word about its durable log.
  * Invariant P2: match < next.
@@ -18,7 +19,8 @@ export type Flow =
       readonly kind: 'replicate';
       readonly inflight: { readonly lastIndex: number; readonly bytes: number }[];
       inflightBytes: number;
-    };
+    }
+  | { readonly kind: 'snapshot' };
 
 export type Progress = {
   match: number;
@@ -57,31 +59,36 @@ export function probeFrom(progress: Progress, next: number): void {
   progress.sentCommit = Math.min(progress.sentCommit, progress.next - 1);
 }
 
+/** Nothing more goes to this peer until it answers a heartbeat. */
+export function waitForHeartbeat(progress: Progress): void {
+  probeFrom(progress, progress.next);
+  progress.doubtful = false;
+  if (progress.flow.kind === 'probe') progress.flow.awaiting = true;
+}
+
 /** Notes that an append which ends at `lastIndex` went out. */
 export function sent(progress: Progress, lastIndex: number, bytes: number): void {
   progress.doubtful = false;
-  if (progress.flow.kind === 'probe') {
-    progress.flow.awaiting = true;
-    return;
-  }
-  if (lastIndex < progress.next) return;
+  if (progress.flow.kind === 'probe') progress.flow.awaiting = true;
+  if (progress.flow.kind !== 'replicate' || lastIndex < progress.next) return;
   progress.next = lastIndex + 1;
   progress.flow.inflight.push({ lastIndex, bytes });
   progress.flow.inflightBytes += bytes;
 }
 
 /**
- * The peer's log equals the leader's up to `matchIndex`.
+ * The peer's log equals the leader's up to `matchIndex`; the leader's begins with `firstIndex`.
  *
  * @returns whether that was news.
  */
-export function accepted(progress: Progress, matchIndex: number): boolean {
+export function accepted(progress: Progress, matchIndex: number, firstIndex: number): boolean {
   const isNews = matchIndex > progress.match;
   progress.match = Math.max(progress.match, matchIndex);
   progress.next = Math.max(progress.next, progress.match + 1);
-  if (progress.flow.kind === 'probe') {
-    // An old answer says nothing about the guess being probed.
-    if (matchIndex >= progress.match) {
+  if (progress.flow.kind !== 'replicate') {
+    // An old answer says nothing about the guess being probed, or whether a snapshot is needed.
+    const canGoOn = progress.flow.kind === 'probe' || matchIndex + 1 >= firstIndex;
+    if (matchIndex >= progress.match && canGoOn) {
       progress.next = progress.match + 1;
       progress.flow = { kind: 'replicate', inflight: [], inflightBytes: 0 };
     }
@@ -102,6 +109,7 @@ export function accepted(progress: Progress, matchIndex: number): boolean {
  * @returns whether the answer was to something still of interest.
  */
 export function rejected(progress: Progress, rejectedIndex: number, agreedIndex: number): boolean {
+  if (progress.flow.kind === 'snapshot') return false;
   if (progress.flow.kind === 'replicate') {
     if (rejectedIndex <= progress.match) return false;
     probeFrom(progress, progress.match + 1);
@@ -119,6 +127,7 @@ export function hasRoom(
   progress: Progress,
   limits: { readonly inflightMessages: number; readonly inflightBytes: number },
 ): boolean {
+  if (progress.flow.kind === 'snapshot') return false;
   if (progress.flow.kind === 'probe') return !progress.flow.awaiting;
   const { inflight, inflightBytes } = progress.flow;
   return inflight.length < limits.inflightMessages && inflightBytes < limits.inflightBytes;

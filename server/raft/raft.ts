@@ -6,47 +6,40 @@
  * ```
  *   tick step propose read ──▶ Raft ──▶ ready: write ──▶ Log.append ──▶ stored(sequence)
  *                                              messages ──▶ peers
- *                                              committed ──▶ state machine ──▶ applied(index)
- *                                              reads, droppedReads, leadership ──▶ clients
+ *                                              committed ──▶ state machine ──▶ configure, applied
+ *                                              needsSnapshot ──▶ peers ──▶ snapshotReported
+ *                                              reads, refused, leadership ──▶ clients
  * ```
  *
  * The host must: store writes in order and confirm each after it is durable; apply `committed` in
- * order; call nothing more after a write failed. Messages may be lost, doubled and reordered at will.
+ * order, and call `configure` for every configuration entry in it; carry snapshots to the peers that
+ * need one and report how that went; call nothing more after a write failed. Messages may be lost,
+ * doubled and reordered at will.
  *
- * Where to look: `state.ts` what a member is; `follower.ts`, `candidate.ts`, `leader.ts` one role
- * each; `vote.ts` answering candidates; `replication.ts` and `progress.ts` the leader's traffic;
- * `read-index.ts` linearizable reads; `log.ts` and `durability.ts` the log and what of it is safe.
+ * Where to look: `state.ts` what a member is; `step.ts` who handles a message; `follower.ts`,
+ * `candidate.ts`, `leader.ts` one role each; `vote.ts` answering candidates; `replication.ts` and
+ * `progress.ts` the leader's traffic; `proposal.ts` what enters the log; `configuration.ts`,
+ * `quorum.ts` and `membership.ts` who takes part; `snapshot.ts` peers that lag too far behind;
+ * `transfer.ts` handing over; `read-index.ts` linearizable reads; `log.ts` and `durability.ts` the log
+ * and what of it is safe.
  *
  * In: pre-vote, check-quorum, no-op at the start of a term, batched read index with forwarding by
- * followers, storage that answers later, leadership transfer, pipelined appends with limits.
+ * followers, storage that answers later, leadership transfer, pipelined appends with limits, simple
+ * and joint changes of the members, in force when applied, learners, snapshots, forwarding of
+ * proposals, elections at once when the leader's connections break.
  *
- * Left out: the voters are fixed. Learners, joint consensus and snapshots are not here. A peer that
- * needs released entries is reported by `Ready.needsSnapshot` and waits. Membership changes enter at
- * `quorum.ts` (every majority is asked there) and `State.voters`; a snapshot is a third kind of
- * `Progress.flow` and another start position for the log. Reads by leader lease are left out on
- * purpose: a paused process would answer them wrongly.
+ * Left out: the bytes of snapshots, which travel apart. Reads by leader lease, on purpose: a paused
+ * process would answer them wrongly.
  *
- * This file only sorts what comes in by term and role, and collects what goes out.
+ * This file only collects what goes out.
  */
 import { assert, unreachable } from '../assert.ts';
-import {
-  campaign,
-  candidateStored,
-  stepCandidate,
-  stepPreCandidate,
-  tickCandidate,
-} from './candidate.ts';
+import { campaign, candidateStored, tickCandidate } from './candidate.ts';
 import { type RaftConfig, validateConfig } from './config.ts';
 import type { Configuration } from './configuration.ts';
-import { flushFollower, leaderUnreachable, stepFollower, tickFollower } from './follower.ts';
-import {
-  flushLeader,
-  peerUnreachable,
-  propose,
-  startTransfer,
-  stepLeader,
-  tickLeader,
-} from './leader.ts';
+import { flushFollower, inherit, leaderUnreachable, tickFollower } from './follower.ts';
+import { flushLeader, peerUnreachable, tickLeader } from './leader.ts';
+import { configure } from './membership.ts';
 import {
   type Entry,
   type HardState,
@@ -58,19 +51,24 @@ import {
   type ProposalOutcome,
   type Ready,
   type RoleKind,
+  type SnapshotOutcome,
   type TransferOutcome,
 } from './message.ts';
+import type { Flow } from './progress.ts';
+import { forward, propose } from './proposal.ts';
 import { read } from './read-index.ts';
 import { advanceCommit } from './replication.ts';
+import { snapshotReported } from './snapshot.ts';
 import { State } from './state.ts';
-import { answerPreVote, answerVote, hearsLeader } from './vote.ts';
+import { step } from './step.ts';
+import { resign, startTransfer } from './transfer.ts';
 
 /** How far a peer is, for people and metrics. */
 export type PeerStatus = {
   readonly id: NodeId;
   readonly match: number;
   readonly next: number;
-  readonly flow: 'probe' | 'replicate';
+  readonly flow: Flow['kind'];
   /** Heard from since the quorum was last checked. */
   readonly active: boolean;
 };
@@ -79,7 +77,6 @@ export class Raft {
   readonly #state: State;
   /** The last entry given out in `Ready.committed`. */
   #givenToApply: number;
-  #appliedIndex: number;
   #reported: Leadership;
 
   /** Throws `RaftConfigError`. */
@@ -87,7 +84,6 @@ export class Raft {
     validateConfig(config);
     this.#state = new State(config);
     this.#givenToApply = config.appliedIndex;
-    this.#appliedIndex = config.appliedIndex;
     this.#reported = this.#leadership;
   }
 
@@ -127,7 +123,7 @@ export class Raft {
   }
 
   get appliedIndex(): number {
-    return this.#appliedIndex;
+    return this.#state.appliedIndex;
   }
 
   /** Entries up to here are durable on this member. */
@@ -189,20 +185,7 @@ export class Raft {
 
   /** A message from another member. */
   step(message: Message): void {
-    const state = this.#state;
-    if (message.to !== state.id || message.from === state.id) return;
-    if (this.#isUnwelcomeElection(message)) return;
-
-    if (message.term > state.term && bindsToItsTerm(message)) {
-      const isFromLeader = message.kind === 'append' || message.kind === 'heartbeat';
-      state.becomeFollower(message.term, isFromLeader ? message.from : NO_NODE);
-    }
-
-    // Candidates get an answer whatever their term is: a refusal tells them the newer one.
-    if (message.kind === 'pre-vote') answerPreVote(state, message);
-    else if (message.kind === 'vote') answerVote(state, message);
-    else if (message.term < state.term) this.#answerPastTerm(message);
-    else this.#stepRole(message);
+    step(this.#state, message);
   }
 
   /** Campaigns now, unless this member leads or may not vote. */
@@ -210,11 +193,15 @@ export class Raft {
     campaign(this.#state);
   }
 
-  /** Appends to the log, in order, if this member leads. Whether they get committed is not known yet. */
+  /**
+   * Appends to the log, in order, or forwards to the leader, all or nothing. Whether they get
+   * committed is not known yet. One configuration entry at a time, and only on the leader.
+   */
   propose(proposals: readonly Proposal[]): ProposalOutcome {
     const { role } = this.#state;
-    if (role.kind !== 'leader') return { accepted: false, reason: 'not-leader' };
-    return propose(this.#state, role, proposals);
+    if (role.kind === 'leader') return propose(this.#state, role, proposals);
+    if (role.kind === 'follower') return forward(this.#state, role, proposals);
+    return { accepted: false, reason: 'not-leader' };
   }
 
   /**
@@ -232,32 +219,72 @@ export class Raft {
     return role.kind === 'leader' ? startTransfer(this.#state, role, to) : 'not-leader';
   }
 
-  /** A hint that the connection to a member broke. Never needed, only faster. */
+  /** A hint that the connection to a member broke, once for each break. Never needed, only faster. */
   unreachable(node: NodeId): void {
-    const { role } = this.#state;
+    const state = this.#state;
+    const { role } = state;
+    if (node === state.id || node === NO_NODE) return;
+    state.silent.add(node);
     if (role.kind === 'leader') peerUnreachable(role, node);
-    else if (role.kind === 'follower' && role.leader === node && node !== NO_NODE) {
-      leaderUnreachable(this.#state, role);
-    }
+    else if (role.kind === 'follower' && role.leader === node) leaderUnreachable(state);
+  }
+
+  /**
+   * The own disk takes too long over the write under way. A leader hands over and follows, and this
+   * member does not try to lead again before that write is finished.
+   */
+  stepDown(): void {
+    const state = this.#state;
+    state.isStalled = state.durability.isWriting;
+    if (state.role.kind === 'leader') resign(state, state.role);
+  }
+
+  /** How carrying a snapshot to a peer named in `Ready.needsSnapshot` ended. */
+  snapshotReported(to: NodeId, outcome: SnapshotOutcome): void {
+    const { role } = this.#state;
+    if (role.kind === 'leader') snapshotReported(role, to, outcome);
   }
 
   /** The write is durable. Throws `InvariantError` if it is not the one under way. */
   stored(sequence: number): void {
     const state = this.#state;
-    state.messages.push(...state.durability.end(sequence));
+    const { messages, snapshot } = state.durability.end(sequence);
+    state.messages.push(...messages);
+    state.isStalled = false;
+    if (snapshot !== undefined) {
+      this.#givenToApply = Math.max(this.#givenToApply, snapshot.index);
+      state.appliedIndex = Math.max(state.appliedIndex, snapshot.index);
+      configure(state, snapshot.index, snapshot.configuration);
+    }
     if (state.role.kind === 'candidate') candidateStored(state, state.role);
     else if (state.role.kind === 'leader') advanceCommit(state, state.role);
+    else if (state.role.kind === 'follower') inherit(state, state.role);
+  }
+
+  /**
+   * What is in force since the configuration entry at `index` was applied, changed or not. Called for
+   * each such entry, before `applied` names it.
+   */
+  configure(index: number, configuration: Configuration): void {
+    const state = this.#state;
+    assert(index <= this.#givenToApply, 'only what was given out is applied');
+    configure(state, index, configuration);
+    if (state.role.kind === 'follower') inherit(state, state.role);
   }
 
   /** The state machine has applied everything up to `index`. */
   applied(index: number): void {
+    const state = this.#state;
     assert(index <= this.#givenToApply, 'only what was given out is applied');
-    this.#appliedIndex = Math.max(this.#appliedIndex, index);
+    const configured = Math.max(state.appliedIndex, state.configuredIndex);
+    const change = state.log.lastChange(configured, index);
+    assert(change === undefined, 'a configuration entry is configured, then applied');
+    state.appliedIndex = Math.max(state.appliedIndex, index);
   }
 
   /** Entries at or below `index` leave memory, as far as they are applied. */
   release(index: number): void {
-    this.#state.log.release(Math.min(index, this.#appliedIndex));
+    this.#state.log.release(Math.min(index, this.#state.appliedIndex));
   }
 
   /** Whether `ready` may have something to do. */
@@ -310,6 +337,7 @@ export class Raft {
 
   /** The state machine never gets ahead of the log on disk, or a restart would find a gap. */
   get #applicableIndex(): number {
+    if (this.#state.durability.isInstalling) return this.#givenToApply;
     return Math.min(this.#state.log.commit, this.#state.durability.durableIndex);
   }
 
@@ -334,68 +362,4 @@ export class Raft {
     const isSame = now.role === role && now.term === term && now.leader === leader;
     return isSame ? undefined : now;
   }
-
-  /** An election that would only disturb: the leader is well, as seen from here. */
-  #isUnwelcomeElection(message: Message): boolean {
-    if (message.term <= this.#state.term || !hearsLeader(this.#state)) return false;
-    if (message.kind === 'pre-vote') return true;
-    return message.kind === 'vote' && this.#state.config.checkQuorum && !message.transfer;
-  }
-
-  /** A leader of a past term, or one that cannot know of the newer one, is told. */
-  #answerPastTerm(message: Message): void {
-    const { id: from, term } = this.#state;
-    const to = message.from;
-    if (message.kind === 'append') {
-      const rejectedIndex = message.prevIndex;
-      this.#state.send({
-        kind: 'append-rejected',
-        from,
-        to,
-        term,
-        rejectedIndex,
-        hintIndex: 0,
-        hintTerm: 0,
-      });
-    } else if (message.kind === 'heartbeat') {
-      const { context } = message;
-      this.#state.send({ kind: 'heartbeat-response', from, to, term, context, matchIndex: 0 });
-    }
-  }
-
-  #stepRole(message: Message): void {
-    const state = this.#state;
-    if (message.kind === 'append' || message.kind === 'heartbeat') this.#recognize(message.from);
-    const { role } = state;
-    switch (role.kind) {
-      case 'follower':
-        stepFollower(state, role, message);
-        return;
-      case 'pre-candidate':
-        stepPreCandidate(state, role, message);
-        return;
-      case 'candidate':
-        stepCandidate(state, role, message);
-        return;
-      case 'leader':
-        stepLeader(state, role, message);
-        return;
-      default:
-        unreachable(role);
-    }
-  }
-
-  /** Follows the leader of this term. */
-  #recognize(leader: NodeId): void {
-    const state = this.#state;
-    if (state.leader === leader) return;
-    assert(state.leader === NO_NODE, 'there is one leader in a term');
-    state.becomeFollower(state.term, leader);
-  }
-}
-
-/** Whether receiving it means that its term has begun; asking about a term does not begin it. */
-function bindsToItsTerm(message: Message): boolean {
-  if (message.kind === 'pre-vote') return false;
-  return message.kind !== 'pre-vote-response' || !message.granted;
 }

@@ -13,25 +13,26 @@
  */
 import { entryBytes } from './log.ts';
 import type { AppendAccepted, AppendRejected, HeartbeatResponse, NodeId } from './message.ts';
-import { accepted, hasRoom, type Progress, probeFrom, rejected, sent } from './progress.ts';
+import { accepted, hasRoom, type Progress, rejected, sent } from './progress.ts';
 import { quorumValue } from './quorum.ts';
+import { needSnapshot } from './snapshot.ts';
 import type { Leader, State } from './state.ts';
+import { handOver } from './transfer.ts';
 
 /** Sends every peer what it may get now. */
 export function sendAppends(state: State, leader: Leader): void {
   for (const [to, progress] of leader.peers) {
-    if (progress.flow.kind === 'probe') {
-      if (!progress.flow.awaiting) sendAppend(state, to, progress, true);
+    if (progress.flow.kind !== 'replicate') {
+      if (hasRoom(progress, state.limits)) sendAppend(state, to, progress, 'entries');
       continue;
     }
-    let reachable = true;
-    while (reachable && progress.next <= state.log.lastIndex && hasRoom(progress, state.limits)) {
-      reachable = sendAppend(state, to, progress, true);
+    let isServed = true;
+    while (isServed && progress.next <= state.log.lastIndex && hasRoom(progress, state.limits)) {
+      isServed = sendAppend(state, to, progress, 'entries');
     }
+    if (isServed && progress.doubtful) isServed = sendAppend(state, to, progress, 'question');
     const usableCommit = Math.min(state.log.commit, progress.next - 1);
-    if (reachable && (progress.doubtful || usableCommit > progress.sentCommit)) {
-      sendAppend(state, to, progress, false);
-    }
+    if (isServed && usableCommit > progress.sentCommit) sendAppend(state, to, progress, 'commit');
   }
 }
 
@@ -64,7 +65,7 @@ export function onAppendAccepted(state: State, leader: Leader, message: AppendAc
   if (progress === undefined || message.matchIndex > state.log.lastIndex) return;
   progress.active = true;
   state.unsent = true;
-  if (accepted(progress, message.matchIndex)) advanceCommit(state, leader);
+  if (accepted(progress, message.matchIndex, state.log.firstIndex)) advanceCommit(state, leader);
   handOver(state, leader);
 }
 
@@ -92,39 +93,44 @@ export function onHeartbeatResponse(
   if (progress.flow.kind === 'probe') {
     progress.flow.awaiting = false;
     state.unsent = true;
-    return;
   }
+  if (progress.flow.kind !== 'replicate') return;
   // What was sent did not arrive, or the acknowledgement did not, or the peer restarted, or its disk
   // is slow: the answer to another append will tell.
   const expected = Math.min(progress.sentAtHeartbeat, progress.next - 1);
   if (message.matchIndex < expected || progress.match < expected) {
     progress.doubtful = true;
+    progress.sentCommit = Math.min(progress.sentCommit, progress.match);
     state.unsent = true;
   }
 }
 
-/** Tells the member that is to lead next to campaign, once its log is complete. */
-export function handOver(state: State, leader: Leader): void {
-  const to = leader.transfer?.to;
-  if (to === undefined || leader.peers.get(to)?.match !== state.log.lastIndex) return;
-  state.send({ kind: 'timeout-now', from: state.id, to, term: state.term });
-}
-
-/** @returns false when the entries to send are no longer here. */
-function sendAppend(state: State, to: NodeId, progress: Progress, withEntries: boolean): boolean {
+/**
+ * Sends entries, or without any: asks whether the peer has what comes before (commit 0), or says what
+ * is committed, which needs no answer.
+ *
+ * @returns false when what the peer needs is no longer here.
+ */
+function sendAppend(
+  state: State,
+  to: NodeId,
+  progress: Progress,
+  purpose: 'entries' | 'question' | 'commit',
+): boolean {
   const { log, limits } = state;
   const prevIndex = progress.next - 1;
   const prevTerm = log.term(prevIndex);
   if (prevTerm === undefined) {
-    state.needsSnapshot.push({ to, nextIndex: progress.next });
-    waitForHeartbeat(progress);
+    needSnapshot(state, to, progress);
     return false;
   }
-  const entries = withEntries ? log.slice(progress.next, log.lastIndex, limits.appendBytes) : [];
+  const entries =
+    purpose === 'entries' ? log.slice(progress.next, log.lastIndex, limits.appendBytes) : [];
   const lastIndex = prevIndex + entries.length;
   const bytes = entries.reduce((sum, entry) => sum + entryBytes(entry), 0);
-  progress.sentCommit = Math.max(progress.sentCommit, Math.min(log.commit, lastIndex));
-  sent(progress, lastIndex, bytes);
+  const commit = entries.length === 0 && purpose !== 'commit' ? 0 : log.commit;
+  progress.sentCommit = Math.max(progress.sentCommit, Math.min(commit, lastIndex));
+  if (purpose !== 'commit') sent(progress, lastIndex, bytes);
   state.send({
     kind: 'append',
     from: state.id,
@@ -133,14 +139,7 @@ function sendAppend(state: State, to: NodeId, progress: Progress, withEntries: b
     prevIndex,
     prevTerm,
     entries,
-    commit: log.commit,
+    commit,
   });
   return true;
-}
-
-/** Nothing more goes to this peer until it answers a heartbeat. */
-export function waitForHeartbeat(progress: Progress): void {
-  probeFrom(progress, progress.next);
-  progress.doubtful = false;
-  if (progress.flow.kind === 'probe') progress.flow.awaiting = true;
 }

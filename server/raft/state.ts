@@ -33,8 +33,10 @@ export type Follower = {
   /** Ticks since the leader was heard, or a vote was given. */
   electionElapsed: number;
   electionTimeout: number;
-  /** How far this log was compared with the leader's in this term. */
+  /** How far this log was compared with the leader's in this term, and confirmed to it. */
   matchIndex: number;
+  /** The leader handed over when this member could not campaign: it does as soon as it can. */
+  isHeir: boolean;
   readonly reads: {
     /** Reads for the next request to the leader. */
     waiting: number[];
@@ -72,8 +74,8 @@ export type Reader =
 
 export type Leader = {
   readonly kind: 'leader';
-  /** Every other voter, in ascending order of id. */
-  readonly peers: ReadonlyMap<NodeId, Progress>;
+  /** Every other member of the configuration, in ascending order of id. */
+  peers: ReadonlyMap<NodeId, Progress>;
   /** The no-op of this term. Nothing before it tells what is committed, so reads wait for it. */
   readonly firstIndex: number;
   heartbeatElapsed: number;
@@ -81,6 +83,8 @@ export type Leader = {
   quorumElapsed: number;
   transfer: { readonly to: NodeId; elapsed: number } | undefined;
   uncommittedBytes: number;
+  /** The newest request that was taken from each incarnation of each follower, or refused. */
+  readonly forwarded: Map<bigint, number>;
   readonly reads: {
     /** Readers for the next round. */
     waiting: Reader[];
@@ -101,6 +105,9 @@ export class State {
   readonly id: NodeId;
   /** In force: the one of the newest configuration entry that is applied. */
   configuration: Configuration;
+  appliedIndex: number;
+  /** Configuration entries up to here are in force. */
+  configuredIndex: number;
   /** Without what was recovered, which would stay in memory for good. */
   readonly config: Omit<RaftConfig, 'recovered'>;
   readonly limits: RaftLimits;
@@ -114,6 +121,11 @@ export class State {
   role: Role;
   /** Never reused while this incarnation lives, whatever the role does in between. */
   readRequest = 0;
+  forwardRequest = 0;
+  /** Members whose connection broke and that were not heard since. */
+  readonly silent = new Set<NodeId>();
+  /** The own disk takes too long over the write under way: no leading before that is finished. */
+  isStalled = false;
 
   /** Set by whoever leaves something to be sent that `ready` has to work out. */
   unsent = false;
@@ -128,11 +140,14 @@ export class State {
     const { hardState, start, entries } = recovered;
     this.id = config.id;
     this.configuration = config.configuration;
+    this.appliedIndex = config.appliedIndex;
+    this.configuredIndex = config.appliedIndex;
     this.config = settings;
     this.limits = { ...defaultRaftLimits, ...config.limits };
     // What was applied was committed, even if the hard state was written before that was known.
-    const commit = Math.max(hardState.commit, config.appliedIndex);
-    this.log = new RaftLog(start, entries, commit);
+    const known = Math.max(hardState.commit, config.appliedIndex);
+    this.log = new RaftLog(start, entries, known);
+    this.commitTo(committedChange(this.log));
     this.durability = new Durability(hardState, this.log.lastIndex);
     this.incarnation = config.random.id();
     this.term = hardState.term;
@@ -171,6 +186,24 @@ export class State {
     return votersOf(this.configuration).filter((voter) => voter !== this.id);
   }
 
+  /**
+   * Whether it may try to lead. Not with a change of the members that is committed and not in force
+   * here yet: others may be one change further by then, and majorities two changes apart need not
+   * share a member.
+   */
+  get mayCampaign(): boolean {
+    return this.isVoter && !this.isStalled && !this.durability.isInstalling && !this.isBehindChange;
+  }
+
+  get isBehindChange(): boolean {
+    return this.#changeWithin(this.log.commit);
+  }
+
+  /** A configuration entry in the log, committed or not, is not in force yet. */
+  get isChanging(): boolean {
+    return this.#changeWithin(this.log.lastIndex);
+  }
+
   /** Sends at once. */
   send(message: Message): void {
     this.messages.push(message);
@@ -197,6 +230,13 @@ export class State {
   becomeFollower(term: number, leader: NodeId): void {
     this.enterTerm(term);
     this.changeRole(this.#newFollower(leader));
+  }
+
+  /** Without a leader, and ready to ask for votes soon if nobody else gets them. */
+  awaitElection(): void {
+    const { electionTicks, heartbeatTicks, random } = this.config;
+    const soon = heartbeatTicks + random.below(Math.max(1, Math.floor(electionTicks / 2)));
+    this.changeRole({ ...this.#newFollower(NO_NODE), electionTimeout: soon });
   }
 
   /** Reads of the old role will not be confirmed by the new one: they are given back. */
@@ -246,7 +286,23 @@ export class State {
       electionElapsed: 0,
       electionTimeout: this.newElectionTimeout(),
       matchIndex: 0,
+      isHeir: false,
       reads: { waiting: [], sent: undefined },
     };
   }
+
+  #changeWithin(upTo: number): boolean {
+    const after = Math.max(this.appliedIndex, this.configuredIndex);
+    return this.log.lastChange(after, upTo) !== undefined;
+  }
+}
+
+/**
+ * A leader proposes a change of the members only after it has applied the one before. So a change in
+ * the log proves that all earlier ones are committed, though this member may have stopped before it
+ * noted that: without this, it might campaign with a configuration that is two changes old.
+ */
+function committedChange(log: RaftLog): number {
+  const last = log.lastChange(log.commit, log.lastIndex);
+  return (last !== undefined && log.lastChange(log.commit, last - 1)) || log.commit;
 }

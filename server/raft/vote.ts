@@ -4,6 +4,7 @@
  * A vote is given once per term, to a log at least as up to date as this one (Raft section 5.4.1),
  * and leaves this member only after it is durable. A pre-vote promises nothing and changes nothing.
  */
+import { askForPreVote, campaign } from './candidate.ts';
 import { NO_NODE, type PreVote, type Vote } from './message.ts';
 import type { State } from './state.ts';
 
@@ -21,11 +22,20 @@ export function hearsLeader(state: State): boolean {
   );
 }
 
-/** `request.term` is above this member's own or the answer is no. */
+/**
+ * `request.term` is above this member's own or the answer is no.
+ *
+ * When a leader dies, all connections to it break at once and all members ask at once. Then it is
+ * settled here who goes first, without a timer: the longer log, of equal ones the lower id. Whoever
+ * would go first refuses the others, asks them again in case they still heard the leader when it
+ * asked before, and is granted by them. For one heartbeat only: if it cannot win, another shall.
+ */
 export function answerPreVote(state: State, request: PreVote): void {
-  const granted =
-    request.term > state.term &&
-    state.log.isCoveredBy({ index: request.lastIndex, term: request.lastTerm });
+  const { role } = state;
+  const isNewer = request.term > state.term;
+  const isCovered = state.log.isCoveredBy({ index: request.lastIndex, term: request.lastTerm });
+  const granted = isNewer && isCovered && !goesFirst(state, request);
+  if (granted && role.kind === 'pre-candidate') state.awaitElection();
   state.send({
     kind: 'pre-vote-response',
     from: state.id,
@@ -33,6 +43,22 @@ export function answerPreVote(state: State, request: PreVote): void {
     term: granted ? request.term : state.term,
     granted,
   });
+  if (granted || !isNewer || !state.config.preVote) return;
+  if (role.kind === 'pre-candidate') askForPreVote(state, request.from);
+  else if (role.kind === 'follower') campaign(state);
+}
+
+/** Whether two members with equal logs have just asked each other, and this one has precedence. */
+function goesFirst(state: State, request: PreVote): boolean {
+  const { role, id, term, last, config } = state;
+  return (
+    role.kind === 'pre-candidate' &&
+    role.electionElapsed < config.heartbeatTicks &&
+    request.term === term + 1 &&
+    request.lastIndex === last.index &&
+    request.lastTerm === last.term &&
+    id < request.from
+  );
 }
 
 /** The request's term is this member's own by now, or a past one. */
@@ -46,7 +72,10 @@ export function answerVote(state: State, request: Vote): void {
   if (granted) {
     state.voteFor(request.from);
     // Whoever gave its vote lets the candidate win first.
-    if (role.kind === 'follower') role.electionElapsed = 0;
+    if (role.kind === 'follower') {
+      role.electionElapsed = 0;
+      role.electionTimeout = state.newElectionTimeout();
+    }
   }
   state.sendWhenStored({
     kind: 'vote-response',
