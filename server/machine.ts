@@ -70,7 +70,7 @@ export type AppliedAt = {
   readonly term: number;
   readonly nowMs: number;
   /** The incarnation that proposed the entry; what it is does not matter, but it is in the log. */
-  readonly origin?: bigint;
+  readonly origin?: bigint | undefined;
 };
 
 export type Applied = {

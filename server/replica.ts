@@ -7,60 +7,33 @@
  * Invariants kept here:
  * - A request is answered only after its entry is applied, and an entry is applied only after it is
  *   durable on a quorum (a quorum of one included).
- * - An entry that another leader's entry replaced is answered with `leader changed`, never with the
- *   result of the entry that took its index.
+ * - An entry names the life of the member that proposed it and the request, so an answer never goes
+ *   to another request than the one that it belongs to, wherever the entry was appended.
+ * - `leader changed` for a proposal is certain: it has not taken effect and never will. What may still
+ *   take effect, or did without this member knowing the answer, is said to have timed out.
  * - A linearizable read is released only when everything committed before it was asked is applied.
- * - A lease expires only through the log, proposed by the leader of the term that applies it.
+ * - A lease or a client expires only through the log, proposed by the leader of the term that applies
+ *   it.
+ * - Raft learns of every change of members when its entry is applied, and of no change otherwise.
  */
-import { type Command, type CommandResult, decodeCommand, encodeCommand } from './command.ts';
-import type { FaultCode } from './faults.ts';
+import { assert } from './assert.ts';
+import type { Command } from './command.ts';
+import { type Envelope, openCommand, openMembership } from './envelope.ts';
 import { limits } from './limits.ts';
-import type { Machine } from './machine.ts';
-import type { Event, Revision } from './mvcc/types.ts';
+import type { Applied, Machine } from './machine.ts';
+import type { MembershipCommand } from './membership.ts';
 import type { State } from './ports.ts';
-import {
-  type Entry,
-  type Message,
-  NO_NODE,
-  type NodeId,
-  type ProposalOutcome,
-  type Ready,
-  type StorageWrite,
-} from './raft/message.ts';
+import type { Request } from './proposals.ts';
+import { INTERNAL, type Proposal, Proposer } from './proposer.ts';
+import { type Configuration, isSameConfiguration } from './raft/configuration.ts';
+import type { Entry, NodeId, Ready, StorageWrite } from './raft/message.ts';
 import type { Raft } from './raft/raft.ts';
+import type { Effects, Outcome, Published, ReplicaEvent, RequestId } from './replica-events.ts';
+import type { MemberFact } from './roster.ts';
+import { Transfers } from './transfers.ts';
 
-export type RequestId = number;
-
-export type ReplicaEvent =
-  | { readonly kind: 'tick' }
-  | { readonly kind: 'message'; readonly message: Message }
-  /** Everything proposed in one turn: one batch of entries. */
-  | { readonly kind: 'propose'; readonly requests: readonly Proposal[] }
-  | { readonly kind: 'read'; readonly id: RequestId }
-  /** The write with this sequence is durable. */
-  | { readonly kind: 'stored'; readonly sequence: number };
-
-export type Proposal = { readonly id: RequestId; readonly command: Command };
-
-export type Outcome =
-  | { readonly id: RequestId; readonly result: CommandResult }
-  | { readonly id: RequestId; readonly fault: FaultCode };
-
-export type Published = { readonly revision: Revision; readonly events: readonly Event[] };
-
-export type Effects = {
-  /** To the log; then a `stored` event. The next one appears only after that. */
-  readonly write: StorageWrite | undefined;
-  readonly messages: readonly Message[];
-  readonly outcomes: readonly Outcome[];
-  /** Linearizable reads that may be served now. */
-  readonly readable: readonly RequestId[];
-  /** Watch events by revision, in order. */
-  readonly published: readonly Published[];
-  readonly leadershipChanged: boolean;
-  /** Committed entries are left over for the next turn. */
-  readonly more: boolean;
-};
+export type { ChangeProposal, Proposal } from './proposer.ts';
+export type { Effects, Outcome, Published, ReplicaEvent, RequestId } from './replica-events.ts';
 
 export type ReplicaOptions = {
   readonly raft: Raft;
@@ -75,29 +48,26 @@ export type ReplicaOptions = {
 const APPLY_PER_TURN = 512;
 /** Leases whose expiry is proposed per tick; etcd's rate of 1,000 a second at ten ticks a second. */
 const EXPIRE_PER_TICK = 100;
-/** Request id of proposals that the replica makes for itself: nobody waits for them. */
-const INTERNAL: RequestId = 0;
-
-type ProposalRefusal = Extract<ProposalOutcome, { readonly accepted: false }>['reason'];
-
-type Pending = {
-  readonly id: RequestId;
-  readonly term: number;
-  readonly command: Command;
-  readonly deadlineMs: number;
-};
-
+/** A client may have thousands of records to remove. */
+const EXPIRE_CLIENTS_PER_TICK = 10;
 export class Replica {
   readonly machine: Machine;
   readonly #raft: Raft;
   readonly #state: State;
   readonly #options: ReplicaOptions;
-  /** Proposed, not yet applied, by log index; insertion order is deadline order. */
-  readonly #pending = new Map<number, Pending>();
+  readonly #proposer: Proposer;
+  readonly #transfers = new Transfers();
   #committed: Entry[] = [];
   #waitingReads: { readonly id: RequestId; readonly index: number }[] = [];
   #outcomes: Outcome[] = [];
+  #transferred: RequestId[] = [];
+  #needsSnapshot: Ready['needsSnapshot'] = [];
   #leadershipChanged = false;
+  /** The write that brings a snapshot: nothing is applied until it is stored. */
+  #installing: StorageWrite | undefined;
+  #installed = false;
+  #configuration: Configuration;
+  #members: readonly MemberFact[];
   /** The term in which this member, as leader, has applied its first own entry; 0 when none. */
   #leaseTerm = 0;
   #lastTickMs = Number.POSITIVE_INFINITY;
@@ -107,6 +77,13 @@ export class Replica {
     this.#raft = options.raft;
     this.machine = options.machine;
     this.#state = options.state;
+    this.#proposer = new Proposer({
+      ...options,
+      onFault: (id, fault) => this.#outcomes.push({ id, fault }),
+      onNotProposed: (command) => this.#offerAgain(command),
+    });
+    this.#configuration = options.machine.configuration;
+    this.#members = options.machine.members;
   }
 
   get isLeader(): boolean {
@@ -146,22 +123,37 @@ export class Replica {
   handle(event: ReplicaEvent, nowMs: number): void {
     switch (event.kind) {
       case 'tick':
-        this.#noticePause(nowMs);
-        this.#raft.tick();
-        this.#expirePending(nowMs);
-        this.#expireLeases(nowMs);
+        this.#tick(nowMs);
         return;
       case 'message':
         this.#raft.step(event.message);
         return;
+      case 'campaign':
+        this.#raft.campaign();
+        return;
       case 'propose':
         this.#propose(event.requests, nowMs);
+        return;
+      case 'propose-configuration':
+        this.#proposer.proposeChange(event, nowMs);
         return;
       case 'read':
         if (!this.#raft.read(event.id)) this.#outcomes.push({ id: event.id, fault: 'no-leader' });
         return;
+      case 'transfer':
+        this.#transfer(event.id, event.to, nowMs);
+        return;
+      case 'unreachable':
+        this.#raft.unreachable(event.node);
+        return;
+      case 'snapshot-reported':
+        this.#raft.snapshotReported(event.to, event.outcome);
+        return;
       case 'stored':
-        this.#raft.stored(event.sequence);
+        this.#stored(event.sequence, nowMs);
+        return;
+      case 'storage-slow':
+        this.#raft.stepDown();
         return;
     }
   }
@@ -172,84 +164,91 @@ export class Replica {
    */
   effects(nowMs: number, mayApply: boolean): Effects {
     const ready = this.#raft.hasReady() ? this.#raft.ready() : undefined;
-    if (ready !== undefined) this.#take(ready);
+    if (ready !== undefined) this.#take(ready, nowMs);
     const published = mayApply ? this.#apply(nowMs) : [];
     const effects: Effects = {
       write: ready?.write,
       messages: ready?.messages ?? [],
       outcomes: this.#outcomes,
       readable: this.#releaseReads(),
+      transferred: this.#transferred,
       published,
       leadershipChanged: this.#leadershipChanged,
-      more: this.#committed.length > 0 || this.#raft.hasReady(),
+      installed: this.#installed,
+      configuration: this.#takeConfiguration(),
+      membersChanged: this.#members !== this.machine.members,
+      needsSnapshot: this.#needsSnapshot,
+      more: this.#mayApplyMore || this.#raft.hasReady(),
     };
     this.#outcomes = [];
+    this.#transferred = [];
+    this.#needsSnapshot = [];
     this.#leadershipChanged = false;
+    this.#installed = false;
+    this.#members = this.machine.members;
     return effects;
   }
 
-  #take(ready: Ready): void {
+  get #mayApplyMore(): boolean {
+    return this.#committed.length > 0 && this.#installing === undefined;
+  }
+
+  #tick(nowMs: number): void {
+    this.#noticePause(nowMs);
+    this.#raft.tick();
+    this.#proposer.tick(nowMs);
+    this.#settleTransfers(nowMs);
+    this.#expireLeases(nowMs);
+    this.#expireClients(nowMs);
+  }
+
+  #take(ready: Ready, nowMs: number): void {
     for (const entry of ready.committed) this.#committed.push(entry);
     for (const read of ready.reads) this.#waitingReads.push(read);
     for (const id of ready.droppedReads) this.#outcomes.push({ id, fault: 'leader-changed' });
-    if (ready.leadership !== undefined) this.#leadershipChanged = true;
+    if (ready.needsSnapshot.length > 0) {
+      this.#needsSnapshot = [...this.#needsSnapshot, ...ready.needsSnapshot];
+    }
+    for (const { request, reason } of ready.refused) {
+      this.#proposer.refused(request, reason, nowMs);
+    }
+    if (ready.write?.snapshot !== undefined) this.#beginInstalling(ready.write);
+    if (ready.leadership !== undefined) {
+      this.#leadershipChanged = true;
+      this.#settleTransfers(nowMs);
+      this.#proposer.proposeHeld(nowMs);
+    }
   }
 
-  #propose(requests: readonly Proposal[], nowMs: number): void {
+  /** Committed entries that are not applied yet take memory: there must not be ever more of them. */
+  #propose(proposals: readonly Proposal[], nowMs: number): void {
     const lag = this.#raft.commitIndex - this.appliedIndex;
-    if (lag > limits.applyLagEntries) {
-      this.#refuse(requests, 'too-many-requests');
+    if (lag > limits.applyLagEntries) this.#proposer.refuse(proposals, 'too-many-requests');
+    else this.#proposer.propose(proposals, nowMs);
+  }
+
+  #transfer(id: RequestId, to: NodeId, nowMs: number): void {
+    if (this.isLeader && to === this.#raft.id) {
+      this.#transferred.push(id);
       return;
     }
-    const outcome = this.#raft.propose(
-      requests.map((request) => ({ kind: 'command', data: encodeCommand(request.command) })),
-    );
-    if (!outcome.accepted) {
-      this.#refuse(requests, this.#refusal(outcome.reason));
-      return;
-    }
-    const deadlineMs = nowMs + this.#options.requestTimeoutMs;
-    requests.forEach(({ id, command }, offset) => {
-      const index = outcome.firstIndex + offset;
-      this.#dropReplaced(index);
-      this.#pending.set(index, { id, term: outcome.term, command, deadlineMs });
-    });
-  }
-
-  /** A proposal of an earlier term that waited at this index was cut off the log. */
-  #dropReplaced(index: number): void {
-    const replaced = this.#pending.get(index);
-    if (replaced === undefined) return;
-    this.#pending.delete(index);
-    if (replaced.id !== INTERNAL) this.#outcomes.push({ id: replaced.id, fault: 'leader-changed' });
-  }
-
-  #refusal(reason: ProposalRefusal): FaultCode {
-    switch (reason) {
-      case 'overloaded':
-        return 'too-many-requests';
-      case 'transferring':
-        return 'no-leader';
-      case 'not-leader':
-        return this.#raft.leader === NO_NODE ? 'no-leader' : 'not-leader';
+    const outcome = this.#raft.transferLeadership(to);
+    if (outcome === 'started')
+      this.#transfers.begin(id, to, nowMs + this.#options.requestTimeoutMs);
+    else {
+      const fault = outcome === 'not-leader' ? 'not-leader' : 'bad-leader-transferee';
+      this.#outcomes.push({ id, fault });
     }
   }
 
-  #refuse(requests: readonly Proposal[], fault: FaultCode): void {
-    for (const { id, command } of requests) {
-      if (id !== INTERNAL) this.#outcomes.push({ id, fault });
-      // Never proposed, so the lease is free to be renewed, or offered again.
-      else if (command.kind === 'lease-expire') this.machine.leases.reoffer(command.id);
+  #settleTransfers(nowMs: number): void {
+    for (const { id, fault } of this.#transfers.settle(this.#raft, nowMs)) {
+      if (fault === undefined) this.#transferred.push(id);
+      else this.#outcomes.push({ id, fault });
     }
   }
 
-  #expirePending(nowMs: number): void {
-    for (const [index, pending] of this.#pending) {
-      if (pending.deadlineMs > nowMs) return;
-      this.#pending.delete(index);
-      if (pending.id !== INTERNAL) this.#outcomes.push({ id: pending.id, fault: 'timeout' });
-    }
-  }
+  // Leases and clients.
 
   /**
    * A member that did not run (a stopped process, a suspended machine) could not hear renewals.
@@ -263,6 +262,12 @@ export class Replica {
     }
   }
 
+  /** Its end was not proposed after all: a lease may be renewed again, or offered again. */
+  #offerAgain(command: Command): void {
+    if (command.kind === 'lease-expire') this.machine.leases.reoffer(command.id);
+    else if (command.kind === 'client-expire') this.machine.clients.reoffer(command.id);
+  }
+
   #expireLeases(nowMs: number): void {
     if (!this.isServingLeader) return;
     const expired = this.machine.leases.expired(nowMs, EXPIRE_PER_TICK);
@@ -274,8 +279,24 @@ export class Replica {
     );
   }
 
+  #expireClients(nowMs: number): void {
+    if (!this.isServingLeader) return;
+    const idle = this.machine.clients.idle(nowMs, EXPIRE_CLIENTS_PER_TICK);
+    if (idle.length === 0) return;
+    const term = this.#raft.term;
+    this.#propose(
+      idle.map(({ id, idleSince }) => ({
+        id: INTERNAL,
+        command: { kind: 'client-expire', id, term, idleSince },
+      })),
+      nowMs,
+    );
+  }
+
+  // Entries.
+
   #apply(nowMs: number): Published[] {
-    if (this.#committed.length === 0) return [];
+    if (!this.#mayApplyMore) return [];
     const published: Published[] = [];
     const batch = this.#committed.splice(0, APPLY_PER_TURN);
     for (const entry of batch) this.#applyEntry(entry, nowMs, published);
@@ -285,26 +306,68 @@ export class Replica {
   }
 
   #applyEntry(entry: Entry, nowMs: number, published: Published[]): void {
-    const pending = this.#pending.get(entry.index);
-    if (pending !== undefined) this.#pending.delete(entry.index);
-    const own = pending !== undefined && pending.term === entry.term;
-    if (entry.kind !== 'command') {
-      this.#state.apply(entry.index, []);
-      if (entry.kind === 'no-op') this.#beginServing(entry.term, nowMs);
-    } else {
-      const command = own ? pending.command : decodeCommand(entry.data);
-      const at = { index: entry.index, term: entry.term, nowMs };
-      const applied = this.machine.apply(at, command, this.#state);
-      this.#state.apply(entry.index, applied.writes);
-      if (applied.events.length > 0) {
-        published.push({ revision: this.machine.revision, events: applied.events });
-      }
-      if (own && pending.id !== INTERNAL) {
-        this.#outcomes.push({ id: pending.id, result: applied.result });
-      }
+    switch (entry.kind) {
+      case 'no-op':
+        this.#state.apply(entry.index, [], entry.term);
+        this.#proposer.endTermsBefore(entry.term);
+        this.#beginServing(entry.term, nowMs);
+        return;
+      case 'command':
+        this.#applyCommand(entry, nowMs, published);
+        return;
+      case 'configuration':
+        this.#applyChange(entry, nowMs);
+        return;
     }
-    if (pending !== undefined && !own && pending.id !== INTERNAL) {
-      this.#outcomes.push({ id: pending.id, fault: 'leader-changed' });
+  }
+
+  #applyCommand(entry: Entry, nowMs: number, published: Published[]): void {
+    const request = this.#proposer.end(entry.data);
+    const applied =
+      request?.kind === 'command'
+        ? this.#execute(entry, nowMs, request, this.#raft.incarnation)
+        : this.#executeForeign(entry, nowMs, openCommand(entry.data));
+    if (applied.events.length > 0) {
+      published.push({ revision: this.machine.revision, events: applied.events });
+    }
+    this.#answer(request, applied);
+  }
+
+  /** Raft is told in any case: it waits for every entry of this kind, refused ones included. */
+  #applyChange(entry: Entry, nowMs: number): void {
+    const applied = this.#executeForeign(entry, nowMs, openMembership(entry.data));
+    this.#raft.configure(entry.index, this.machine.configuration);
+    this.#answer(this.#proposer.end(entry.data), applied);
+  }
+
+  #executeForeign(
+    entry: Entry,
+    nowMs: number,
+    content: Envelope<Command | MembershipCommand>,
+  ): Applied {
+    return this.#execute(entry, nowMs, content, content.origin?.incarnation);
+  }
+
+  #execute(
+    { index, term }: Entry,
+    nowMs: number,
+    content: Omit<Envelope<Command | MembershipCommand>, 'origin'>,
+    origin: bigint | undefined,
+  ): Applied {
+    const { command, client } = content;
+    const applied = this.machine.apply(
+      { index, term, nowMs, origin },
+      command,
+      this.#state,
+      client,
+    );
+    this.#state.apply(index, applied.writes, term);
+    return applied;
+  }
+
+  #answer(request: Request | undefined, { result }: Applied): void {
+    if (request !== undefined && request.id !== INTERNAL) {
+      this.#outcomes.push({ id: request.id, result });
     }
   }
 
@@ -317,11 +380,49 @@ export class Replica {
     if (!this.isLeader || term !== this.#raft.term || this.#leaseTerm === term) return;
     this.#leaseTerm = term;
     this.machine.leases.extendAll(nowMs, this.#options.electionTimeoutMs);
+    this.machine.clients.extendAll(nowMs);
     this.#leadershipChanged = true;
   }
 
+  #takeConfiguration(): Configuration | undefined {
+    const { configuration } = this.machine;
+    if (isSameConfiguration(configuration, this.#configuration)) return undefined;
+    this.#configuration = configuration;
+    return configuration;
+  }
+
+  // Snapshots.
+
+  /**
+   * What the snapshot holds is not to be applied again. Whose entries are among it cannot be known, so
+   * nobody can be answered but with the truth: the outcome is open.
+   */
+  #beginInstalling(write: StorageWrite): void {
+    this.#installing = write;
+    this.#committed = [];
+    this.#proposer.skipped();
+  }
+
+  #stored(sequence: number, nowMs: number): void {
+    const installing = this.#installing;
+    if (installing?.snapshot !== undefined && installing.sequence === sequence) {
+      const { index, configuration } = installing.snapshot;
+      assert(this.appliedIndex === index, 'a snapshot is the state at the position it names');
+      this.machine.load(this.#state, nowMs);
+      assert(
+        isSameConfiguration(this.machine.configuration, configuration),
+        'a snapshot comes with the configuration that its state holds',
+      );
+      this.#installing = undefined;
+      this.#installed = true;
+    }
+    this.#raft.stored(sequence);
+  }
+
+  // Reads.
+
   #releaseReads(): RequestId[] {
-    if (this.#waitingReads.length === 0) return [];
+    if (this.#waitingReads.length === 0 || this.#installing !== undefined) return [];
     const applied = this.appliedIndex;
     const released = this.#waitingReads.filter((read) => read.index <= applied);
     if (released.length > 0) {
