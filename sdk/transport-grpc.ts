@@ -18,7 +18,7 @@ import {
   TransportFailure,
 } from './transport.ts';
 import { BatchCaller } from './transport-batch.ts';
-import { UnaryTransport, unnumberedFailure } from './transport-unary.ts';
+import { UnaryTransport } from './transport-unary.ts';
 
 export type GrpcOptions = {
   readonly transport: 'auto' | 'unary' | 'batch';
@@ -109,7 +109,6 @@ export class GrpcTransport implements MemberTransport {
         !error.sent;
       if (!notServed || this.#options.transport === 'batch') throw error;
       this.#options.withoutBatches.add(this.#endpoint.target);
-      if (options.number !== undefined) throw unnumberedFailure(method);
       return this.#unary.unary(method, request, options);
     }
   }

@@ -118,15 +118,23 @@ test('when the member dies, reads and numbered writes are repeated elsewhere at 
 });
 
 test('a member without a leader is left at once, with everything that can be repeated', async () => {
-  const { kv } = await open();
+  const { kv, cluster } = await open();
   await driven(kv.put('warm', ''));
   a().onCall = () => undefined;
   const stuck = kv.put('stuck', '');
+  const stays = cluster.removeMember(3n);
   await settle();
   a().onCall = ({ fail }) => fail(Status.UNAVAILABLE, noLeader);
   const { ms } = await timed(Promise.all([kv.get('k'), stuck]));
   expect(ms).toBe(0);
   expect(puts(b())).toEqual([2n]);
+  // What cannot be repeated may still be answered where it is.
+  expect(a().transports.size).toBe(1);
+  a()
+    .calls.find(({ method }) => method === 'memberRemove')
+    ?.answer({ header, members: [] });
+  await stays;
+  expect(a().transports.size).toBe(0);
 });
 
 test.each([
