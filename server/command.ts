@@ -117,6 +117,8 @@ export type CommandResult =
   | { readonly kind: 'client-register'; readonly id: ClientId; readonly revision: Revision }
   | {
       readonly kind: MembershipResultKind;
+      /** The entry that made the change. */
+      readonly index: number;
       /** All members after the change, in order of id. */
       readonly members: readonly MemberFact[];
       readonly revision: Revision;

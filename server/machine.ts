@@ -142,6 +142,11 @@ export class Machine implements Horizon {
     return this.#roster.configuration;
   }
 
+  /** The entry that last changed who takes part, or under which address; 0 when none did. */
+  get configurationIndex(): number {
+    return this.#roster.configurationIndex;
+  }
+
   /** Reads the facts kept in memory, at boot or after a snapshot. Leases get their full time. */
   load(reader: StateReader, nowMs: number): void {
     this.#revision = readFact(reader, 'revision') ?? FIRST_REVISION;
@@ -158,7 +163,7 @@ export class Machine implements Horizon {
 
   /** Founds the roster of a store that has no members yet. To be stored before anything is applied. */
   bootstrap(members: readonly Founder[]): Write[] {
-    return this.#roster.bootstrap(members);
+    return this.#roster.bootstrap(members, 0);
   }
 
   /**
@@ -253,7 +258,8 @@ export class Machine implements Horizon {
       case 'member-update':
         return this.#reorganize(
           'member-update',
-          this.#roster.update(command.memberId, command.peerUrls),
+          this.#roster.update(command.memberId, command.peerUrls, at.index),
+          at.index,
         );
       case 'bootstrap':
       case 'member-add':
@@ -261,7 +267,7 @@ export class Machine implements Horizon {
       case 'member-promote':
       case 'member-replace':
       case 'member-leave':
-        return this.#reorganize(command.kind, this.#roster.change(command));
+        return this.#reorganize(command.kind, this.#roster.change(command, at.index), at.index);
       case 'client-register':
         return this.#registerClient(at);
       case 'client-forget':
@@ -419,9 +425,9 @@ export class Machine implements Horizon {
   }
 
   /** The answer to a change of members lists them. */
-  #reorganize(kind: MembershipResultKind, writes: Write[] | FaultCode): Applied {
+  #reorganize(kind: MembershipResultKind, writes: Write[] | FaultCode, index: number): Applied {
     if (typeof writes === 'string') return this.#refuse(writes);
-    const result = { kind, members: this.members, revision: this.#revision };
+    const result = { kind, index, members: this.members, revision: this.#revision };
     return { writes, result, events: NO_EVENTS };
   }
 

@@ -27,7 +27,7 @@ import type { Request } from './proposals.ts';
 import { INTERNAL, type Proposal, Proposer } from './proposer.ts';
 import { type Configuration, isSameConfiguration } from './raft/configuration.ts';
 import type { Entry, NodeId, Ready, StorageWrite } from './raft/message.ts';
-import type { Raft } from './raft/raft.ts';
+import type { PeerStatus, Raft } from './raft/raft.ts';
 import type { Effects, Outcome, Published, ReplicaEvent, RequestId } from './replica-events.ts';
 import type { MemberFact } from './roster.ts';
 import { Transfers } from './transfers.ts';
@@ -113,6 +113,11 @@ export class Replica {
 
   get appliedIndex(): number {
     return this.#state.appliedIndex;
+  }
+
+  /** How far the others are; empty unless this member leads. */
+  peers(): readonly PeerStatus[] {
+    return this.#raft.peers();
   }
 
   /** Entries up to `index` are durable in the state: they need not stay in memory any longer. */

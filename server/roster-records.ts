@@ -82,14 +82,23 @@ export function decodeMember(id: bigint, value: Bytes): MemberFact {
 
 const CONFIGURATION_FORMAT = 1;
 
-export function encodeConfiguration(configuration: Configuration): Bytes {
+/** A configuration, and the entry that last changed it or the address of a member. */
+export type StoredConfiguration = {
+  readonly configuration: Configuration;
+  readonly index: number;
+};
+
+export function encodeConfiguration({ configuration, index }: StoredConfiguration): Bytes {
   const { voters, outgoing, learners, learnersNext, autoLeave } = configuration;
   const lists = [voters, outgoing, learners, learnersNext];
-  const size = lists.reduce((sum, ids) => sum + unsignedSize(ids.length) + 8 * ids.length, 2);
+  const size = lists.reduce(
+    (sum, ids) => sum + unsignedSize(ids.length) + 8 * ids.length,
+    2 + unsignedSize(index),
+  );
   const result = Buffer.allocUnsafe(size);
   result[0] = CONFIGURATION_FORMAT;
   result[1] = autoLeave ? 1 : 0;
-  let at = 2;
+  let at = writeUnsigned(result, 2, index);
   for (const ids of lists) {
     at = writeUnsigned(result, at, ids.length);
     for (const id of ids) at = writeId(result, at, id);
@@ -97,7 +106,7 @@ export function encodeConfiguration(configuration: Configuration): Bytes {
   return result;
 }
 
-export function decodeConfiguration(data: Bytes): Configuration {
+export function decodeConfiguration(data: Bytes): StoredConfiguration {
   const reader = new BinaryReader(data);
   const format = reader.byte();
   if (format !== CONFIGURATION_FORMAT) {
@@ -106,17 +115,13 @@ export function decodeConfiguration(data: Bytes): Configuration {
     );
   }
   const autoLeave = reader.flags(1) === 1;
+  const index = reader.unsigned();
   const ids = (): bigint[] => {
     const count = reader.unsigned();
     // Each takes a byte at least: a wrong count must not allocate before the data ends.
     if (count > reader.remaining) throw new DecodeError('unexpected end of data');
     return Array.from({ length: count }, () => reader.unsignedId());
   };
-  return {
-    voters: ids(),
-    outgoing: ids(),
-    learners: ids(),
-    learnersNext: ids(),
-    autoLeave,
-  };
+  const lists = { voters: ids(), outgoing: ids(), learners: ids(), learnersNext: ids() };
+  return { configuration: { ...lists, autoLeave }, index };
 }

@@ -40,6 +40,7 @@ import {
   memberKey,
   REMOVED,
   removedKey,
+  type StoredConfiguration,
 } from './roster-records.ts';
 
 export type AlarmKind = 'no-space' | 'corrupt';
@@ -60,7 +61,7 @@ export class Roster {
   #members: readonly MemberFact[] = [];
   #removed: readonly bigint[] = [];
   /** Undefined in what versions wrote that knew of one member only. */
-  #configuration: Configuration | undefined;
+  #stored: StoredConfiguration | undefined;
   #alarms: readonly Alarm[] = [];
 
   /** In order of id. While a joint configuration lasts, those that leave with it are among them. */
@@ -74,7 +75,12 @@ export class Roster {
   }
 
   get configuration(): Configuration {
-    return this.#configuration ?? simple(this.#members);
+    return this.#stored?.configuration ?? simple(this.#members);
+  }
+
+  /** The entry that last changed the configuration, or the address of a member; 0 when none did. */
+  get configurationIndex(): number {
+    return this.#stored?.index ?? 0;
   }
 
   /** In order of member id, then of kind. */
@@ -88,48 +94,50 @@ export class Roster {
     );
     this.#removed = readAll(reader, REMOVED, decodeId);
     this.#alarms = readAll(reader, ALARM, decodeAlarm);
-    const configuration = reader.get(CONFIGURATION_KEY);
-    this.#configuration = configuration && decodeConfiguration(configuration);
+    const stored = reader.get(CONFIGURATION_KEY);
+    this.#stored = stored && decodeConfiguration(stored);
   }
 
-  /** Carries out a change of members, or says why it cannot be. */
-  change(command: MembershipCommand): Write[] | FaultCode {
+  /** Carries out the change of members of an entry, or says why it cannot be. */
+  change(command: MembershipCommand, index: number): Write[] | FaultCode {
     switch (command.kind) {
       case 'bootstrap':
-        return this.bootstrap(command.members);
+        return this.bootstrap(command.members, index);
       case 'member-add':
-        return this.#add(command.id, command.peerUrls, command.isLearner);
+        return this.#add(command, index);
       case 'member-remove': {
         if (this.#find(command.id) === undefined) return 'member-not-found';
-        return this.#reconfigure([{ kind: 'remove', node: command.id }]);
+        return this.#reconfigure([{ kind: 'remove', node: command.id }], index);
       }
       case 'member-promote':
-        return this.#promote(command.id);
+        return this.#promote(command.id, undefined, index);
       case 'member-replace': {
         if (!isVoter(this.configuration, command.old)) return 'member-not-found';
-        return this.#promote(command.learner, command.old);
+        return this.#promote(command.learner, command.old, index);
       }
       case 'member-leave': {
         const current = this.configuration;
-        return isJoint(current) ? this.#adopt(left(current)) : [];
+        return isJoint(current) ? this.#adopt(left(current), index) : [];
       }
     }
   }
 
   /** The first members of a cluster; without effect where there are members. */
-  bootstrap(founders: readonly Founder[]): Write[] {
+  bootstrap(founders: readonly Founder[], index: number): Write[] {
     if (founders.length === 0 || this.#members.length > 0) return [];
     const writes = founders.map(({ id, name, peerUrls }) =>
       this.#set({ id, name, peerUrls, clientUrls: [], isLearner: false, incarnation: 0n }),
     );
-    return [...writes, ...this.#adopt(simple(this.#members))];
+    return [...writes, ...this.#adopt(simple(this.#members), index)];
   }
 
   /** A member's addresses for other members. */
-  update(id: bigint, peerUrls: readonly string[]): Write[] | FaultCode {
+  update(id: bigint, peerUrls: readonly string[], index: number): Write[] | FaultCode {
     const member = this.#find(id);
     if (member === undefined) return 'member-not-found';
-    return this.#urlFault(peerUrls, id) ?? [this.#set({ ...member, peerUrls })];
+    const fault = this.#urlFault(peerUrls, id);
+    if (fault !== undefined) return fault;
+    return [this.#set({ ...member, peerUrls }), ...this.#adopt(this.configuration, index)];
   }
 
   /** What a member says of itself when it starts. */
@@ -146,7 +154,7 @@ export class Roster {
     given: Pick<MemberFact, 'id' | 'name' | 'peerUrls' | 'clientUrls'>,
   ): Write[] | FaultCode {
     const member = this.#find(given.id);
-    if (member === undefined && this.#configuration !== undefined) return 'member-not-found';
+    if (member === undefined && this.#stored !== undefined) return 'member-not-found';
     return [this.#set({ isLearner: false, incarnation: 0n, ...member, ...given })];
   }
 
@@ -157,9 +165,7 @@ export class Roster {
       crc.addField(encodeMember(member));
     }
     for (const id of this.#removed) crc.addField(removedKey(id));
-    if (this.#configuration !== undefined) {
-      crc.addField(encodeConfiguration(this.#configuration));
-    }
+    if (this.#stored !== undefined) crc.addField(encodeConfiguration(this.#stored));
     for (const alarm of this.#alarms) crc.addField(alarmKey(alarm));
   }
 
@@ -182,14 +188,18 @@ export class Roster {
     return this.#members.find((member) => member.id === id);
   }
 
-  #add(id: bigint, peerUrls: readonly string[], isLearner: boolean): Write[] | FaultCode {
+  #add(
+    { id, peerUrls, isLearner }: Extract<MembershipCommand, { readonly kind: 'member-add' }>,
+    index: number,
+  ): Write[] | FaultCode {
     if (id <= 0n || this.#removed.includes(id)) return 'member-not-found';
     if (this.#find(id) !== undefined) return 'member-exist';
     const urlFault = this.#urlFault(peerUrls, id);
     if (urlFault !== undefined) return urlFault;
     const learners = this.#members.filter((member) => member.isLearner).length;
     if (isLearner && learners >= limits.learners) return 'too-many-learners';
-    const writes = this.#reconfigure([{ kind: isLearner ? 'add-learner' : 'add-voter', node: id }]);
+    const kind = isLearner ? 'add-learner' : 'add-voter';
+    const writes = this.#reconfigure([{ kind, node: id }], index);
     if (typeof writes === 'string') return writes;
     const member = { id, name: '', peerUrls, clientUrls: [], isLearner, incarnation: 0n };
     return [this.#set(member), ...writes];
@@ -205,28 +215,28 @@ export class Roster {
   }
 
   /** Makes a learner a voter, in the place of another member if one is given. */
-  #promote(id: bigint, replaced?: bigint): Write[] | FaultCode {
+  #promote(id: bigint, replaced: bigint | undefined, index: number): Write[] | FaultCode {
     const member = this.#find(id);
     if (member === undefined) return 'member-not-found';
     if (!member.isLearner) return 'member-not-learner';
     const changes: MembershipChange[] = [{ kind: 'add-voter', node: id }];
     if (replaced !== undefined) changes.push({ kind: 'remove', node: replaced });
-    const writes = this.#reconfigure(changes);
+    const writes = this.#reconfigure(changes, index);
     if (typeof writes === 'string') return writes;
     return [this.#set({ ...member, isLearner: false }), ...writes];
   }
 
-  #reconfigure(changes: readonly MembershipChange[]): Write[] | FaultCode {
+  #reconfigure(changes: readonly MembershipChange[], index: number): Write[] | FaultCode {
     const current = this.configuration;
     if (isJoint(current)) return 'change-pending';
     const next = changed(current, changes);
     // What else could be wrong with the change was ruled out: it would leave no voter.
-    return next === undefined ? 'member-not-enough-started' : this.#adopt(next);
+    return next === undefined ? 'member-not-enough-started' : this.#adopt(next, index);
   }
 
   /** Members that the new configuration does not know any more are gone for ever. */
-  #adopt(next: Configuration): Write[] {
-    this.#configuration = next;
+  #adopt(next: Configuration, index: number): Write[] {
+    this.#stored = { configuration: next, index };
     const kept = new Set(membersOf(next));
     const gone = this.#members.filter(({ id }) => !kept.has(id)).map(({ id }) => id);
     const writes: Write[] = gone.flatMap((id) => [
@@ -237,7 +247,7 @@ export class Roster {
       this.#members = this.#members.filter(({ id }) => kept.has(id));
       this.#removed = [...this.#removed, ...gone].sort(compareIds);
     }
-    writes.push({ kind: 'put', key: CONFIGURATION_KEY, value: encodeConfiguration(next) });
+    writes.push({ kind: 'put', key: CONFIGURATION_KEY, value: encodeConfiguration(this.#stored) });
     return writes;
   }
 

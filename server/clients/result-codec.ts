@@ -153,6 +153,7 @@ function writeResult(output: Output, result: CommandResult): void {
     case 'member-leave':
     case 'bootstrap':
       head(output, tags.membership + membershipKinds.indexOf(result.kind), result.revision);
+      output.unsigned(result.index);
       output.unsigned(result.members.length);
       for (const member of result.members) {
         output.id(member.id);
@@ -254,8 +255,9 @@ function readResult(reader: BinaryReader): CommandResult {
       if (plain !== undefined) return { kind: plain, revision };
       const kind = membershipKinds[tag - tags.membership];
       if (kind === undefined) throw new DecodeError(`unknown result ${tag}`);
+      const index = reader.unsigned();
       const members = list(reader, () => decodeMember(reader.unsignedId(), reader.bytes()));
-      return { kind, members, revision };
+      return { kind, index, members, revision };
     }
   }
 }

@@ -16,7 +16,7 @@ export type LeaseInfo = {
   readonly id: LeaseId;
   /** What was granted, at least the server's minimum. */
   readonly ttlSeconds: number;
-  /** Not below 0. */
+  /** Not below 0, and not above what was granted, though a new leader may wait longer. */
   readonly remainingMs: number;
 };
 
@@ -169,5 +169,5 @@ export class Lessor {
 const describe = ({ id, ttlSeconds, expiresAtMs }: Lease, nowMs: number): LeaseInfo => ({
   id,
   ttlSeconds,
-  remainingMs: Math.max(0, expiresAtMs - nowMs),
+  remainingMs: Math.min(Math.max(0, expiresAtMs - nowMs), ttlSeconds * 1000),
 });

@@ -123,6 +123,8 @@ export class Model {
         this.members.set(id, { id, name, peerUrls, clientUrls, ...kept });
         return { kind: 'member', revision: at };
       }
+      default:
+        throw new Error(`${command.kind} is no business of this model`);
     }
   }
 
