@@ -68,6 +68,11 @@ export type TransportHandlers = {
   unreachable(id: bigint): void;
   /** Connected, for the first time or again. */
   reachable(id: bigint): void;
+  /**
+   * A member does not let this one in; the sentence is for the operator. Once, until it does or says
+   * something else. Whoever was removed, or has lost its data, need not try on.
+   */
+  refused(by: bigint, code: RefusalCode, sentence: string): void;
   /** Rejects with a `Fault` to refuse. The signal aborts when nobody waits any more. */
   answer(question: Question, from: bigint, signal: AbortSignal): Promise<Reply>;
   /** What a member that wants to join, or to know whether it lived before, is told. */
@@ -77,6 +82,18 @@ export type TransportHandlers = {
   /** It is here and verified. Resolves when Raft has taken `message`; the handler owns `received`. */
   snapshotReceived(message: SnapshotMessage, received: ReceivedSnapshot): Promise<void>;
 };
+
+/** Why a member is not let in. */
+export type RefusalCode =
+  | 'malformed-hello'
+  | 'other-protocol'
+  | 'other-cluster'
+  | 'wrong-receiver'
+  | 'own-id'
+  | 'removed-member'
+  | 'unknown-member'
+  | 'other-incarnation'
+  | 'already-connected';
 
 /** What only the leader can answer. */
 export type Question =

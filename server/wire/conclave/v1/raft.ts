@@ -170,6 +170,8 @@ export interface Configuration {
 }
 
 export interface Propose {
+  /** Of the proposer's start, which numbers its requests. */
+  incarnation: bigint;
   request: bigint;
   proposals: Proposal[];
 }
@@ -180,8 +182,9 @@ export interface Proposal {
 }
 
 export interface ProposeRefused {
+  incarnation: bigint;
   request: bigint;
-  /** As in the server's ProposalOutcome. */
+  /** As in the server's ProposalRefusal. */
   reason: RefusalReason;
 }
 
@@ -190,10 +193,8 @@ export interface SnapshotPart {
 }
 
 export interface SnapshotBegin {
-  /** Of kind `snapshot`. */
-  message:
-    | Message
-    | undefined;
+  /** An encoded Message of kind `snapshot`. */
+  message: Buffer;
   /** Chunks of the same id are pieces of the same bytes, so an upload may go on where it broke off. */
   id: string;
   sizeBytes: bigint;
@@ -213,6 +214,10 @@ export interface SnapshotProgress {
   offset: bigint;
   /** The copy is verified and Raft at the receiver has been told. */
   installed: boolean;
+}
+
+export interface Questions {
+  questions: Question[];
 }
 
 export interface Question {
@@ -239,6 +244,11 @@ export interface ListLeases {
 export interface ProposeMembership {
   /** As in the log. */
   command: Buffer;
+}
+
+/** As many as there were questions, in their order. */
+export interface Replies {
+  replies: Reply[];
 }
 
 export interface Reply {
@@ -1875,19 +1885,25 @@ export const Configuration: MessageFns<Configuration> = {
 };
 
 function createBasePropose(): Propose {
-  return { request: 0n, proposals: [] };
+  return { incarnation: 0n, request: 0n, proposals: [] };
 }
 
 export const Propose: MessageFns<Propose> = {
   encode(message: Propose, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.incarnation !== 0n) {
+      if (BigInt.asUintN(64, message.incarnation) !== message.incarnation) {
+        throw new globalThis.Error("value provided for field message.incarnation of type fixed64 too large");
+      }
+      writer.uint32(9).fixed64(message.incarnation);
+    }
     if (message.request !== 0n) {
       if (BigInt.asUintN(64, message.request) !== message.request) {
         throw new globalThis.Error("value provided for field message.request of type uint64 too large");
       }
-      writer.uint32(8).uint64(message.request);
+      writer.uint32(16).uint64(message.request);
     }
     for (const v of message.proposals) {
-      Proposal.encode(v!, writer.uint32(18).fork()).join();
+      Proposal.encode(v!, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -1906,15 +1922,23 @@ export const Propose: MessageFns<Propose> = {
         const tag = reader.uint32();
         switch (tag >>> 3) {
           case 1: {
-            if (tag !== 8) {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.incarnation = reader.fixed64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
               break;
             }
 
             message.request = reader.uint64() as bigint;
             continue;
           }
-          case 2: {
-            if (tag !== 18) {
+          case 3: {
+            if (tag !== 26) {
               break;
             }
 
@@ -1938,6 +1962,9 @@ export const Propose: MessageFns<Propose> = {
   },
   fromPartial(object: DeepPartial<Propose>): Propose {
     const message = createBasePropose();
+    message.incarnation = (object.incarnation !== undefined && object.incarnation !== null)
+      ? BigInt(object.incarnation)
+      : 0n;
     message.request = (object.request !== undefined && object.request !== null) ? BigInt(object.request) : 0n;
     message.proposals = object.proposals?.map((e) => Proposal.fromPartial(e)) || [];
     return message;
@@ -2012,19 +2039,25 @@ export const Proposal: MessageFns<Proposal> = {
 };
 
 function createBaseProposeRefused(): ProposeRefused {
-  return { request: 0n, reason: 0 };
+  return { incarnation: 0n, request: 0n, reason: 0 };
 }
 
 export const ProposeRefused: MessageFns<ProposeRefused> = {
   encode(message: ProposeRefused, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.incarnation !== 0n) {
+      if (BigInt.asUintN(64, message.incarnation) !== message.incarnation) {
+        throw new globalThis.Error("value provided for field message.incarnation of type fixed64 too large");
+      }
+      writer.uint32(9).fixed64(message.incarnation);
+    }
     if (message.request !== 0n) {
       if (BigInt.asUintN(64, message.request) !== message.request) {
         throw new globalThis.Error("value provided for field message.request of type uint64 too large");
       }
-      writer.uint32(8).uint64(message.request);
+      writer.uint32(16).uint64(message.request);
     }
     if (message.reason !== 0) {
-      writer.uint32(16).int32(message.reason);
+      writer.uint32(24).int32(message.reason);
     }
     return writer;
   },
@@ -2043,15 +2076,23 @@ export const ProposeRefused: MessageFns<ProposeRefused> = {
         const tag = reader.uint32();
         switch (tag >>> 3) {
           case 1: {
-            if (tag !== 8) {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.incarnation = reader.fixed64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
               break;
             }
 
             message.request = reader.uint64() as bigint;
             continue;
           }
-          case 2: {
-            if (tag !== 16) {
+          case 3: {
+            if (tag !== 24) {
               break;
             }
 
@@ -2075,6 +2116,9 @@ export const ProposeRefused: MessageFns<ProposeRefused> = {
   },
   fromPartial(object: DeepPartial<ProposeRefused>): ProposeRefused {
     const message = createBaseProposeRefused();
+    message.incarnation = (object.incarnation !== undefined && object.incarnation !== null)
+      ? BigInt(object.incarnation)
+      : 0n;
     message.request = (object.request !== undefined && object.request !== null) ? BigInt(object.request) : 0n;
     message.reason = object.reason ?? 0;
     return message;
@@ -2163,13 +2207,13 @@ export const SnapshotPart: MessageFns<SnapshotPart> = {
 };
 
 function createBaseSnapshotBegin(): SnapshotBegin {
-  return { message: undefined, id: "", sizeBytes: 0n, sha256: Buffer.alloc(0) };
+  return { message: Buffer.alloc(0), id: "", sizeBytes: 0n, sha256: Buffer.alloc(0) };
 }
 
 export const SnapshotBegin: MessageFns<SnapshotBegin> = {
   encode(message: SnapshotBegin, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.message !== undefined) {
-      Message.encode(message.message, writer.uint32(10).fork()).join();
+    if (message.message.length !== 0) {
+      writer.uint32(10).bytes(message.message);
     }
     if (message.id !== "") {
       writer.uint32(18).string(message.id);
@@ -2204,7 +2248,7 @@ export const SnapshotBegin: MessageFns<SnapshotBegin> = {
               break;
             }
 
-            message.message = Message.decode(reader, reader.uint32());
+            message.message = Buffer.from(reader.bytes());
             continue;
           }
           case 2: {
@@ -2248,9 +2292,7 @@ export const SnapshotBegin: MessageFns<SnapshotBegin> = {
   },
   fromPartial(object: DeepPartial<SnapshotBegin>): SnapshotBegin {
     const message = createBaseSnapshotBegin();
-    message.message = (object.message !== undefined && object.message !== null)
-      ? Message.fromPartial(object.message)
-      : undefined;
+    message.message = object.message ?? Buffer.alloc(0);
     message.id = object.id ?? "";
     message.sizeBytes = (object.sizeBytes !== undefined && object.sizeBytes !== null) ? BigInt(object.sizeBytes) : 0n;
     message.sha256 = object.sha256 ?? Buffer.alloc(0);
@@ -2406,6 +2448,61 @@ export const SnapshotProgress: MessageFns<SnapshotProgress> = {
     const message = createBaseSnapshotProgress();
     message.offset = (object.offset !== undefined && object.offset !== null) ? BigInt(object.offset) : 0n;
     message.installed = object.installed ?? false;
+    return message;
+  },
+};
+
+function createBaseQuestions(): Questions {
+  return { questions: [] };
+}
+
+export const Questions: MessageFns<Questions> = {
+  encode(message: Questions, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.questions) {
+      Question.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Questions {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseQuestions();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.questions.push(Question.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Questions>): Questions {
+    return Questions.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Questions>): Questions {
+    const message = createBaseQuestions();
+    message.questions = object.questions?.map((e) => Question.fromPartial(e)) || [];
     return message;
   },
 };
@@ -2750,6 +2847,61 @@ export const ProposeMembership: MessageFns<ProposeMembership> = {
   fromPartial(object: DeepPartial<ProposeMembership>): ProposeMembership {
     const message = createBaseProposeMembership();
     message.command = object.command ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseReplies(): Replies {
+  return { replies: [] };
+}
+
+export const Replies: MessageFns<Replies> = {
+  encode(message: Replies, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.replies) {
+      Reply.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Replies {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReplies();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.replies.push(Reply.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Replies>): Replies {
+    return Replies.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Replies>): Replies {
+    const message = createBaseReplies();
+    message.replies = object.replies?.map((e) => Reply.fromPartial(e)) || [];
     return message;
   },
 };
@@ -3480,8 +3632,8 @@ export const PeerDefinition = {
   fullName: "conclave.v1.Peer",
   methods: {
     /**
-     * Short messages that must be on time. The caller sends a frame, if only an empty one, in every
-     * heartbeat interval: silence means that it is gone.
+     * Short messages that must be on time. The connection that carries them is pinged several times in
+     * an election timeout: silence for that long means that the other member is gone.
      */
     heartbeats: {
       name: "Heartbeats",
@@ -3512,12 +3664,12 @@ export const PeerDefinition = {
       responseStream: true,
       options: {},
     },
-    /** A question that only the leader can answer. */
+    /** Questions that only the leader can answer. Those asked in one call are answered together. */
     ask: {
       name: "Ask",
-      requestType: Question as typeof Question,
+      requestType: Questions as typeof Questions,
       requestStream: false,
-      responseType: Reply as typeof Reply,
+      responseType: Replies as typeof Replies,
       responseStream: false,
       options: {},
     },
@@ -3534,8 +3686,8 @@ export const PeerDefinition = {
 
 export interface PeerServiceImplementation<CallContextExt = {}> {
   /**
-   * Short messages that must be on time. The caller sends a frame, if only an empty one, in every
-   * heartbeat interval: silence means that it is gone.
+   * Short messages that must be on time. The connection that carries them is pinged several times in
+   * an election timeout: silence for that long means that the other member is gone.
    */
   heartbeats(request: AsyncIterable<Frame>, context: CallContext & CallContextExt): Promise<DeepPartial<StreamEnd>>;
   /** Log entries and forwarded proposals, in order. May lag behind `Heartbeats`. */
@@ -3548,15 +3700,15 @@ export interface PeerServiceImplementation<CallContextExt = {}> {
     request: AsyncIterable<SnapshotPart>,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<SnapshotProgress>>;
-  /** A question that only the leader can answer. */
-  ask(request: Question, context: CallContext & CallContextExt): Promise<DeepPartial<Reply>>;
+  /** Questions that only the leader can answer. Those asked in one call are answered together. */
+  ask(request: Questions, context: CallContext & CallContextExt): Promise<DeepPartial<Replies>>;
   members(request: MembersRequest, context: CallContext & CallContextExt): Promise<DeepPartial<MembersResponse>>;
 }
 
 export interface PeerClient<CallOptionsExt = {}> {
   /**
-   * Short messages that must be on time. The caller sends a frame, if only an empty one, in every
-   * heartbeat interval: silence means that it is gone.
+   * Short messages that must be on time. The connection that carries them is pinged several times in
+   * an election timeout: silence for that long means that the other member is gone.
    */
   heartbeats(request: AsyncIterable<DeepPartial<Frame>>, options?: CallOptions & CallOptionsExt): Promise<StreamEnd>;
   /** Log entries and forwarded proposals, in order. May lag behind `Heartbeats`. */
@@ -3569,8 +3721,8 @@ export interface PeerClient<CallOptionsExt = {}> {
     request: AsyncIterable<DeepPartial<SnapshotPart>>,
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<SnapshotProgress>;
-  /** A question that only the leader can answer. */
-  ask(request: DeepPartial<Question>, options?: CallOptions & CallOptionsExt): Promise<Reply>;
+  /** Questions that only the leader can answer. Those asked in one call are answered together. */
+  ask(request: DeepPartial<Questions>, options?: CallOptions & CallOptionsExt): Promise<Replies>;
   members(request: DeepPartial<MembersRequest>, options?: CallOptions & CallOptionsExt): Promise<MembersResponse>;
 }
 

@@ -1,0 +1,91 @@
+/**
+ * One connection to another member, from this side: calls are opened on it, and its end is known as
+ * soon as the system knows it. A connection on which nothing comes in is cut: see `tick`.
+ */
+import { type ClientHttp2Session, connect } from 'node:http2';
+import { createConnection, type Socket } from 'node:net';
+import { ClientCall, type ClientCallHandlers } from './client-call.ts';
+import { parsePeerUrl } from './peer-listener.ts';
+import { SILENT_TICKS, SilenceWatch } from './silence.ts';
+
+/** Memory of one HTTP/2 session in megabytes: headers and frames that wait, not our queues. */
+export const SESSION_MEMORY_MB = 64;
+/** How much may be under way before the receiver has taken some; more would delay heartbeats. */
+export const WINDOW_BYTES = 1024 * 1024;
+
+export class ClientSession {
+  readonly #socket: Socket;
+  readonly #session: ClientHttp2Session;
+  readonly #silence: SilenceWatch;
+  readonly #onEnd: (error: Error) => void;
+  #isPinging = false;
+  #isOver = false;
+
+  /** `onEnd` is called once, unless `close` was called before. Throws a `TypeError` for a bad URL. */
+  constructor(url: string, onEnd: (error: Error) => void) {
+    const { host, port } = parsePeerUrl(url);
+    this.#onEnd = onEnd;
+    this.#socket = createConnection({ host, port, noDelay: true });
+    this.#socket.on('error', (error) => this.#end(error));
+    this.#socket.on('close', () => this.#end(new Error('the connection was closed')));
+    this.#session = connect(url, {
+      createConnection: () => this.#socket,
+      settings: { initialWindowSize: WINDOW_BYTES, enablePush: false },
+      maxSessionMemory: SESSION_MEMORY_MB,
+    });
+    this.#session.on('error', (error) => this.#end(error));
+    this.#session.on('close', () => this.#end(new Error('the connection was closed')));
+    this.#session.on('goaway', () =>
+      this.#end(new Error('the other member closes the connection')),
+    );
+    this.#silence = new SilenceWatch(this.#socket, SILENT_TICKS);
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** Opens a call. Its handlers hear of its end even if the connection ends first. */
+  call(path: string, headers: Record<string, string>, handlers: ClientCallHandlers): ClientCall {
+    return new ClientCall(this.#session, path, headers, handlers);
+  }
+
+  /**
+   * To be called in every tick: asks for a sign of life, and cuts the connection, or the attempt to
+   * connect, when there was none for `SILENT_TICKS`.
+   */
+  tick(): void {
+    if (this.#isOver) return;
+    if (this.#silence.isSilent()) {
+      this.#end(new Error('the other member was silent for an election timeout'));
+      return;
+    }
+    if (this.#isPinging || this.#session.connecting) return;
+    this.#isPinging = this.#session.ping(() => {
+      this.#isPinging = false;
+    });
+  }
+
+  /** Ends everything on it, without a word to the owner. */
+  close(): void {
+    this.#isOver = true;
+    this.#destroy();
+  }
+
+  /** Ends everything on it, and says so. */
+  abort(): void {
+    this.#end(new Error('this member stops'));
+  }
+
+  #end(error: Error): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#destroy();
+    this.#onEnd(error);
+  }
+
+  #destroy(): void {
+    this.#session.destroy();
+    this.#socket.destroy();
+  }
+}

@@ -1,0 +1,409 @@
+/**
+ * The transport between members that run as processes of their own: gRPC over HTTP/2.
+ *
+ * ```
+ *    this member                                  other member
+ *    PeerLink ──── Heartbeats, Appends, Ask ────▶ PeerServer      (one connection)
+ *    PeerServer ◀─── Heartbeats, Appends, Ask ─── PeerLink        (one connection)
+ *    sendSnapshot ─────── Snapshot ─────────────▶ PeerServer      (one for each)
+ * ```
+ *
+ * A member that dies closes its sockets: whichever of the two connections breaks first is reported,
+ * once. Everything that waits to be sent or handed on is bounded.
+ */
+import type { Logger } from 'pino';
+import { Fault, Status } from '../faults.ts';
+import type { Clock, PeerBook, Random, Timers } from '../ports.ts';
+import type { Message } from '../raft/message.ts';
+import type { OutgoingSnapshot } from '../storage/transfer.ts';
+import { ASK_PATH } from './asker.ts';
+import type { ClientSession } from './client-session.ts';
+import { decodeFrame } from './decode.ts';
+import { type GateFacts, type Refusal, refusalOf } from './gatekeeper.ts';
+import { CallError } from './grpc.ts';
+import { helloHeaders, hexId, parseHello } from './hello.ts';
+import { encodeMembers, MEMBERS_PATH } from './join.ts';
+import { APPENDS_PATH, HEARTBEATS_PATH, type LinkOptions, PeerLink } from './peer-link.ts';
+import type { PeerListener } from './peer-listener.ts';
+import { type PeerConnection, type PeerMethod, PeerServer } from './peer-server.ts';
+import { MalformedFrame } from './protobuf.ts';
+import { decodeQuestions, encodeReplies } from './questions.ts';
+import type { ServerCall } from './server-call.ts';
+import { TICKS_PER_ELECTION_TIMEOUT } from './silence.ts';
+import { receiveSnapshot } from './snapshot-receiver.ts';
+import { SNAPSHOT_PATH, sendSnapshot } from './snapshot-sender.ts';
+import {
+  type AskOptions,
+  type Hello,
+  type PeerRoster,
+  PROTOCOL_VERSION,
+  type Question,
+  type Replies,
+  type Reply,
+  type SnapshotMessage,
+  SnapshotSendError,
+  type Transport,
+  type TransportHandlers,
+} from './transport.ts';
+
+/** Entries on their way to one member, beyond what Raft itself has in flight. */
+const QUEUE_BYTES = 32 * 1024 * 1024;
+/** One frame: an append message of Raft with one entry of the largest size. */
+const FRAME_BYTES = 16 * 1024 * 1024;
+
+export type PeerTransportOptions = {
+  readonly identity: {
+    readonly clusterId: bigint;
+    readonly memberId: bigint;
+    readonly incarnation: bigint;
+  };
+  /** Where the others reach this member. */
+  readonly urls: readonly string[];
+  /** Taken over; absent for a member that is alone. */
+  readonly listener?: PeerListener;
+  readonly electionTimeoutMs: number;
+  readonly peerBook: PeerBook;
+  readonly handlers: TransportHandlers;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly random: Random;
+  readonly logger: Logger;
+  /** Above the largest entry; the same on all members. @default 16 MiB */
+  readonly maxFrameBytes?: number;
+};
+
+export class PeerTransport implements Transport {
+  readonly #options: PeerTransportOptions;
+  readonly #handlers: TransportHandlers;
+  readonly #session: bigint;
+  readonly #server: PeerServer;
+  readonly #peers = new Map<bigint, PeerState>();
+  readonly #uploads = new Set<ClientSession>();
+  readonly #linkOptions: LinkOptions;
+  #stopTicking: (() => void) | undefined;
+  readonly #facts: GateFacts;
+  #roster: PeerRoster = { index: 0, peers: [], removed: [] };
+  #members: ReadonlySet<bigint> = new Set();
+  #removed: ReadonlySet<bigint> = new Set();
+  #closed: Promise<void> | undefined;
+
+  constructor(options: PeerTransportOptions) {
+    const { clock, timers, random, logger, peerBook, handlers } = options;
+    const { clusterId, memberId } = options.identity;
+    this.#options = options;
+    this.#handlers = handlers;
+    this.#session = random.id();
+    const roster = () => this.#roster;
+    this.#facts = {
+      clusterId,
+      memberId,
+      get configurationIndex() {
+        return roster().index;
+      },
+      isMember: (id) => this.#members.has(id),
+      isRemoved: (id) => this.#removed.has(id),
+      knownIncarnation: (id) => peerBook.known(id),
+      connectedSession: (id) => this.#inbound(id)?.hello?.session,
+    };
+    const frameBytes = options.maxFrameBytes ?? FRAME_BYTES;
+    const introduce = (to: bigint): Hello => this.#introduce(to);
+    this.#linkOptions = {
+      clock,
+      timers,
+      random,
+      logger,
+      limits: { frameBytes, queueBytes: Math.max(QUEUE_BYTES, 2 * frameBytes) },
+      introduce,
+      admit: (hello) => this.#admit(hello),
+      connected: ({ id }) => this.#established(id),
+      disconnected: ({ id }) => this.#broken(id),
+      refused: ({ id }, code, sentence) => handlers.refused(id, code, sentence),
+    };
+    const frames = (call: ServerCall, hello: Hello) => this.#receive(call, hello);
+    this.#server = new PeerServer({
+      maxMessageBytes: frameBytes,
+      timers,
+      nowMs: () => clock.nowMs(),
+      logger,
+      refusal: (hello) => refusalOf(hello, this.#facts),
+      trust: (hello) => this.#trust(hello),
+      introduce,
+      methods: new Map<string, PeerMethod>([
+        [
+          HEARTBEATS_PATH,
+          (call, hello, connection) => {
+            frames(call, hello);
+            this.#arrived(connection, hello);
+          },
+        ],
+        [APPENDS_PATH, frames],
+        [ASK_PATH, (call, hello) => this.#answer(call, hello.from)],
+        [
+          SNAPSHOT_PATH,
+          (call, hello) => {
+            const onError = (error: unknown) =>
+              logger.warn({ err: error, member: hexId(hello.from) }, 'a snapshot did not arrive');
+            receiveSnapshot(call, hello, { handlers, onError });
+          },
+        ],
+      ]),
+      openMethods: new Map([
+        [
+          MEMBERS_PATH,
+          (call) => {
+            call.accept({});
+            call.send(encodeMembers(handlers.members()));
+            call.end(0);
+          },
+        ],
+      ]),
+      closed: (connection) => this.#departed(connection),
+    });
+    if (options.listener === undefined) return;
+    options.listener.serve((socket) => this.#server.accept(socket));
+    this.#startTicking();
+  }
+
+  setPeers(roster: PeerRoster): void {
+    if (this.#closed !== undefined) return;
+    this.#roster = roster;
+    this.#members = new Set(roster.peers.map(({ id }) => id));
+    this.#removed = new Set(roster.removed);
+    for (const connection of this.#server.connections) {
+      const refusal = connection.hello && refusalOf(connection.hello, this.#facts);
+      if (refusal !== undefined) connection.refuse(refusal);
+    }
+    for (const { id, urls } of roster.peers) {
+      const state = this.#peers.get(id);
+      if (state === undefined) this.#connect(id, urls);
+      else state.link.urls = urls;
+    }
+    for (const id of this.#peers.keys()) {
+      if (!this.#members.has(id) && this.#inbound(id) === undefined) this.#forget(id);
+    }
+  }
+
+  send(messages: readonly Message[]): void {
+    const [first] = messages;
+    if (first === undefined) return;
+    if (messages.every(({ to }) => to === first.to)) {
+      this.#peers.get(first.to)?.link.send(messages);
+      return;
+    }
+    const byPeer = new Map<bigint, Message[]>();
+    for (const message of messages) {
+      const list = byPeer.get(message.to);
+      if (list === undefined) byPeer.set(message.to, [message]);
+      else list.push(message);
+    }
+    for (const [to, list] of byPeer) this.#peers.get(to)?.link.send(list);
+  }
+
+  async ask<K extends Question['kind']>(
+    to: bigint,
+    question: Extract<Question, { kind: K }>,
+    options: AskOptions,
+  ): Promise<Replies[K]> {
+    const link = this.#peers.get(to)?.link;
+    if (link === undefined) throw new Fault('timeout-due-to-connection-lost');
+    // The asker has checked that the reply is one to this kind of question.
+    return (await link.ask(question, options)) as Replies[K];
+  }
+
+  async sendSnapshot(
+    to: bigint,
+    message: SnapshotMessage,
+    source: OutgoingSnapshot,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const link = this.#peers.get(to)?.link;
+    if (link === undefined) throw new SnapshotSendError(`member ${hexId(to)} is not known`);
+    await sendSnapshot({
+      urls: link.urls,
+      headers: () => helloHeaders(this.#introduce(to)),
+      check: async (headers) => {
+        const hello = parseHello(headers);
+        const refusal = await this.#admit(hello);
+        if (refusal !== undefined) throw new SnapshotSendError(refusal.sentence);
+        if (hello.from !== to) throw new SnapshotSendError(`${hexId(hello.from)} answers there`);
+      },
+      message,
+      source,
+      signal,
+      timers: this.#options.timers,
+      watch: (session) => this.#uploads.add(session),
+    });
+  }
+
+  connectedMs(id: bigint): number | undefined {
+    const sinceMs = this.#peers.get(id)?.upSinceMs;
+    return sinceMs === undefined ? undefined : this.#options.clock.nowMs() - sinceMs;
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#shutDown();
+    return this.#closed;
+  }
+
+  async #shutDown(): Promise<void> {
+    this.#stopTicking?.();
+    const listening = this.#options.listener?.close();
+    // What was written in this turn is handed to the system in the next.
+    for (let turn = 0; turn < 2; turn += 1) {
+      await new Promise<void>((resolve) => this.#options.timers.soon(resolve));
+    }
+    for (const { link } of this.#peers.values()) link.close();
+    this.#peers.clear();
+    for (const upload of this.#uploads) upload.abort();
+    this.#server.close();
+    await listening;
+  }
+
+  #startTicking(): void {
+    const { electionTimeoutMs, timers } = this.#options;
+    const tickMs = electionTimeoutMs / TICKS_PER_ELECTION_TIMEOUT;
+    this.#stopTicking ??= timers.every(tickMs, () => this.#tick());
+  }
+
+  #tick(): void {
+    this.#server.tick();
+    for (const { link } of this.#peers.values()) link.tick();
+    for (const upload of this.#uploads) {
+      if (upload.isOver) this.#uploads.delete(upload);
+      else upload.tick();
+    }
+  }
+
+  #introduce(to: bigint): Hello {
+    const { identity, urls } = this.#options;
+    return {
+      protocolVersion: PROTOCOL_VERSION,
+      clusterId: identity.clusterId,
+      from: identity.memberId,
+      to,
+      incarnation: identity.incarnation,
+      session: this.#session,
+      configurationIndex: this.#roster.index,
+      urls,
+    };
+  }
+
+  async #admit(hello: Hello): Promise<Refusal | undefined> {
+    const refusal = refusalOf(hello, this.#facts);
+    if (refusal !== undefined) return refusal;
+    await this.#trust(hello);
+    return refusalOf(hello, this.#facts);
+  }
+
+  /** Remembers the member's data directory, durably, before anything of it is believed. */
+  async #trust({ from, incarnation }: Hello): Promise<void> {
+    const { peerBook } = this.#options;
+    if (peerBook.known(from) !== undefined) return;
+    try {
+      await peerBook.remember(from, incarnation);
+    } catch (error) {
+      // Another connection was faster; the gate compares the two.
+      if (peerBook.known(from) === undefined) throw error;
+    }
+  }
+
+  #receive(call: ServerCall, hello: Hello): void {
+    const { memberId } = this.#options.identity;
+    call.read(
+      (frame) => {
+        try {
+          for (const message of decodeFrame(frame, hello.from, memberId)) {
+            if (message.kind === 'snapshot')
+              throw new MalformedFrame('a snapshot without its bytes');
+            this.#handlers.receive(message);
+          }
+        } catch (error) {
+          if (!(error instanceof MalformedFrame)) throw error;
+          const member = hexId(hello.from);
+          this.#options.logger.error({ err: error, member }, 'a member sent a malformed message');
+          throw new CallError(Status.INVALID_ARGUMENT, `Cannot read a frame: ${error.message}`);
+        }
+      },
+      () => call.end(0),
+    );
+  }
+
+  #answer(call: ServerCall, from: bigint): void {
+    const answer = async (question: Question): Promise<Reply | Fault> => {
+      try {
+        return await this.#handlers.answer(question, from, call.signal);
+      } catch (error) {
+        if (error instanceof Fault) return error;
+        const { logger } = this.#options;
+        logger.error({ err: error, kind: question.kind }, 'a question could not be answered');
+        return new Fault('timeout');
+      }
+    };
+    call.read(
+      async (bytes) => {
+        call.send(encodeReplies(await Promise.all(decodeQuestions(bytes).map(answer))));
+      },
+      () => call.end(0),
+    );
+  }
+
+  /** The connection that carries this member's messages, if it stands. */
+  #inbound(id: bigint): PeerConnection | undefined {
+    for (const connection of this.#server.connections) {
+      if (connection.hasMessages && connection.hello?.from === id) return connection;
+    }
+    return undefined;
+  }
+
+  #connect(id: bigint, urls: readonly string[]): void {
+    this.#startTicking();
+    const link = new PeerLink({ id, urls }, this.#linkOptions);
+    this.#peers.set(id, { link, upSinceMs: undefined, isReported: false });
+  }
+
+  #forget(id: bigint): void {
+    this.#peers.get(id)?.link.close();
+    this.#peers.delete(id);
+  }
+
+  #arrived(connection: PeerConnection, { from, urls }: Hello): void {
+    connection.hasMessages = true;
+    const link = this.#peers.get(from)?.link;
+    // A member whose adding is not applied here yet: it waits for answers.
+    if (link === undefined) this.#connect(from, urls);
+    else link.hurry();
+    this.#established(from);
+  }
+
+  #departed({ hello, hasMessages }: PeerConnection): void {
+    if (hello === undefined || !hasMessages) return;
+    if (!this.#members.has(hello.from)) this.#forget(hello.from);
+    else this.#broken(hello.from);
+  }
+
+  #established(id: bigint): void {
+    const state = this.#peers.get(id);
+    if (state === undefined) return;
+    state.isReported = false;
+    if (!state.link.isConnected || this.#inbound(id) === undefined) return;
+    state.upSinceMs = this.#options.clock.nowMs();
+    this.#handlers.reachable(id);
+  }
+
+  #broken(id: bigint): void {
+    const state = this.#peers.get(id);
+    if (state === undefined) return;
+    state.upSinceMs = undefined;
+    if (state.isReported) return;
+    state.isReported = true;
+    this.#handlers.unreachable(id);
+  }
+}
+
+type PeerState = {
+  readonly link: PeerLink;
+  /** Both connections stand since then. */
+  upSinceMs: number | undefined;
+  /** The break was told, and nothing was connected since. */
+  isReported: boolean;
+};
