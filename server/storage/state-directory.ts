@@ -72,7 +72,7 @@ export class StateDirectory {
   /** Throws `CorruptionError` when an installed state is gone: LMDB would begin an empty one. */
   async checkPresent(): Promise<void> {
     if (this.#pointer.number === 0) return;
-    const names = await this.#disk.list(this.files).catch(() => []);
+    const names = await this.#disk.list(this.files).catch((): readonly string[] => []);
     if (names.includes(DATA_FILE)) return;
     throw new CorruptionError(join(this.files, DATA_FILE), undefined, 'the state is missing');
   }

@@ -1,8 +1,10 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { LogPosition, Write } from '../../server/ports.ts';
 import { openLmdbState } from '../../server/storage/lmdb.ts';
 import { MemoryState } from '../../server/storage/memory.ts';
+import { receivedFile } from '../storage/received.ts';
 import { describeState, type StateUnderTest } from './state.ts';
 
 const memory = (state: MemoryState): StateUnderTest => ({
@@ -16,21 +18,38 @@ const memory = (state: MemoryState): StateUnderTest => ({
     state.crash();
     return memory(state);
   },
+  async received(applied: LogPosition, writes: readonly Write[], announced = applied) {
+    const sender = new MemoryState();
+    sender.apply(applied.index, writes, applied.term);
+    const bytes = sender.copy();
+    return {
+      ...announced,
+      sizeBytes: bytes.length,
+      content: { kind: 'memory', bytes },
+      async discard() {},
+    };
+  },
   async dispose() {},
 });
 
-async function lmdb(path: string): Promise<StateUnderTest> {
+/** `base` holds the state under test and what is received for it. */
+async function lmdb(base: string): Promise<StateUnderTest> {
   const failures: Error[] = [];
+  const path = join(base, 'state');
   const state = await openLmdbState({ path, onFailure: (error) => failures.push(error) });
   return {
     state,
     async reopen() {
       await state.close();
-      return lmdb(path);
+      return lmdb(base);
+    },
+    async received(applied, writes, announced = applied) {
+      const directory = await mkdtemp(join(base, 'received-'));
+      return receivedFile(directory, applied, writes, announced);
     },
     async dispose() {
       await state.close();
-      await rm(path, { recursive: true });
+      await rm(base, { recursive: true });
       if (failures[0] !== undefined) throw failures[0];
     },
   };

@@ -1,7 +1,9 @@
 /** What every `State` must do. Run against each implementation by `state.test.ts`. */
 import * as fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { State, Write } from '../../server/ports.ts';
+import type { LogPosition, State, Write } from '../../server/ports.ts';
+import { SnapshotTransferError } from '../../server/storage/errors.ts';
+import type { ReceivedSnapshot } from '../../server/storage/transfer.ts';
 
 export type StateUnderTest = {
   readonly state: State;
@@ -9,6 +11,12 @@ export type StateUnderTest = {
   reopen(): Promise<StateUnderTest>;
   /** Loses power and opens again, where that can be done in one process. */
   crash?(): Promise<StateUnderTest>;
+  /** What another member with these contents would have sent. `announced`: when it lies about it. */
+  received(
+    applied: LogPosition,
+    writes: readonly Write[],
+    announced?: LogPosition,
+  ): Promise<ReceivedSnapshot>;
   dispose(): Promise<void>;
 };
 
@@ -71,6 +79,7 @@ type Step =
       limit: number;
       reverse: boolean;
     })
+  | { kind: 'install'; ahead: number; writes: readonly Write[] }
   | { kind: 'flush' | 'pause' | 'reopen' | 'crash' };
 const stepArbitrary: fc.Arbitrary<Step> = fc.oneof(
   {
@@ -83,6 +92,14 @@ const stepArbitrary: fc.Arbitrary<Step> = fc.oneof(
   },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant('get' as const), key: keyArbitrary }) },
   { weight: 6, arbitrary: scanArbitrary.map((scan) => ({ kind: 'scan' as const, ...scan })) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: fc.constant('install' as const),
+      ahead: fc.nat({ max: 3 }),
+      writes: fc.array(writeArbitrary, { maxLength: 6 }),
+    }),
+  },
   {
     weight: 4,
     arbitrary: fc.constantFrom<Step>(
@@ -110,6 +127,15 @@ function modelScan(
   return rows.slice(0, limit);
 }
 
+function applied(model: Model, writes: readonly Write[]): Model {
+  const next = new Map(model);
+  for (const write of writes) {
+    if (write.kind === 'put') next.set(nameOf(write.key), Buffer.from(write.value));
+    else next.delete(nameOf(write.key));
+  }
+  return next;
+}
+
 const ALL = { start: Buffer.alloc(0), end: undefined, limit: 10_000, reverse: false };
 
 const plain = (rows: readonly (readonly [Uint8Array, Uint8Array])[]): string[] =>
@@ -125,14 +151,18 @@ async function runSteps(open: () => Promise<StateUnderTest>, steps: readonly Ste
       const { state } = current;
       if (step.kind === 'apply') {
         if (step.forEntry) index += 1;
-        const next = new Map(modelNow());
-        for (const write of step.writes) {
-          if (write.kind === 'put') next.set(nameOf(write.key), Buffer.from(write.value));
-          else next.delete(nameOf(write.key));
-        }
-        versions.push({ index, content: next });
-        state.apply(index, step.writes);
-        expect(state.appliedIndex).toBe(index);
+        versions.push({ index, content: applied(modelNow(), step.writes) });
+        state.apply(index, step.writes, index);
+        expect(state.applied).toEqual({ index, term: index });
+      } else if (step.kind === 'install') {
+        index += step.ahead;
+        const flushed = state.flush();
+        await state.install(await current.received({ index, term: index }, step.writes));
+        await flushed;
+        versions = [{ index, content: applied(new Map(), step.writes) }];
+        expect(state.applied).toEqual({ index, term: index });
+        expect(state.durableIndex).toBe(index);
+        expect(state.backlogBytes).toBe(0);
       } else if (step.kind === 'get') {
         const found = state.get(step.key);
         const expected = modelNow().get(nameOf(step.key));
@@ -151,7 +181,7 @@ async function runSteps(open: () => Promise<StateUnderTest>, steps: readonly Ste
         await new Promise((resolve) => setImmediate(resolve));
       } else if (step.kind === 'reopen') {
         current = await current.reopen();
-        expect(current.state.appliedIndex).toBe(index);
+        expect(current.state.applied).toEqual({ index, term: index });
         expect(current.state.durableIndex).toBe(index);
       } else if (current.crash !== undefined) {
         const durable = state.durableIndex;
@@ -337,6 +367,144 @@ export function describeState(
         const { state } = current;
         state.apply(1, [put(bytes('k'), bytes('v'))]);
         await expect.poll(() => state.durableIndex).toBe(1);
+      });
+
+      test('keeps the term of the entry; writes that no entry asked for leave it', async () => {
+        current.state.apply(3, [put(bytes('k'), bytes('v'))], 2);
+        current.state.apply(3, [remove(bytes('k'))]);
+        expect(current.state.applied).toEqual({ index: 3, term: 2 });
+        current = await current.reopen();
+        expect(current.state.applied).toEqual({ index: 3, term: 2 });
+      });
+
+      describe('an installed state', () => {
+        const position = { index: 50, term: 4 };
+        const contents = [put(bytes('a'), bytes('new')), put(filled(2_000, 1), filled(40_000, 2))];
+        const rowsOf = (state: State): string[] => plain(state.scan(ALL.start, ALL.end, ALL));
+
+        test('replaces what was durable and what was not, at once and for good', async () => {
+          const { state } = current;
+          state.apply(1, [put(bytes('a'), bytes('old')), put(bytes('b'), bytes('old'))], 1);
+          await state.flush();
+          state.apply(2, [put(bytes('c'), bytes('old')), remove(bytes('a'))], 1);
+          await state.install(await current.received(position, contents));
+          for (const _ of ['in this life', 'in the next']) {
+            expect(current.state.applied).toEqual(position);
+            expect(current.state.durableIndex).toBe(50);
+            expect(rowsOf(current.state)).toEqual(
+              plain([
+                [filled(2_000, 1), filled(40_000, 2)],
+                [bytes('a'), bytes('new')],
+              ]),
+            );
+            expect(current.state.get(bytes('b'))).toBeUndefined();
+            current = await current.reopen();
+          }
+        });
+
+        test('takes writes, flushes them, and reads them merged, in slices', async () => {
+          const { state } = current;
+          const keys = Array.from({ length: 100 }, (_, number) => bytes(`k${1_000 + number}`));
+          const stored = keys.filter((_, number) => number % 2 === 0);
+          await state.install(
+            await current.received(
+              position,
+              stored.map((key) => put(key, bytes('stored'))),
+            ),
+          );
+          expect(state.backlogBytes).toBe(0);
+          const { usedBytes } = state.size();
+          expect(usedBytes).toBeGreaterThan(0);
+          const recent = keys.filter((_, number) => number % 2 === 1);
+          state.apply(
+            51,
+            recent.map((key) => put(key, filled(10_000, 1))),
+            4,
+          );
+          await state.flush();
+          expect(state.size().usedBytes).toBeGreaterThan(usedBytes + 500_000);
+          state.apply(52, [remove(keys[3] ?? bytes(''))], 5);
+          let from = bytes('k');
+          const seen: string[] = [];
+          for (;;) {
+            const rows = state.scan(from, undefined, { limit: 7 });
+            for (const [key] of rows) seen.push(nameOf(key));
+            const last = rows.at(-1)?.[0];
+            if (last === undefined) break;
+            from = Buffer.concat([last, filled(1, 0)]);
+          }
+          expect(seen).toEqual(
+            keys.map(nameOf).filter((name) => name !== nameOf(keys[3] ?? bytes(''))),
+          );
+          current = await current.reopen();
+          expect(current.state.applied).toEqual({ index: 52, term: 5 });
+          expect(current.state.scan(bytes('k'), undefined, { limit: 200 })).toHaveLength(99);
+        });
+
+        test('leaves what was read before as it was', async () => {
+          const { state } = current;
+          const large = filled(100_000, 3);
+          state.apply(1, [put(bytes('a'), bytes('old')), put(bytes('large'), large)]);
+          await state.flush();
+          const rows = state.scan(ALL.start, ALL.end, ALL);
+          const value = state.get(bytes('large'));
+          for (let round = 1; round <= 3; round++) {
+            const next = { index: round * 10, term: 1 };
+            await state.install(await current.received(next, contents));
+            await new Promise((resolve) => setImmediate(resolve));
+          }
+          expect(plain(rows)).toEqual(
+            plain([
+              [bytes('a'), bytes('old')],
+              [bytes('large'), large],
+            ]),
+          );
+          expect(Buffer.compare(value ?? bytes(''), large)).toBe(0);
+        });
+
+        test('settles the flushes that waited', async () => {
+          const { state } = current;
+          state.apply(1, [put(bytes('a'), bytes('old'))]);
+          const before = state.flush();
+          const installed = state.install(await current.received(position, contents));
+          const during = state.flush();
+          await Promise.all([before, during, installed]);
+          expect(state.durableIndex).toBe(50);
+        });
+
+        test('is refused when it is not the one that was announced', async () => {
+          const { state } = current;
+          state.apply(1, [put(bytes('a'), bytes('old'))], 1);
+          for (const announced of [
+            { index: 51, term: 4 },
+            { index: 50, term: 5 },
+          ]) {
+            const received = await current.received(position, contents, announced);
+            const refusal = await state.install(received).catch((error: unknown) => error);
+            expect(refusal).toBeInstanceOf(SnapshotTransferError);
+            expect((refusal as Error).message).toMatch(
+              /announced as that of entry 5\d of term \d and is that of entry 50 of term 4\. Nothing was installed/,
+            );
+          }
+          expect(state.applied).toEqual({ index: 1, term: 1 });
+          state.apply(2, [], 1);
+          await state.flush();
+          expect(plain(state.scan(ALL.start, ALL.end, ALL))).toEqual(['61=old']);
+          current = await current.reopen();
+          expect(current.state.applied).toEqual({ index: 2, term: 1 });
+        });
+
+        test('may not be older, and excludes applying and another installation', async () => {
+          const { state } = current;
+          state.apply(60, [], 4);
+          const older = await current.received(position, contents);
+          await expect(state.install(older)).rejects.toThrow(/not older/);
+          const newer = await current.received({ index: 61, term: 4 }, contents);
+          const installed = state.install(newer);
+          expect(() => state.apply(61, [], 4)).toThrow(/while a state is installed/);
+          await expect(state.install(newer)).rejects.toThrow(/do not overlap/);
+          await installed;
+        });
       });
     });
   });
