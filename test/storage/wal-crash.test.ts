@@ -3,25 +3,32 @@ import { expect, test } from 'vitest';
 import type { Log } from '../../server/ports.ts';
 import { StorageFailedError } from '../../server/storage/errors.ts';
 import { type Below, SimDisk, seeded } from './sim-disk.ts';
-import { type Batch, Ledger, openOn } from './wal-driver.ts';
+import { type Batch, Ledger, openOn, type Reset } from './wal-driver.ts';
 
 class DiskError extends Error {
   override name = 'DiskError';
 }
 
-/** Appends and releases at random until the disk halts or fails; resolves with what was under way. */
+/** Appends, releases and resets at random until the disk halts or fails; resolves with what was under way. */
 async function workUntil(
   disk: SimDisk,
   log: Log,
   ledger: Ledger,
   below: Below,
-): Promise<{ inFlight: Batch | undefined; failure: unknown }> {
+): Promise<{ inFlight: Batch | Reset | undefined; failure: unknown }> {
   for (;;) {
     if (below(8) === 0) {
-      const index = Math.max(ledger.released, below(ledger.entries.length + 1));
+      const index = Math.max(ledger.released, ledger.base.index + below(ledger.entries.length + 1));
       ledger.released = index;
       const outcome = await settledOrStopped(disk, log.release(index));
       if (outcome !== 'done') return { inFlight: undefined, failure: outcome.failure };
+      continue;
+    }
+    if (below(12) === 0) {
+      const reset = ledger.drawReset(below);
+      const outcome = await settledOrStopped(disk, log.reset(reset.position, reset.hardState));
+      if (outcome !== 'done') return { inFlight: reset, failure: outcome.failure };
+      ledger.reset(reset);
       continue;
     }
     const batch = ledger.draw(below);
@@ -68,6 +75,7 @@ function haltAt(disk: SimDisk, at: number): void {
 test('power cuts lose nothing that was acknowledged', { timeout: 60_000 }, async () => {
   let cuts = 0;
   let kept = 0;
+  const resets = { kept: 0, lost: 0 };
   for (let seed = 1; seed <= 400; seed++) {
     const below = seeded(seed);
     let disk = new SimDisk();
@@ -86,7 +94,11 @@ test('power cuts lose nothing that was acknowledged', { timeout: 60_000 }, async
         if (inFlight !== undefined && withInFlight.matches(recovered)) {
           ledger = withInFlight;
           kept += 1;
-        } else ledger.expectToMatch(recovered);
+          if ('position' in inFlight) resets.kept += 1;
+        } else {
+          ledger.expectToMatch(recovered);
+          if (inFlight !== undefined && 'position' in inFlight) resets.lost += 1;
+        }
       } else disk = disk.cutPower(below);
       cuts += 1;
     }
@@ -95,6 +107,8 @@ test('power cuts lose nothing that was acknowledged', { timeout: 60_000 }, async
   // Both fates of an unacknowledged write were met.
   expect(kept).toBeGreaterThan(50);
   expect(kept).toBeLessThan(1_500);
+  expect(resets.kept).toBeGreaterThan(20);
+  expect(resets.lost).toBeGreaterThan(20);
 });
 
 test('after a failed write nothing is acknowledged and nothing is written', async () => {
@@ -119,6 +133,8 @@ test('after a failed write nothing is acknowledged and nothing is written', asyn
       await expect(async () => log.append(ledger.draw(below))).rejects.toBe(failure);
     }
     await expect(async () => log.release(ledger.released)).rejects.toBe(failure);
+    const { position, hardState } = ledger.drawReset(below);
+    await expect(async () => log.reset(position, hardState)).rejects.toBe(failure);
     expect(disk.steps.length).toBe(steps);
   }
 });
@@ -163,4 +179,36 @@ test('each append is one write', async () => {
     expect(disk.steps.slice(before).slice(0, 2)).toEqual(['write', 'flush']);
     expect(disk.steps.slice(before).filter((step) => step === 'flush')).toHaveLength(1);
   }
+});
+
+test('after a reset the files of the log before are gone, and its loss is noticed', async () => {
+  const disk = new SimDisk();
+  const { log } = await openOn(disk);
+  const ledger = new Ledger();
+  const below = seeded(5);
+  for (let count = 0; count < 30; count++) {
+    const batch = ledger.draw(below);
+    await log.append(batch);
+    ledger.add(batch);
+  }
+  expect(disk.files().filter((path) => path.endsWith('.wal')).length).toBeGreaterThan(1);
+  // Until the files before are gone, the last of them says that the log goes on.
+  const before = disk.files().filter((path) => path.endsWith('.wal'));
+  let removed = 0;
+  let seal: SimDisk | undefined;
+  disk.beforeStep = (step) => {
+    if (step !== 'remove') return;
+    removed += 1;
+    seal ??= disk.copy();
+  };
+  const reset = { index: ledger.lastIndex + 10, term: 99 };
+  await log.reset(reset, { term: 100, votedFor: 0n, commit: reset.index });
+  expect(removed).toBe(before.length);
+  const files = disk.files().filter((path) => path.endsWith('.wal'));
+  expect(files).toHaveLength(1);
+  const restarted = seal ?? new SimDisk();
+  expect((await openOn(restarted.copy())).recovered.start).toEqual(reset);
+  const [newest = ''] = files;
+  restarted.lose(newest);
+  await expect(openOn(restarted)).rejects.toThrow(/the newest of the log, is missing/);
 });
