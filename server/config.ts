@@ -34,6 +34,7 @@ export type Config = {
   readonly dataDirectory: string;
   readonly listenClientUrls: readonly Endpoint[];
   readonly advertiseClientUrls: readonly Endpoint[];
+  /** Empty for a member on its own that was not told to listen for others. */
   readonly listenPeerUrls: readonly Endpoint[];
   readonly initialAdvertisePeerUrls: readonly Endpoint[];
   readonly listenMetricsUrls: readonly Endpoint[];
@@ -154,10 +155,13 @@ const urlsOf = (endpoints: readonly Endpoint[]): string =>
 function cluster(
   values: Values,
   name: string,
-): Pick<Config, 'initialAdvertisePeerUrls' | 'initialCluster'> {
+): Pick<Config, 'listenPeerUrls' | 'initialAdvertisePeerUrls' | 'initialCluster'> {
+  const listenPeerUrls = values.read('listen-peer-urls', listenEndpoints({ empty: false }));
   const initialAdvertisePeerUrls = values.read('initial-advertise-peer-urls', advertisedEndpoints);
   if (values.written('initial-cluster') === undefined) {
     return {
+      // A member on its own needs no second port, unless others are to join it.
+      listenPeerUrls: values.written('listen-peer-urls') === undefined ? [] : listenPeerUrls,
       initialAdvertisePeerUrls,
       initialCluster: [{ name, peerUrls: initialAdvertisePeerUrls }],
     };
@@ -185,7 +189,7 @@ function cluster(
       seen.set(url, member.name);
     }
   }
-  return { initialAdvertisePeerUrls, initialCluster: members };
+  return { listenPeerUrls, initialAdvertisePeerUrls, initialCluster: members };
 }
 
 function logging(values: Values): Pick<Config, 'logLevel' | 'logFormat' | 'logOutputs'> {
@@ -247,7 +251,6 @@ export function loadConfig(surroundings: Surroundings): LoadedConfig {
         : values.read('data-dir', text({ empty: false })),
     listenClientUrls: values.read('listen-client-urls', listenEndpoints({ empty: false })),
     advertiseClientUrls: values.read('advertise-client-urls', advertisedEndpoints),
-    listenPeerUrls: values.read('listen-peer-urls', listenEndpoints({ empty: false })),
     listenMetricsUrls: values.read('listen-metrics-urls', listenEndpoints({ empty: true })),
     ...cluster(values, name),
     initialClusterState: values.read('initial-cluster-state', choice('new', 'existing')),

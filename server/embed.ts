@@ -1,28 +1,28 @@
 /**
- * Starts a member in this process: opens its storage, recovers, elects, listens.
+ * Starts a member in this process: finds out who it is, opens its storage, recovers, listens.
  *
- * The order matters. Requests are accepted only when everything acknowledged before the last stop
- * is applied again; on the way down answers in flight leave first and storage closes last.
+ * The order matters. A member on its own accepts requests only when everything acknowledged before
+ * the last stop is applied again; one of several cannot wait for the others and answers `no leader`
+ * until a quorum has one. On the way down leadership goes first, then answers in flight leave, and
+ * storage closes last.
  */
 import type { Logger } from 'pino';
-import { AutoCompaction, type AutoCompactionPolicy } from './auto-compaction.ts';
+import { arrive } from './arrival.ts';
+import { assemble, type Parts } from './assembly.ts';
+import type { AutoCompactionPolicy } from './auto-compaction.ts';
 import { systemClock, systemRandom, systemTimers } from './clock.ts';
 import { Listener } from './http/listener.ts';
 import { PrometheusMetrics } from './http/prometheus.ts';
 import type { HttpHandler } from './http/router.ts';
+import type { InitialMember } from './identity.ts';
 import { limits } from './limits.ts';
-import { LocalMember } from './local-member.ts';
 import { abortProcess, defaultLogger } from './logging.ts';
-import { Machine } from './machine.ts';
-import { Node } from './node.ts';
-import { NodeMetrics } from './node-metrics.ts';
-import { singleMember } from './raft/configuration.ts';
-import { Raft } from './raft/raft.ts';
-import { Replica } from './replica.ts';
 import { RpcServer } from './rpc/server.ts';
-import { SpaceKeeper } from './space-keeper.ts';
+import { readIdentity } from './storage/identity.ts';
 import { openStores, type Stores } from './stores.ts';
-import { Hub } from './watch/hub.ts';
+import { fetchMembers } from './transport/join.ts';
+import { PeerListener } from './transport/peer-listener.ts';
+import { PeerTransport } from './transport/peer-transport.ts';
 
 export type MemberOptions = {
   /** Where the data lives. Without it everything is in memory and gone at the end, for tests. */
@@ -35,9 +35,20 @@ export type MemberOptions = {
   readonly advertiseClientUrls?: readonly string[];
   /** Another port with health, version and metrics on it. @default none */
   readonly listenMetricsUrls?: readonly string[];
-  /** What other members are told; makes up the identity of a new cluster. */
+  /** What other members are told. @default none */
   readonly peerUrls?: readonly string[];
+  /** Where to listen for other members. @default nowhere: then no member can be added */
+  readonly listenPeerUrls?: readonly string[];
+  /**
+   * The members of the cluster, this one among them: those that found it, or those to ask when it is
+   * `existing`. @default this one alone
+   */
+  readonly initialCluster?: readonly InitialMember[];
+  /** `existing`: joins a cluster to which this member was added. @default 'new' */
+  readonly initialClusterState?: 'new' | 'existing';
   readonly clusterToken?: string;
+  /** Refuses membership changes after which too few started members would be left. @default true */
+  readonly strictReconfigCheck?: boolean;
   /** @default 100 */
   readonly heartbeatIntervalMs?: number;
   /** @default 1000 */
@@ -71,34 +82,72 @@ export interface RunningMember {
   readonly endpoints: readonly string[];
   readonly clusterId: bigint;
   readonly memberId: bigint;
+  /**
+   * Resolves, with the reason, when the cluster goes on without this member for good: it was removed,
+   * or has lost its data. It can do nothing more and should be closed.
+   */
+  readonly expelled: Promise<string>;
   /** Adds a handler to the client port, beside health and metrics. */
   mount(path: string, handler: HttpHandler): void;
-  /** Lets answers in flight finish, then closes everything. Idempotent. */
+  /** Hands leadership over, lets answers in flight finish, then closes everything. Idempotent. */
   close(): Promise<void>;
 }
 
-const HOUR_MS = 3_600_000;
 /** How long answers in flight and streams get when a member stops. */
 const GRACE_MS = 5_000;
 /** etcd's rule: requests may take this long, and two elections. */
 const REQUEST_TIMEOUT_MS = 5_000;
 
 /**
+ * @throws {ArrivalError} when the cluster has no place for the member as it is started
  * @throws {DataDirectoryError} when the directory cannot be used; `in-use` when another process has it
  * @throws {CorruptionError} when stored data is damaged
  */
 export async function startMember(options: MemberOptions = {}): Promise<RunningMember> {
   const logger = options.logger ?? defaultLogger();
   const failure = new Failure(options.onFatal ?? abortProcess(logger));
-  const stores = await openStores(options, (error) => failure.report(error));
+  const { name = 'default', directory, listenPeerUrls = [] } = options;
+  // The port is open first: members that start together find each other, not a refusal.
+  const peerListener = await PeerListener.open(listenPeerUrls);
   try {
-    return await start(options, stores, logger, failure);
+    const existing = directory === undefined ? undefined : await readIdentity(directory);
+    const arrival = await arrive({
+      existing,
+      name,
+      clusterToken: options.clusterToken ?? 'etcd-cluster',
+      initialCluster: options.initialCluster ?? [{ name, peerUrls: options.peerUrls ?? [] }],
+      initialClusterState: options.initialClusterState ?? 'new',
+      ask: (url, { timeoutMs }) => fetchMembers(url, AbortSignal.timeout(timeoutMs)),
+      clock: systemClock,
+      timers: systemTimers,
+      patienceMs: requestTimeoutMs(options),
+    });
+    const stores = await openStores(directory, arrival.identity, (error) => failure.report(error));
+    try {
+      const expulsion = new Expulsion(logger);
+      const parts = await assemble({
+        options,
+        arrival,
+        stores,
+        logger,
+        requestTimeoutMs: requestTimeoutMs(options),
+        onFatal: (error) => failure.report(error),
+        onExpelled: (reason) => expulsion.happen(reason),
+      });
+      return await start(options, { ...parts, stores, peerListener, logger, failure, expulsion });
+    } catch (error) {
+      // What went wrong first is what matters; after a storage failure closing fails as well.
+      await stores.close().catch(() => undefined);
+      throw error;
+    }
   } catch (error) {
-    // What went wrong first is what matters; after a storage failure closing fails as well.
-    await stores.close().catch(() => undefined);
+    await peerListener.close();
     throw error;
   }
 }
+
+const requestTimeoutMs = ({ electionTimeoutMs = 1_000 }: MemberOptions): number =>
+  REQUEST_TIMEOUT_MS + 2 * electionTimeoutMs;
 
 /** The end of a member, told once, whether its storage or its loop finds out first. */
 class Failure {
@@ -124,120 +173,71 @@ class Failure {
   }
 }
 
-async function start(
-  options: MemberOptions,
-  stores: Stores,
-  logger: Logger,
-  failure: Failure,
-): Promise<RunningMember> {
-  const { state, log, identity } = stores;
-  const heartbeatMs = options.heartbeatIntervalMs ?? 100;
-  const electionTimeoutMs = options.electionTimeoutMs ?? 1_000;
-  const maxTxnOps = options.maxTxnOps ?? limits.txnOps;
-  const requestTimeoutMs = REQUEST_TIMEOUT_MS + 2 * electionTimeoutMs;
+class Expulsion {
+  readonly happened: Promise<string>;
+  readonly #logger: Logger;
+  #resolve: (reason: string) => void = () => undefined;
 
-  const machine = new Machine({
-    minLeaseTtlSeconds: Math.ceil((1.5 * electionTimeoutMs) / 1000),
-    maxTxnOps,
-  });
-  machine.load(state, systemClock.nowMs());
-  const raft = new Raft({
-    id: identity.memberId,
-    configuration: singleMember(identity.memberId),
-    electionTicks: Math.ceil(electionTimeoutMs / heartbeatMs),
-    heartbeatTicks: 1,
-    preVote: true,
-    checkQuorum: true,
-    random: systemRandom,
-    recovered: stores.takeRecovered(),
-    appliedIndex: state.appliedIndex,
-  });
-  const replica = new Replica({ raft, machine, state, requestTimeoutMs, electionTimeoutMs });
-  const hub = new Hub({
-    source: {
-      history: (from, bounds) => {
-        try {
-          return machine.history(state, from, bounds);
-        } catch (error) {
-          // Watchers would miss what is damaged without knowing it: better no member than that.
-          failure.report(error instanceof Error ? error : new Error(String(error)));
-          throw error;
-        }
-      },
-      previous: (kv) => member.previous(kv),
-    },
-    revision: machine.revision,
-    compactRevision: Math.max(0, machine.compactRevision),
-  });
-  let onServing = (): void => {};
-  const serving = new Promise<void>((resolve) => {
-    onServing = resolve;
-  });
-  const nodeMetrics = new NodeMetrics();
-  const node = new Node({
-    replica,
-    log,
-    state,
-    clock: systemClock,
-    timers: systemTimers,
-    autoCompaction: new AutoCompaction(
-      options.autoCompaction ?? { mode: 'periodic', retentionMs: HOUR_MS },
-    ),
-    tickMs: heartbeatMs,
-    requestTimeoutMs,
-    snapshotCount: options.snapshotCount ?? 10_000,
-    catchUpEntries: raft.configuration.voters.length > 1 ? limits.catchUpEntries : 0,
-    send: () => {},
-    onPublished: ({ revision, events }) => hub.publish(revision, events),
-    onCompacted: (revision) => hub.compacted(revision),
-    onLeadership: () => {
-      if (replica.isServingLeader) onServing();
-    },
-    observer: nodeMetrics,
-    onTick: () => space.check(),
-    onFatal: (error) => failure.report(error),
-  });
-  const member = new LocalMember({
-    clusterId: identity.clusterId,
-    memberId: identity.memberId,
-    name: identity.name,
-    electionTimeoutMs,
-    quotaBytes: options.quotaBytes ?? limits.quotaBytes,
-    node,
-    replica,
-    state,
-    clock: systemClock,
-    timers: systemTimers,
-    hub,
-    logger,
-    snapshot: () => stores.snapshot(),
-  });
-  const space = new SpaceKeeper(member, logger);
+  constructor(logger: Logger) {
+    this.#logger = logger;
+    this.happened = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+  }
 
+  happen(reason: string): void {
+    this.#logger.error({ reason }, 'the cluster goes on without this member, which must stop');
+    this.#resolve(reason);
+  }
+}
+
+type Starting = Parts & {
+  readonly stores: Stores;
+  readonly peerListener: PeerListener;
+  readonly logger: Logger;
+  readonly failure: Failure;
+  readonly expulsion: Expulsion;
+};
+
+async function start(options: MemberOptions, starting: Starting): Promise<RunningMember> {
+  const { node, member, peering, introduction, isAlone, stores, peerListener } = starting;
+  const { identity } = stores;
   const listeners: Listener[] = [];
+  const stop = async (graceMs: number): Promise<void> => {
+    await Promise.all(listeners.map((listener) => listener.close(graceMs)));
+    await peering.close();
+    await node.stop();
+  };
   try {
     node.start();
-    raft.campaign();
-    await Promise.race([serving, failure.happened]);
-    listeners.push(...(await openListeners(options, member, node, nodeMetrics, logger)));
-    await introduce(member, options, listeners[0]?.urls ?? []);
+    peering.begin(openTransport(options, starting));
+    starting.campaign();
+    if (isAlone) await Promise.race([starting.serving, starting.failure.happened]);
+    listeners.push(...(await openListeners(options, starting)));
+    const introduced = introduction.begin({
+      incarnation: identity.incarnation,
+      clientUrls: options.advertiseClientUrls ?? listeners[0]?.urls ?? [],
+      peerUrls: options.peerUrls ?? [],
+    });
+    if (isAlone) await introduced;
   } catch (error) {
-    await Promise.all(listeners.map((listener) => listener.close(0)));
-    await node.stop();
+    await stop(0);
     throw error;
   }
 
   let closed: Promise<void> | undefined;
   const close = async (): Promise<void> => {
     member.beginStopping();
-    await Promise.all(listeners.map((listener) => listener.close(GRACE_MS)));
-    await node.stop();
+    await member.handOver();
+    await stop(GRACE_MS);
     await stores.close();
+    await peerListener.close();
   };
   return {
     endpoints: (listeners[0]?.urls ?? []).map((url) => url.replace(/^http:\/\//, '')),
     clusterId: identity.clusterId,
     memberId: identity.memberId,
+    expelled: starting.expulsion.happened,
     mount: (path, handler) => listeners[0]?.mount(path, handler),
     close: () => {
       closed ??= close();
@@ -246,13 +246,28 @@ async function start(
   };
 }
 
+function openTransport(
+  options: MemberOptions,
+  { stores, peerListener, peering, peerBook, logger }: Starting,
+): PeerTransport {
+  return new PeerTransport({
+    identity: stores.identity,
+    urls: options.peerUrls ?? peerListener.urls,
+    ...(peerListener.urls.length === 0 ? {} : { listener: peerListener }),
+    electionTimeoutMs: options.electionTimeoutMs ?? 1_000,
+    peerBook,
+    handlers: peering,
+    clock: systemClock,
+    timers: systemTimers,
+    random: systemRandom,
+    logger,
+  });
+}
+
 /** The client port, and the port for metrics if there is to be one. */
 async function openListeners(
   options: MemberOptions,
-  member: LocalMember,
-  node: Node,
-  nodeMetrics: NodeMetrics,
-  logger: Logger,
+  { member, node, nodeMetrics, logger }: Starting,
 ): Promise<readonly Listener[]> {
   const metrics = new PrometheusMetrics({
     member,
@@ -288,21 +303,4 @@ async function openListeners(
     await clients.close(0);
     throw error;
   }
-}
-
-/** Tells the cluster this member's name and addresses, when they are not what it knows. */
-async function introduce(
-  member: LocalMember,
-  options: MemberOptions,
-  urls: readonly string[],
-): Promise<void> {
-  const description = {
-    name: member.name,
-    peerUrls: options.peerUrls ?? [],
-    clientUrls: options.advertiseClientUrls ?? urls,
-  };
-  const known = member.members.find(({ id }) => id === member.memberId);
-  const { name, peerUrls, clientUrls } = known ?? {};
-  if (JSON.stringify({ name, peerUrls, clientUrls }) === JSON.stringify(description)) return;
-  await member.propose({ kind: 'member', memberId: member.memberId, ...description });
 }

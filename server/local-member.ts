@@ -1,8 +1,11 @@
 /** The member as the network face sees it: reads, writes and facts of one running node. */
 import type { Logger } from 'pino';
+import type { ClientCall } from './clients/call.ts';
 import type { Command } from './command.ts';
 import { Fault } from './faults.ts';
+import type { LeaderQuestions } from './leader-questions.ts';
 import type { Machine } from './machine.ts';
+import { encodeMembership, type MembershipCommand } from './membership.ts';
 import { describeStoredKey } from './mvcc/keys.ts';
 import { MissingVersionError } from './mvcc/range.ts';
 import type {
@@ -16,6 +19,8 @@ import type {
 } from './mvcc/types.ts';
 import type { Node } from './node.ts';
 import type { Clock, State, StateCopy, Timers } from './ports.ts';
+import type { PeerStatus } from './raft/raft.ts';
+import { reconfigurationFault } from './reconfiguration.ts';
 import type { Replica } from './replica.ts';
 import type { Alarm, MemberFact } from './roster.ts';
 import type {
@@ -26,7 +31,8 @@ import type {
   ResultOf,
 } from './rpc/member.ts';
 import { DamagedValueError } from './storage/errors.ts';
-import { SLICE_MS, yieldTurn } from './time-slice.ts';
+import { SLICE_MS, sleep, yieldTurn } from './time-slice.ts';
+import type { Replies } from './transport/transport.ts';
 import type { Hub } from './watch/hub.ts';
 
 export type LocalMemberOptions = {
@@ -43,7 +49,17 @@ export type LocalMemberOptions = {
   readonly hub: Hub;
   readonly logger: Logger;
   readonly snapshot: () => Promise<StateCopy>;
+  readonly questions: LeaderQuestions;
+  /** How far the others are, while this member leads. */
+  readonly progress: () => readonly PeerStatus[];
+  /** For how long another member has been reachable without a break; undefined: it is not. */
+  readonly connectedMs: (id: bigint) => number | undefined;
+  /** Refuse membership changes after which too few started members would be left. */
+  readonly strictReconfigCheck: boolean;
 };
+
+/** How long a member that stops waits for another one to lead. */
+const HAND_OVER_MS = 1_000;
 
 export class LocalMember implements Member {
   readonly clusterId: bigint;
@@ -93,6 +109,10 @@ export class LocalMember implements Member {
     return this.#isStopping;
   }
 
+  get isInstalling(): boolean {
+    return this.#options.node.installation.isRunning;
+  }
+
   get alarms(): readonly Alarm[] {
     return this.#machine.alarms;
   }
@@ -123,8 +143,8 @@ export class LocalMember implements Member {
     this.#isStopping = true;
   }
 
-  async propose<C extends Command>(command: C): Promise<ResultOf<C>> {
-    const result = await this.#options.node.propose(command);
+  async propose<C extends Command>(command: C, client?: ClientCall): Promise<ResultOf<C>> {
+    const result = await this.#options.node.propose(command, client);
     if (command.kind === 'compact' && command.physical) await this.#options.node.compacted();
     return result as ResultOf<C>;
   }
@@ -143,6 +163,7 @@ export class LocalMember implements Member {
 
   async readTxn(request: TxnRequest, options: ReadOptions): Promise<TxnResult> {
     if (!options.serializable) await this.linearize(options.signal);
+    await this.#options.node.installation.ended;
     const result = this.#undamaged(() => this.#machine.readTxn(this.#options.state, request));
     if (result.kind === 'fault') throw new Fault(result.code);
     return result;
@@ -152,28 +173,102 @@ export class LocalMember implements Member {
     return this.#options.node.linearize(signal);
   }
 
-  /** The read round proves that this member still leads: a deposed leader renews nothing. */
-  async renewLease(id: LeaseId): Promise<number | undefined> {
-    await this.linearize();
-    if (!this.#options.replica.isServingLeader) throw new Fault('leader-changed');
-    return this.#machine.leases.renew(id, this.#options.clock.nowMs());
+  async renewLease(id: LeaseId, signal?: AbortSignal): Promise<number | undefined> {
+    const { ttlSeconds } = await this.#options.questions.ask<'renew-lease'>(
+      { kind: 'renew-lease', id },
+      () => this.renewLeaseHere(id),
+      { isRepeatable: true, signal },
+    );
+    return ttlSeconds;
   }
 
-  async describeLease(id: LeaseId, withKeys: boolean): Promise<LeaseDescription | undefined> {
-    await this.linearize();
-    if (!this.#options.replica.isServingLeader) throw new Fault('leader-changed');
+  async describeLease(
+    id: LeaseId,
+    withKeys: boolean,
+    signal?: AbortSignal,
+  ): Promise<LeaseDescription | undefined> {
+    const { lease } = await this.#options.questions.ask<'describe-lease'>(
+      { kind: 'describe-lease', id, withKeys },
+      () => this.describeLeaseHere(id, withKeys),
+      { isRepeatable: true, signal },
+    );
+    if (lease === undefined) return undefined;
+    const { ttlSeconds, grantedTtlSeconds, keys } = lease;
+    return { remainingSeconds: ttlSeconds, grantedSeconds: grantedTtlSeconds, keys };
+  }
+
+  async leases(signal?: AbortSignal): Promise<readonly LeaseId[]> {
+    const { ids } = await this.#options.questions.ask<'leases'>(
+      { kind: 'leases' },
+      () => this.leasesHere(),
+      { isRepeatable: true, signal },
+    );
+    return ids;
+  }
+
+  async renewLeaseHere(id: LeaseId): Promise<Replies['renew-lease']> {
+    await this.#proveLeadership();
+    const ttlSeconds = this.#machine.leases.renew(id, this.#options.clock.nowMs());
+    return { kind: 'lease-renewed', ttlSeconds };
+  }
+
+  async describeLeaseHere(id: LeaseId, withKeys: boolean): Promise<Replies['describe-lease']> {
+    await this.#proveLeadership();
     const info = this.#machine.leases.info(id, this.#options.clock.nowMs());
-    if (info === undefined) return undefined;
+    if (info === undefined) return { kind: 'lease', lease: undefined };
     return {
-      remainingSeconds: Math.floor(info.remainingMs / 1000),
-      grantedSeconds: info.ttlSeconds,
-      keys: withKeys ? this.#machine.leaseKeys(this.#options.state, id) : [],
+      kind: 'lease',
+      lease: {
+        ttlSeconds: Math.floor(info.remainingMs / 1000),
+        grantedTtlSeconds: info.ttlSeconds,
+        keys: withKeys ? this.#machine.leaseKeys(this.#options.state, id) : [],
+      },
     };
   }
 
-  async leases(): Promise<readonly LeaseId[]> {
+  async leasesHere(): Promise<Replies['leases']> {
+    await this.#proveLeadership();
+    const leases = this.#machine.leases.list(this.#options.clock.nowMs());
+    return { kind: 'leases', ids: leases.map((lease) => lease.id) };
+  }
+
+  /** The read round proves that this member still leads: a deposed leader renews nothing. */
+  async #proveLeadership(): Promise<void> {
+    if (!this.#options.replica.isServingLeader) throw new Fault('not-leader');
     await this.linearize();
-    return this.#machine.leases.list(this.#options.clock.nowMs()).map((lease) => lease.id);
+    if (!this.#options.replica.isServingLeader) throw new Fault('leader-changed');
+  }
+
+  async changeMembership(
+    change: MembershipCommand,
+    signal: AbortSignal,
+  ): Promise<readonly MemberFact[]> {
+    await this.#options.questions.ask<'propose-membership'>(
+      { kind: 'propose-membership', command: encodeMembership(change) },
+      () => this.changeMembershipHere(change),
+      { isRepeatable: false, signal },
+    );
+    const isOwnRemoval = change.kind === 'member-remove' && change.id === this.memberId;
+    // A member that is no more is not told of it by the log.
+    if (isOwnRemoval) return this.members.filter((member) => member.id !== this.memberId);
+    await this.linearize(signal);
+    return this.members;
+  }
+
+  async changeMembershipHere(change: MembershipCommand): Promise<Replies['propose-membership']> {
+    const { node, replica, connectedMs, strictReconfigCheck } = this.#options;
+    if (!replica.isServingLeader) throw new Fault('not-leader');
+    const progress = new Map(this.#options.progress().map(({ id, match }) => [id, match]));
+    const fault = reconfigurationFault(change, {
+      members: this.members,
+      self: this.memberId,
+      strict: strictReconfigCheck,
+      connectedMs,
+      match: (id) => (id === this.memberId ? replica.lastIndex : progress.get(id)),
+    });
+    if (fault !== undefined) throw new Fault(fault);
+    await node.proposeMembership(change);
+    return { kind: 'membership-changed', index: this.appliedIndex };
   }
 
   async hashKv(revision: Revision): Promise<HashDescription> {
@@ -189,8 +284,25 @@ export class LocalMember implements Member {
     return this.#options.snapshot();
   }
 
-  async moveLeader(): Promise<void> {
-    throw new Fault('bad-leader-transferee');
+  moveLeader(target: bigint): Promise<void> {
+    return this.#options.node.transferLeadership(target);
+  }
+
+  /**
+   * Gives leadership to the member that is closest behind, if this one leads and there is another.
+   * Waits a moment only: without it the others elect one as soon as this member's connections break.
+   */
+  async handOver(): Promise<void> {
+    const { node, replica, timers, electionTimeoutMs } = this.#options;
+    if (!replica.isLeader) return;
+    const voters = replica.machine.configuration.voters;
+    const [heir] = this.#options
+      .progress()
+      .filter((peer) => peer.active && voters.includes(peer.id))
+      .sort((a, b) => b.match - a.match);
+    if (heir === undefined) return;
+    const patience = sleep(timers, Math.min(electionTimeoutMs, HAND_OVER_MS));
+    await Promise.race([node.transferLeadership(heir.id).catch(() => undefined), patience]);
   }
 
   /** A damaged previous value is left out, as a compacted one would be. */
@@ -219,14 +331,19 @@ export class LocalMember implements Member {
   }
 
   async #inSlices<T>(work: Generator<void, T>, signal: AbortSignal | undefined): Promise<T> {
-    let sliceEndsMs = this.#options.clock.nowMs() + SLICE_MS;
+    const { clock, timers, node } = this.#options;
+    await node.installation.ended;
+    const { generation } = node.installation;
+    let sliceEndsMs = clock.nowMs() + SLICE_MS;
     for (;;) {
       const step = this.#undamaged(() => work.next());
       if (step.done === true) return step.value;
-      if (this.#options.clock.nowMs() < sliceEndsMs) continue;
+      if (clock.nowMs() < sliceEndsMs) continue;
       signal?.throwIfAborted();
-      await yieldTurn(this.#options.timers);
-      sliceEndsMs = this.#options.clock.nowMs() + SLICE_MS;
+      await yieldTurn(timers);
+      // What was read so far is of a state that is no more.
+      if (node.installation.generation !== generation) throw new Fault('leader-changed');
+      sliceEndsMs = clock.nowMs() + SLICE_MS;
     }
   }
 }

@@ -3,25 +3,9 @@ import type { Logger } from 'pino';
 import type { Config } from './config.ts';
 import type { MemberOptions } from './embed.ts';
 
-export class UnsupportedClusterError extends Error {
-  override name = 'UnsupportedClusterError';
-  readonly code = 'UNSUPPORTED_CLUSTER';
-}
-
-/** @throws {UnsupportedClusterError} for a cluster of several members, which this version cannot form. */
 export function memberOptions(config: Config, logger: Logger): MemberOptions {
   const urls = (endpoints: readonly { readonly url: string }[]): string[] =>
     endpoints.map((endpoint) => endpoint.url);
-  if (config.initialClusterState !== 'new') {
-    throw new UnsupportedClusterError(
-      `cannot use '${config.initialClusterState}' as --initial-cluster-state: this version runs stores of one member, which join no cluster; leave the flag out or set it to 'new'`,
-    );
-  }
-  if (config.initialCluster.length !== 1) {
-    throw new UnsupportedClusterError(
-      `cannot use ${config.initialCluster.length} members as --initial-cluster: this version runs stores of one member; name only '${config.name}'`,
-    );
-  }
   return {
     directory: config.dataDirectory,
     name: config.name,
@@ -29,6 +13,13 @@ export function memberOptions(config: Config, logger: Logger): MemberOptions {
     advertiseClientUrls: urls(config.advertiseClientUrls),
     listenMetricsUrls: urls(config.listenMetricsUrls),
     peerUrls: urls(config.initialAdvertisePeerUrls),
+    listenPeerUrls: urls(config.listenPeerUrls),
+    initialCluster: config.initialCluster.map(({ name, peerUrls }) => ({
+      name,
+      peerUrls: urls(peerUrls),
+    })),
+    initialClusterState: config.initialClusterState,
+    strictReconfigCheck: config.strictReconfigCheck,
     clusterToken: config.initialClusterToken,
     heartbeatIntervalMs: config.heartbeatIntervalMs,
     electionTimeoutMs: config.electionTimeoutMs,

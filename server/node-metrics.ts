@@ -1,15 +1,26 @@
 /** What the loop of a member measures, under etcd's names. */
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, type Metric, type Registry } from 'prom-client';
+import { idToHex } from './ids.ts';
 import type { NodeObserver } from './node.ts';
+import type { PeeringObserver } from './peering.ts';
 
 /** 1 ms to 8 s, doubling: etcd's buckets for the disk. */
 const DISK_BUCKETS = Array.from({ length: 14 }, (_, power) => 0.001 * 2 ** power);
 
-export class NodeMetrics implements NodeObserver {
+/** 0.1 s to 51 s, doubling: etcd's buckets for a whole state. */
+const INSTALL_BUCKETS = Array.from({ length: 10 }, (_, power) => 0.1 * 2 ** power);
+
+export class NodeMetrics implements NodeObserver, PeeringObserver {
   readonly #stored = new Histogram({
     name: 'etcd_disk_wal_fsync_duration_seconds',
     help: 'Time to make a batch of log entries durable.',
     buckets: DISK_BUCKETS,
+    registers: [],
+  });
+  readonly #installed = new Histogram({
+    name: 'etcd_snap_db_save_total_duration_seconds',
+    help: "Time to put another member's state in the place of the own one.",
+    buckets: INSTALL_BUCKETS,
     registers: [],
   });
   readonly #failed = new Counter({
@@ -23,8 +34,50 @@ export class NodeMetrics implements NodeObserver {
     registers: [],
   });
 
+  readonly #snapshotsSent = new Counter({
+    name: 'etcd_network_snapshot_send_success',
+    help: 'Copies of the state that arrived at another member.',
+    labelNames: ['To'],
+    registers: [],
+  });
+  readonly #snapshotsFailed = new Counter({
+    name: 'etcd_network_snapshot_send_failures',
+    help: 'Copies of the state that did not arrive.',
+    labelNames: ['To'],
+    registers: [],
+  });
+  readonly #snapshotsUnderWay = new Gauge({
+    name: 'etcd_network_snapshot_send_inflights_total',
+    help: 'Copies of the state on their way to another member.',
+    labelNames: ['To'],
+    registers: [],
+  });
+  readonly #snapshotsReceived = new Counter({
+    name: 'etcd_network_snapshot_receive_success',
+    help: 'Copies of the state that came in whole.',
+    labelNames: ['From'],
+    registers: [],
+  });
+
   stored(durationMs: number): void {
     this.#stored.observe(durationMs / 1000);
+  }
+
+  installed(durationMs: number): void {
+    this.#installed.observe(durationMs / 1000);
+  }
+
+  snapshotSendStarted(to: bigint): (outcome: 'sent' | 'failed') => void {
+    const labels = { To: idToHex(to) };
+    this.#snapshotsUnderWay.inc(labels);
+    return (outcome) => {
+      this.#snapshotsUnderWay.dec(labels);
+      (outcome === 'sent' ? this.#snapshotsSent : this.#snapshotsFailed).inc(labels);
+    };
+  }
+
+  snapshotReceived(from: bigint): void {
+    this.#snapshotsReceived.inc({ From: idToHex(from) });
   }
 
   proposalFailed(): void {
@@ -36,9 +89,17 @@ export class NodeMetrics implements NodeObserver {
   }
 
   registerTo(registry: Registry, pendingProposals: () => number): void {
-    registry.registerMetric(this.#stored);
-    registry.registerMetric(this.#failed);
-    registry.registerMetric(this.#leaderChanges);
+    const own: readonly Metric[] = [
+      this.#stored,
+      this.#installed,
+      this.#failed,
+      this.#leaderChanges,
+      this.#snapshotsSent,
+      this.#snapshotsFailed,
+      this.#snapshotsUnderWay,
+      this.#snapshotsReceived,
+    ];
+    for (const metric of own) registry.registerMetric(metric);
     registry.registerMetric(
       new Gauge({
         name: 'etcd_server_proposals_pending',

@@ -7,13 +7,18 @@
  * who waits is told that the server stopped, and `onFatal` ends the process.
  */
 import type { AutoCompaction } from './auto-compaction.ts';
+import type { ClientCall } from './clients/call.ts';
 import type { Command, CommandResult } from './command.ts';
-import { Fault } from './faults.ts';
+import { Fault, type FaultCode } from './faults.ts';
+import { Installation } from './installation.ts';
 import { limits } from './limits.ts';
+import { LogRetention } from './log-retention.ts';
+import type { MembershipCommand } from './membership.ts';
 import type { Revision } from './mvcc/types.ts';
 import type { Clock, Log, State, Timers } from './ports.ts';
-import type { Message } from './raft/message.ts';
-import type { Proposal, Published, Replica } from './replica.ts';
+import type { Message, SnapshotOutcome, StorageWrite } from './raft/message.ts';
+import type { Effects, Proposal, Published, Replica, ReplicaEvent } from './replica.ts';
+import type { ReceivedSnapshot } from './storage/transfer.ts';
 import { SLICE_MS, sleep, yieldTurn } from './time-slice.ts';
 import { orAborted, Waiting } from './waiting.ts';
 
@@ -21,6 +26,8 @@ import { orAborted, Waiting } from './waiting.ts';
 export interface NodeObserver {
   /** A batch of log entries is durable, after so long. */
   stored(durationMs: number): void;
+  /** Another member's state has replaced the own one, after so long. */
+  installed(durationMs: number): void;
   proposalFailed(): void;
   leadershipChanged(): void;
 }
@@ -33,16 +40,21 @@ export type NodeOptions = {
   readonly timers: Timers;
   readonly autoCompaction: AutoCompaction;
   readonly tickMs: number;
+  readonly electionTimeoutMs: number;
   readonly requestTimeoutMs: number;
   /** Entries that may go are released at the latest when they are so many. */
   readonly snapshotCount: number;
-  /** Entries kept behind the newest applied one, for slow members; 0 where there are none. */
-  readonly catchUpEntries: number;
   /** To the other members. */
   readonly send: (messages: readonly Message[]) => void;
   readonly onPublished: (published: Published) => void;
   readonly onCompacted: (revision: Revision) => void;
+  /** The state was replaced by a later one of another member. */
+  readonly onInstalled: () => void;
   readonly onLeadership: () => void;
+  /** Anything about any member, or who votes, is different now. */
+  readonly onMembers: () => void;
+  /** A member lacks entries that were released here. To be answered by `snapshotReported`. */
+  readonly onSnapshotNeeded: (to: bigint) => void;
   readonly observer: NodeObserver;
   /** Called once per tick, after everything else. */
   readonly onTick: (nowMs: number) => void;
@@ -50,15 +62,15 @@ export type NodeOptions = {
   readonly onFatal: (error: Error) => void;
 };
 
-/** Files are removed when all of their entries are released: a release is cheap, a long log is not. */
-const RELEASE_ENTRIES = 500;
-
 type Barrier = { readonly id: number; readonly passed: Promise<void> };
 
 export class Node {
+  readonly installation: Installation;
+  readonly retention: LogRetention;
   readonly #options: NodeOptions;
   readonly #replica: Replica;
   readonly #proposals = new Waiting<CommandResult>();
+  readonly #transfers = new Waiting<void>();
   readonly #reads = new Waiting<void>();
   readonly #readDeadlines = new Map<number, number>();
   #queued: Proposal[] = [];
@@ -69,17 +81,19 @@ export class Node {
   #stopTicking: () => void = () => {};
   #stopped = false;
   #failure: Error | undefined;
-  #releasedIndex = 0;
   #compactRevision: Revision;
   #compacting: Promise<void> = Promise.resolve();
   /** The log write under way. */
   #writing: Promise<void> = Promise.resolve();
+  #writeBeganMs: number | undefined;
   #autoCompactionPending = false;
 
   constructor(options: NodeOptions) {
     this.#options = options;
     this.#replica = options.replica;
     this.#compactRevision = options.replica.machine.compactRevision;
+    this.installation = new Installation(options);
+    this.retention = new LogRetention(options);
   }
 
   start(): void {
@@ -101,14 +115,30 @@ export class Node {
     return this.#proposals.size;
   }
 
-  async propose(command: Command, signal?: AbortSignal): Promise<CommandResult> {
+  propose(command: Command, client?: ClientCall, signal?: AbortSignal): Promise<CommandResult> {
     this.#refuseIfStopped();
     const id = this.#nextId++;
-    this.#queued.push({ id, command });
+    this.#queued.push(client === undefined ? { id, command } : { id, command, client });
     this.#schedule();
-    const result = await orAborted(this.#proposals.wait(id), signal);
-    if (result.kind === 'fault') throw new Fault(result.code);
+    return this.#resultOf(id, signal);
+  }
+
+  /** Only the leader takes it. */
+  proposeMembership(command: MembershipCommand, signal?: AbortSignal): Promise<CommandResult> {
+    this.#refuseIfStopped();
+    const id = this.#nextId++;
+    const result = this.#resultOf(id, signal);
+    this.#handle({ kind: 'propose-configuration', id, command });
     return result;
+  }
+
+  /** Resolves once the other member leads, as seen from here. Only the leader can do it. */
+  transferLeadership(to: bigint): Promise<void> {
+    this.#refuseIfStopped();
+    const id = this.#nextId++;
+    const transferred = this.#transfers.wait(id);
+    this.#handle({ kind: 'transfer', id, to });
+    return transferred;
   }
 
   /** Resolves once everything committed before the call is applied here. */
@@ -120,13 +150,38 @@ export class Node {
 
   /** Messages of other members. */
   receive(message: Message): void {
-    this.#replica.handle({ kind: 'message', message }, this.#now());
+    this.#handle({ kind: 'message', message });
+  }
+
+  /** The bytes of a snapshot are here; `message` is what tells Raft. */
+  receiveSnapshot(message: Message, received: ReceivedSnapshot): void {
+    this.installation.offer(received);
+    this.receive(message);
+  }
+
+  /** The connection to another member broke. */
+  unreachable(node: bigint): void {
+    this.#handle({ kind: 'unreachable', node });
+  }
+
+  snapshotReported(to: bigint, outcome: SnapshotOutcome): void {
+    this.#handle({ kind: 'snapshot-reported', to, outcome });
+  }
+
+  /** The replica has something to do that did not come this way. */
+  wake(): void {
     this.#schedule();
   }
 
   /** Resolves once everything below the compact revision is physically gone. */
   async compacted(): Promise<void> {
     await this.#compacting;
+  }
+
+  async #resultOf(id: number, signal: AbortSignal | undefined): Promise<CommandResult> {
+    const result = await orAborted(this.#proposals.wait(id), signal);
+    if (result.kind === 'fault') throw new Fault(result.code);
+    return result;
   }
 
   #newBarrier(): Barrier {
@@ -142,6 +197,11 @@ export class Node {
 
   #now(): number {
     return this.#options.clock.nowMs();
+  }
+
+  #handle(event: ReplicaEvent): void {
+    this.#guarded(() => this.#replica.handle(event, this.#now()));
+    this.#schedule();
   }
 
   #schedule(): void {
@@ -178,37 +238,68 @@ export class Node {
   }
 
   #carryOut(nowMs: number): void {
-    const mayApply = this.#options.state.backlogBytes < limits.overlayBytes;
+    const { state, send, onSnapshotNeeded } = this.#options;
+    const mayApply = state.backlogBytes < limits.overlayBytes && !this.installation.isRunning;
     const effects = this.#replica.effects(nowMs, mayApply);
-    if (effects.write !== undefined) {
-      const { sequence, ...batch } = effects.write;
-      this.#writing = this.#options.log.append(batch).then(
-        () =>
-          this.#guarded(() => {
-            this.#options.observer.stored(this.#now() - nowMs);
-            this.#stored(sequence);
-          }),
-        (error: unknown) => this.#fail(error),
-      );
-    }
-    if (effects.messages.length > 0) this.#options.send(effects.messages);
+    if (effects.write !== undefined) this.#write(effects.write, nowMs);
+    if (effects.messages.length > 0) send(effects.messages);
+    if (effects.installed) this.#onInstalled();
     for (const published of effects.published) this.#options.onPublished(published);
-    for (const outcome of effects.outcomes) {
-      if ('result' in outcome) this.#proposals.resolve(outcome.id, outcome.result);
-      else if (this.#proposals.reject(outcome.id, outcome.fault)) {
-        this.#options.observer.proposalFailed();
-      } else this.#rejectRead(outcome.id, outcome.fault);
-    }
-    for (const id of effects.readable) {
-      this.#readDeadlines.delete(id);
-      this.#reads.resolve(id, undefined);
-    }
+    this.#answer(effects);
+    for (const { to } of effects.needsSnapshot) onSnapshotNeeded(to);
     if (effects.leadershipChanged) {
       this.#options.observer.leadershipChanged();
       this.#options.onLeadership();
     }
+    if (effects.membersChanged || effects.configuration !== undefined) this.#options.onMembers();
     if (this.#replica.machine.compactRevision !== this.#compactRevision) this.#onCompacted();
-    if (effects.more) this.#goOn(mayApply);
+    if (effects.more && !this.installation.isRunning) this.#goOn(mayApply);
+  }
+
+  #answer(effects: Effects): void {
+    for (const outcome of effects.outcomes) {
+      if ('result' in outcome) this.#proposals.resolve(outcome.id, outcome.result);
+      else this.#reject(outcome.id, outcome.fault);
+    }
+    for (const id of effects.transferred) this.#transfers.resolve(id, undefined);
+    for (const id of effects.readable) {
+      this.#readDeadlines.delete(id);
+      this.#reads.resolve(id, undefined);
+    }
+  }
+
+  #reject(id: number, fault: FaultCode): void {
+    if (this.#proposals.reject(id, fault)) this.#options.observer.proposalFailed();
+    else if (!this.#transfers.reject(id, fault)) this.#rejectRead(id, fault);
+  }
+
+  #write(write: StorageWrite, nowMs: number): void {
+    const { observer, log } = this.#options;
+    const { sequence, snapshot, ...batch } = write;
+    this.#writeBeganMs = nowMs;
+    const stored =
+      snapshot === undefined
+        ? log.append(batch).then(() => observer.stored(this.#now() - nowMs))
+        : this.installation
+            .run(snapshot, batch)
+            .then(() => observer.installed(this.#now() - nowMs));
+    this.#writing = stored.then(
+      () => this.#guarded(() => this.#stored(sequence)),
+      (error: unknown) => this.#fail(error),
+    );
+  }
+
+  #stored(sequence: number): void {
+    this.#writeBeganMs = undefined;
+    this.#replica.handle({ kind: 'stored', sequence }, this.#now());
+    this.installation.end();
+    this.#turn();
+  }
+
+  #onInstalled(): void {
+    this.#compactRevision = this.#replica.machine.compactRevision;
+    this.#options.onInstalled();
+    this.#scheduleCompaction();
   }
 
   /** Nothing can be applied until the state has caught up with its disk; otherwise the next turn. */
@@ -223,22 +314,26 @@ export class Node {
     }
   }
 
-  #stored(sequence: number): void {
-    const nowMs = this.#now();
-    this.#replica.handle({ kind: 'stored', sequence }, nowMs);
-    this.#turn();
-  }
-
   #tick(): void {
     this.#guarded(() => {
       const nowMs = this.#now();
+      this.#noticeSlowDisk(nowMs);
       this.#replica.handle({ kind: 'tick' }, nowMs);
       this.#expireReads(nowMs);
       this.#compactByPolicy(nowMs);
-      this.#releaseLog();
+      if (!this.installation.isRunning) {
+        this.retention.release(nowMs).catch((error: unknown) => this.#fail(error));
+      }
       this.#turn();
       this.#options.onTick(nowMs);
     });
+  }
+
+  /** A leader whose disk takes longer than an election lets one lead whose disk does not. */
+  #noticeSlowDisk(nowMs: number): void {
+    if (this.#writeBeganMs === undefined || this.installation.isRunning) return;
+    if (nowMs - this.#writeBeganMs <= this.#options.electionTimeoutMs) return;
+    this.#replica.handle({ kind: 'storage-slow' }, nowMs);
   }
 
   #expireReads(nowMs: number): void {
@@ -248,7 +343,7 @@ export class Node {
     }
   }
 
-  #rejectRead(id: number, fault: 'timeout' | Fault['code']): void {
+  #rejectRead(id: number, fault: FaultCode): void {
     this.#readDeadlines.delete(id);
     this.#reads.reject(id, fault);
   }
@@ -267,16 +362,6 @@ export class Node {
       });
   }
 
-  /** What LMDB holds durably needs no log, but slow members may still ask for the recent part. */
-  #releaseLog(): void {
-    const { state, log, catchUpEntries, snapshotCount } = this.#options;
-    this.#replica.release(state.durableIndex);
-    const index = Math.min(state.durableIndex, state.appliedIndex - catchUpEntries);
-    if (index - this.#releasedIndex < Math.min(snapshotCount, RELEASE_ENTRIES)) return;
-    this.#releasedIndex = index;
-    log.release(index).catch((error: unknown) => this.#fail(error));
-  }
-
   #onCompacted(): void {
     this.#compactRevision = this.#replica.machine.compactRevision;
     this.#options.onCompacted(this.#compactRevision);
@@ -293,6 +378,8 @@ export class Node {
   async #compactPhysically(): Promise<void> {
     const { state, timers, tickMs } = this.#options;
     while (!this.#stopped && this.#failure === undefined) {
+      // The state that comes may need another compaction: one is scheduled behind its installation.
+      if (this.installation.isRunning) return;
       if (state.backlogBytes > limits.overlayBytes / 2) {
         // A full disk is tried again; removing must not pile up in memory meanwhile.
         await state.flush().catch(() => sleep(timers, tickMs));
@@ -318,6 +405,7 @@ export class Node {
 
   #rejectEverybody(): void {
     this.#proposals.rejectAll('stopped');
+    this.#transfers.rejectAll('stopped');
     this.#reads.rejectAll('stopped');
     this.#readDeadlines.clear();
     this.#queued = [];

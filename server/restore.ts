@@ -1,7 +1,7 @@
 /** A member's data directory out of a saved snapshot. */
+import { identityOf } from './identity.ts';
 import { forgetCluster } from './machine.ts';
 import { restoreSnapshot } from './storage/restore.ts';
-import { identityOf } from './stores.ts';
 
 export type RestoreOptions = {
   /** As written by `conclave snapshot save` or `etcdctl snapshot save` from a conclave store. */

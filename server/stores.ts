@@ -1,60 +1,68 @@
 /** A member's log and state: in its data directory, or in memory for tests. */
-import { createHash } from 'node:crypto';
-import type { MemberOptions } from './embed.ts';
 import { Fault } from './faults.ts';
-import type { Log, Recovered, State, StateCopy } from './ports.ts';
+import type { Log, PeerBook, Recovered, State, StateCopy, StateReader } from './ports.ts';
+import type { Configuration } from './raft/configuration.ts';
 import { openDataDirectory } from './storage/data-directory.ts';
-import type { Identity } from './storage/identity.ts';
-import { MemoryLog, MemoryState } from './storage/memory.ts';
+import { drawIncarnation, type Identity, type StoredIdentity } from './storage/identity.ts';
+import { MemoryDirectory } from './storage/memory-directory.ts';
 import { removeLeftovers, takeSnapshot } from './storage/snapshot.ts';
+import type { SnapshotInbox, SnapshotOutbox } from './storage/transfer.ts';
 
 export type Stores = {
-  readonly identity: Identity;
+  readonly identity: StoredIdentity;
   readonly log: Log;
   /** What the log held, handed over once. */
   takeRecovered(): Recovered;
   readonly state: State;
+  readonly peers: PeerBook;
+  readonly inbox: SnapshotInbox;
+  /** Closed along with the stores. */
+  openOutbox(configurationOf: (state: StateReader) => Configuration): SnapshotOutbox;
   snapshot(): Promise<StateCopy>;
   close(): Promise<void>;
 };
 
+/** @param path undefined: in memory, and gone at the end */
 export async function openStores(
-  options: MemberOptions,
+  path: string | undefined,
+  identity: Identity,
   onFailure: (error: Error) => void,
 ): Promise<Stores> {
-  const identity = identityOf(options.name ?? 'default', options.clusterToken ?? 'etcd-cluster');
-  const path = options.directory;
-  if (path === undefined) {
-    const log = new MemoryLog();
-    const state = new MemoryState();
-    return {
-      identity,
-      log,
-      takeRecovered: () => log.recovered(),
-      state,
-      snapshot: () => Promise.reject(new Fault('not-capable')),
-      close: () => state.close(),
-    };
-  }
-  const directory = await openDataDirectory({ path, identity, onFailure });
-  await removeLeftovers(path);
-  const { log, state } = directory;
+  return path === undefined ? openMemory(identity) : openDirectory(path, identity, onFailure);
+}
+
+function openMemory(identity: Identity): Stores {
+  const directory = new MemoryDirectory();
   return {
-    identity,
-    log,
-    takeRecovered: () => directory.takeRecovered(),
-    state,
-    snapshot: () => takeSnapshot(path, state),
-    close: () => directory.close(),
+    identity: { ...identity, incarnation: drawIncarnation() },
+    log: directory.log,
+    takeRecovered: () => directory.recover(),
+    state: directory.state,
+    peers: directory.peers,
+    inbox: directory.inbox,
+    openOutbox: (configurationOf) => directory.openOutbox(configurationOf),
+    snapshot: () => Promise.reject(new Fault('not-capable')),
+    close: () => directory.state.close(),
   };
 }
 
-/**
- * Members that are started with the same token and names find the same ids without talking to each
- * other. Addresses are left out: a member that moves stays who it is.
- */
-export function identityOf(name: string, token: string): Identity {
-  const id = (...parts: string[]): bigint =>
-    createHash('sha256').update(JSON.stringify(parts)).digest().readBigUInt64BE() || 1n;
-  return { name, clusterId: id('cluster', token, name), memberId: id('member', token, name) };
+async function openDirectory(
+  path: string,
+  identity: Identity,
+  onFailure: (error: Error) => void,
+): Promise<Stores> {
+  const directory = await openDataDirectory({ path, identity, onFailure });
+  await removeLeftovers(path);
+  const { log, state, peers, inbox } = directory;
+  return {
+    identity: directory.identity,
+    log,
+    takeRecovered: () => directory.takeRecovered(),
+    state,
+    peers,
+    inbox,
+    openOutbox: (configurationOf) => directory.openOutbox(configurationOf),
+    snapshot: () => takeSnapshot(path, state),
+    close: () => directory.close(),
+  };
 }

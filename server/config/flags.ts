@@ -41,7 +41,7 @@ export const flags = [
     name: 'listen-peer-urls',
     value: 'URLS',
     fallback: 'http://localhost:2380',
-    help: 'where to listen for other members',
+    help: 'where to listen for other members; one that is alone listens only if this is given',
     section: 'Member',
   },
   {

@@ -36,9 +36,12 @@ export class Admission {
     this.#maxRequestBytes = maxRequestBytes;
   }
 
-  /** For every write. Throws the fault that keeps it out. */
-  admit(requestBytes: number): void {
+  refuseTooLarge(requestBytes: number): void {
     if (requestBytes > this.#maxRequestBytes) throw new Fault('request-too-large');
+  }
+
+  /** For every write. Throws the fault that keeps it out. */
+  admit(): void {
     const { alarms } = this.#member;
     if (alarms.length > 0 && alarms.some((alarm) => alarm.alarm === 'corrupt')) {
       throw new Fault('corrupt');

@@ -5,9 +5,11 @@
  * an error answer of its own. Answers that become ready in one turn of the event loop leave together.
  */
 import type { ServerDuplexStream } from '@grpc/grpc-js';
+import type { ClientCall } from '../clients/call.ts';
 import { Fault, Status } from '../faults.ts';
 import type { Timers } from '../ports.ts';
 import { type Answer, Answers, type Call, Calls } from '../wire/conclave/v1/batch.ts';
+import { toNumber } from './convert.ts';
 import { type CallContext, decode, type UnaryMethod } from './method.ts';
 import { type CallStatus, CONTEXT_DEADLINE, statusOf } from './status.ts';
 import type { OpenStream, OpenStreams } from './streams.ts';
@@ -35,12 +37,14 @@ export type BatchOptions = {
 /** A call under way. The signal is made only if its handler asks for one. */
 class Pending implements CallContext {
   readonly bytes: number;
+  readonly client: ClientCall | undefined;
   /** Gives up the timeout; the call is over or has none. */
   cancelTimeout: (() => void) | undefined = undefined;
   #abort: AbortController | undefined = undefined;
 
-  constructor(bytes: number) {
+  constructor(bytes: number, client: ClientCall | undefined) {
     this.bytes = bytes;
+    this.client = client;
   }
 
   get signal(): AbortSignal {
@@ -141,7 +145,8 @@ export function serveBatch(
     answer(id, response, status);
   };
 
-  const begin = ({ id, method: number, request, timeoutMs, cancel }: Call) => {
+  const begin = (call: Call, floor: number) => {
+    const { id, method: number, request, timeoutMs, cancel } = call;
     if (cancel) {
       drop(id);
       return;
@@ -161,7 +166,7 @@ export function serveBatch(
       });
       return;
     }
-    const entry = new Pending(request.length);
+    const entry = new Pending(request.length, clientOf(call, floor));
     pending.set(id, entry);
     pendingBytes += entry.bytes;
     if (timeoutMs > 0) {
@@ -195,7 +200,8 @@ export function serveBatch(
   call.on('data', (bytes: Buffer) => {
     if (isOver) return;
     try {
-      for (const each of decode(Calls, bytes).calls) begin(each);
+      const { calls, floor } = decode(Calls, bytes);
+      for (const each of calls) begin(each, toNumber(floor));
     } catch (error) {
       finish(error);
       return;
@@ -207,4 +213,10 @@ export function serveBatch(
     proceed();
   });
   call.on('cancelled', () => finish(new Fault('canceled')));
+}
+
+/** A call is numbered when both numbers are set. */
+function clientOf({ clientId, sequence }: Call, floor: number): ClientCall | undefined {
+  if (clientId === 0n || sequence === 0n) return undefined;
+  return { id: clientId, sequence: toNumber(sequence), floor };
 }

@@ -9,7 +9,7 @@ import { headerAt } from './header.ts';
 import { methodsOf } from './method.ts';
 import type { ServiceContext } from './services.ts';
 
-export function kvMethods({ member, admission, maxTxnOps }: ServiceContext) {
+export function kvMethods({ member, writes, maxTxnOps }: ServiceContext) {
   const method = methodsOf(member, KVDefinition);
   const { methods } = KVDefinition;
 
@@ -25,47 +25,38 @@ export function kvMethods({ member, admission, maxTxnOps }: ServiceContext) {
     { onLearner: (message) => message.serializable },
   );
 
-  const put = method(methods.put, async (message, { requestBytes }) => {
+  const put = method(methods.put, async (message, call) => {
     const request = convert.putRequest(message);
     refuse(validatePut(request));
-    admission.admit(requestBytes);
-    await admission.admitGrowth(putCost(request));
-    const result = await member.propose(request);
+    const result = await writes.propose(request, call, putCost(request));
     return convert.putResponse(headerAt(member, result.revision), result);
   });
 
-  const deleteRange = method(methods.deleteRange, async (message, { requestBytes }) => {
+  const deleteRange = method(methods.deleteRange, async (message, call) => {
     const request = convert.deleteRangeRequest(message);
     refuse(validateDeleteRange(request));
-    admission.admit(requestBytes);
-    const result = await member.propose(request);
+    const result = await writes.propose(request, call);
     return convert.deleteRangeResponse(headerAt(member, result.revision), result);
   });
 
-  const txn = method(methods.txn, async (message, { requestBytes, signal }) => {
+  const txn = method(methods.txn, async (message, call) => {
     checkTxn(message, maxTxnOps);
     const request = convert.txnRequest(message);
     refuse(validateTxn(request, maxTxnOps));
     const access = accessOf(message);
     if (access !== 'write') {
       const serializable = access === 'serializable';
-      const result = await member.readTxn(request, { serializable, signal });
+      const result = await member.readTxn(request, { serializable, signal: call.signal });
       return convert.txnResponse(headerAt(member, result.revision), result);
     }
-    admission.admit(requestBytes);
-    const cost = txnCost(request);
-    if (cost > 0) await admission.admitGrowth(cost);
-    const result = await member.propose(request);
+    const result = await writes.propose(request, call, txnCost(request));
     return convert.txnResponse(headerAt(member, result.revision), result);
   });
 
-  const compact = method(methods.compact, async (message, { requestBytes }) => {
-    admission.admit(requestBytes);
-    const result = await member.propose({
-      kind: 'compact',
-      revision: convert.toNumber(message.revision),
-      physical: message.physical,
-    });
+  const compact = method(methods.compact, async (message, call) => {
+    const revision = convert.toNumber(message.revision);
+    const { physical } = message;
+    const result = await writes.propose({ kind: 'compact', revision, physical }, call);
     return { header: headerAt(member, result.revision) };
   });
 

@@ -17,18 +17,16 @@ const NO_SUCH_LEASE_TTL = -1n;
 
 const secondsOf = (seconds: number): bigint => BigInt(Math.trunc(seconds));
 
-export function leaseMethods({ member, admission, random }: ServiceContext) {
+export function leaseMethods({ member, writes, random }: ServiceContext) {
   const method = methodsOf(member, LeaseDefinition);
   const { methods } = LeaseDefinition;
 
-  const grant = method(methods.leaseGrant, async (message, { requestBytes }) => {
+  const grant = method(methods.leaseGrant, async (message, call) => {
     const ttlSeconds = toNumber(message.TTL);
     if (ttlSeconds > limits.leaseTtlSeconds) throw new Fault('lease-ttl-too-large');
-    admission.admit(requestBytes);
-    await admission.admitGrowth(LEASE_COST);
     // Chosen before it is proposed: every member has to grant the same id.
     const id = message.ID === 0n ? random.id() : message.ID;
-    const result = await member.propose({ kind: 'lease-grant', id, ttlSeconds });
+    const result = await writes.propose({ kind: 'lease-grant', id, ttlSeconds }, call, LEASE_COST);
     return {
       header: headerAt(member, result.revision),
       ID: result.id,
@@ -37,14 +35,13 @@ export function leaseMethods({ member, admission, random }: ServiceContext) {
     };
   });
 
-  const revoke = method(methods.leaseRevoke, async (message, { requestBytes }) => {
-    admission.admit(requestBytes);
-    const result = await member.propose({ kind: 'lease-revoke', id: message.ID });
+  const revoke = method(methods.leaseRevoke, async (message, call) => {
+    const result = await writes.propose({ kind: 'lease-revoke', id: message.ID }, call);
     return { header: headerAt(member, result.revision) };
   });
 
-  const timeToLive = method(methods.leaseTimeToLive, async (message) => {
-    const lease = await member.describeLease(message.ID, message.keys);
+  const timeToLive = method(methods.leaseTimeToLive, async (message, { signal }) => {
+    const lease = await member.describeLease(message.ID, message.keys, signal);
     const header = headerNow(member);
     if (lease === undefined) {
       return { header, ID: message.ID, TTL: NO_SUCH_LEASE_TTL, grantedTTL: 0n, keys: [] };
@@ -58,8 +55,8 @@ export function leaseMethods({ member, admission, random }: ServiceContext) {
     };
   });
 
-  const leases = method(methods.leaseLeases, async () => {
-    const ids = await member.leases();
+  const leases = method(methods.leaseLeases, async (_, { signal }) => {
+    const ids = await member.leases(signal);
     return { header: headerNow(member), leases: ids.map((ID) => ({ ID })) };
   });
 
@@ -70,10 +67,10 @@ export function leaseMethods({ member, admission, random }: ServiceContext) {
       requestType: LeaseKeepAliveRequest,
       responseType: LeaseKeepAliveResponse,
     },
-    async ({ ID }) => {
+    async ({ ID }, { signal }) => {
       // The revision is read first: a later one could vouch for more than the renewal does.
       const header = headerNow(member);
-      const ttlSeconds = await member.renewLease(ID);
+      const ttlSeconds = await member.renewLease(ID, signal);
       return { header, ID, TTL: ttlSeconds === undefined ? 0n : secondsOf(ttlSeconds) };
     },
   );

@@ -4,7 +4,9 @@
  * Every promise may reject with a `Fault` (no leader, timed out, stopped, refused by apply) or, when
  * the signal given to it aborts, with that signal's reason.
  */
+import type { ClientCall } from '../clients/call.ts';
 import type { Command, CommandResult } from '../command.ts';
+import type { MembershipCommand } from '../membership.ts';
 import type {
   Bytes,
   LeaseId,
@@ -62,6 +64,8 @@ export interface MemberFacts {
   readonly isLearner: boolean;
   /** Set once the member begins to stop: new requests are refused. */
   readonly isStopping: boolean;
+  /** Set while another member's state takes the place of this one's: nothing can be read. */
+  readonly isInstalling: boolean;
   readonly alarms: readonly Alarm[];
   readonly members: readonly MemberFact[];
   readonly lastIndex: number;
@@ -73,8 +77,12 @@ export interface MemberFacts {
 export interface Member extends MemberFacts {
   readonly hub: Hub;
 
-  /** Replicates and applies. A caller that stops waiting does not undo it: the outcome is unknown. */
-  propose<C extends Command>(command: C): Promise<ResultOf<C>>;
+  /**
+   * Replicates and applies, on any member. A caller that stops waiting does not undo it: the outcome
+   * is unknown. With `client` it takes effect at most once, and a repetition gets the first result,
+   * whatever kind of command that was.
+   */
+  propose<C extends Command>(command: C, client?: ClientCall): Promise<ResultOf<C>>;
   range(request: RangeRequest, options: ReadOptions): Promise<RangeResult>;
   /** Only for transactions without writes. */
   readTxn(request: TxnRequest, options: ReadOptions): Promise<TxnResult>;
@@ -82,17 +90,23 @@ export interface Member extends MemberFacts {
   linearize(signal?: AbortSignal): Promise<void>;
 
   /** The granted seconds, or undefined when there is no such lease. Any member may be asked. */
-  renewLease(id: LeaseId): Promise<number | undefined>;
+  renewLease(id: LeaseId, signal?: AbortSignal): Promise<number | undefined>;
   /** Undefined when there is no such lease. Any member may be asked. */
-  describeLease(id: LeaseId, withKeys: boolean): Promise<LeaseDescription | undefined>;
+  describeLease(
+    id: LeaseId,
+    withKeys: boolean,
+    signal?: AbortSignal,
+  ): Promise<LeaseDescription | undefined>;
   /** In order of expiry. */
-  leases(): Promise<readonly LeaseId[]>;
+  leases(signal?: AbortSignal): Promise<readonly LeaseId[]>;
 
   /** `revision` 0 is the newest. */
   hashKv(revision: Revision): Promise<HashDescription>;
   snapshot(): Promise<StateCopy>;
   /** Resolves once the target leads. Called on the leader only, with a voting member's id. */
   moveLeader(target: bigint): Promise<void>;
+  /** Any member may be asked. Returns all members after the change. */
+  changeMembership(change: MembershipCommand, signal: AbortSignal): Promise<readonly MemberFact[]>;
 
   /** Bytes on disk, how many hold live data, and the most they may be; a quota of 0 means no limit. */
   readonly space: {

@@ -1,4 +1,5 @@
 /** A unary method, served alike as a gRPC call of its own and inside the batched stream. */
+import type { ClientCall } from '../clients/call.ts';
 import { Fault } from '../faults.ts';
 import type { MemberFacts } from './member.ts';
 import { Rejection, UNDECODABLE } from './status.ts';
@@ -7,6 +8,8 @@ import { Rejection, UNDECODABLE } from './status.ts';
 export interface CallContext {
   /** Aborts when the client no longer waits. */
   readonly signal: AbortSignal;
+  /** Set on a write that is to take effect once, however often it is sent. */
+  readonly client?: ClientCall | undefined;
 }
 
 export type UnaryMethod = {
@@ -30,7 +33,7 @@ export type MethodDefinition<Request, Response> = {
 
 export type Handler<Request, Response> = (
   request: Request,
-  call: CallContext & { readonly requestBytes: number },
+  call: Required<CallContext> & { readonly requestBytes: number },
 ) => Promise<Response>;
 
 export type UnaryOptions<Request> = {
@@ -55,6 +58,7 @@ export function methodsOf(member: MemberFacts, service: { readonly fullName: str
       }
       const context = {
         requestBytes: bytes.length,
+        client: call.client,
         get signal(): AbortSignal {
           return call.signal;
         },

@@ -22,6 +22,7 @@ import { Method } from '../wire/conclave/v1/batch.ts';
 import { Admission } from './admission.ts';
 import { serveBatch } from './batch.ts';
 import { driveCatchUp } from './catch-up.ts';
+import { clientMethods } from './client.ts';
 import { clusterMethods } from './cluster.ts';
 import { healthCheck, serveHealthWatch } from './health.ts';
 import { serveKeepAlive } from './keep-alive.ts';
@@ -37,6 +38,7 @@ import { serveSnapshot } from './snapshot.ts';
 import { type CallStatus, isUnexpected, statusOf } from './status.ts';
 import { OpenStreams } from './streams.ts';
 import { serveWatch } from './watch.ts';
+import { Writes } from './writes.ts';
 
 export type RpcOptions = {
   readonly member: Member;
@@ -97,7 +99,7 @@ export class RpcServer {
 
     const context: ServiceContext = {
       member: options.member,
-      admission: new Admission(options.member, maxRequestBytes),
+      writes: new Writes(options.member, new Admission(options.member, maxRequestBytes)),
       random: options.random,
       clock,
       timers,
@@ -108,6 +110,7 @@ export class RpcServer {
     const lease = leaseMethods(context);
     const cluster = clusterMethods(context);
     const maintenance = maintenanceMethods(context);
+    const client = clientMethods(context);
     const { keepAlive, ...unaryLease } = lease;
     const unary = [kv, unaryLease, cluster, maintenance].flatMap((group) => Object.values(group));
     unary.push(healthCheck(options.member));
@@ -141,6 +144,13 @@ export class RpcServer {
       [Method.LEASE_LEASES, lease.leases],
       [Method.STATUS, maintenance.status],
       [Method.MEMBER_LIST, cluster.memberList],
+      [Method.MEMBER_ADD, cluster.memberAdd],
+      [Method.MEMBER_REMOVE, cluster.memberRemove],
+      [Method.MEMBER_UPDATE, cluster.memberUpdate],
+      [Method.MEMBER_PROMOTE, cluster.memberPromote],
+      [Method.CLIENT_REGISTER, client.register],
+      [Method.CLIENT_FORGET, client.forget],
+      [Method.PING, client.ping],
     ]);
     this.#serveBidi('/conclave.v1.Batch/Exchange', (call) =>
       serveBatch(call, {
@@ -161,7 +171,7 @@ export class RpcServer {
     this.#serveServerStream('/grpc.health.v1.Health/Watch', (call) =>
       serveHealthWatch(call, streams),
     );
-    driveCatchUp(options.member.hub, { clock, timers });
+    driveCatchUp(options.member, { clock, timers });
   }
 
   /** Takes over a connection that speaks HTTP/2. */

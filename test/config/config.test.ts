@@ -43,7 +43,7 @@ test('no settings at all give a member that serves this machine', () => {
     dataDirectory: 'default.conclave',
     listenClientUrls: [url('http://localhost:2379')],
     advertiseClientUrls: [url('http://localhost:2379')],
-    listenPeerUrls: [url('http://localhost:2380')],
+    listenPeerUrls: [],
     initialAdvertisePeerUrls: [url('http://localhost:2380')],
     listenMetricsUrls: [],
     initialCluster: [{ name: 'default', peerUrls: [url('http://localhost:2380')] }],

@@ -2,9 +2,11 @@
  * A member without Raft: the real machine over a state in memory, applying at once. Tests steer what
  * a cluster would decide: who leads, whether it stops, how long answers take.
  */
+import type { ClientCall } from '../../server/clients/call.ts';
 import type { Command } from '../../server/command.ts';
 import { Fault } from '../../server/faults.ts';
 import { Machine } from '../../server/machine.ts';
+import type { MembershipCommand } from '../../server/membership.ts';
 import type { LeaseId, RangeRequest, RangeResult, TxnRequest } from '../../server/mvcc/types.ts';
 import type { StateCopy } from '../../server/ports.ts';
 import type { MemberFact } from '../../server/roster.ts';
@@ -35,11 +37,15 @@ export class FakeMember implements Member {
   term = 2;
   isLearner = false;
   isStopping = false;
+  isInstalling = false;
   quotaBytes = 0;
   usedBytes = 1_000;
   nowMs = 0;
   snapshotPayload: Buffer = Buffer.alloc(0);
   movedTo: bigint | undefined;
+  readonly membershipChanges: MembershipCommand[] = [];
+  /** What writes were numbered with. */
+  readonly clientCalls: ClientCall[] = [];
   /** While set, reads and writes wait for it before they are answered. */
   gate: Promise<void> | undefined;
   /** Writes that wait at the gate. */
@@ -100,7 +106,8 @@ export class FakeMember implements Member {
     return { sizeBytes: 4_096, usedBytes: this.usedBytes, quotaBytes: this.quotaBytes };
   }
 
-  async propose<C extends Command>(command: C): Promise<ResultOf<C>> {
+  async propose<C extends Command>(command: C, client?: ClientCall): Promise<ResultOf<C>> {
+    if (client !== undefined) this.clientCalls.push(client);
     this.waiting += 1;
     await this.gate;
     this.waiting -= 1;
@@ -185,6 +192,11 @@ export class FakeMember implements Member {
 
   async moveLeader(target: bigint): Promise<void> {
     this.movedTo = target;
+  }
+
+  async changeMembership(change: MembershipCommand): Promise<readonly MemberFact[]> {
+    this.membershipChanges.push(change);
+    return this.members;
   }
 }
 

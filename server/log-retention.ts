@@ -1,0 +1,67 @@
+/**
+ * Which entries of the log may go. What the state holds durably needs no log for itself; but other
+ * members may be behind, and one that gets a copy of the state needs everything after it.
+ */
+import { limits } from './limits.ts';
+import type { Log, State } from './ports.ts';
+import type { Replica } from './replica.ts';
+
+export type LogRetentionOptions = {
+  readonly replica: Replica;
+  readonly log: Log;
+  readonly state: State;
+  /** Entries that may go are released at the latest when they are so many. */
+  readonly snapshotCount: number;
+};
+
+/** Files are removed when all of their entries are released: a release is cheap, a long log is not. */
+const RELEASE_ENTRIES = 500;
+/** A member that did not take up the log behind its copy within this time gets another copy. */
+const HOLD_MS = 30_000;
+
+type Hold = { readonly index: number; untilMs: number };
+
+export class LogRetention {
+  readonly #options: LogRetentionOptions;
+  /** By member. */
+  readonly #holds = new Map<bigint, Hold>();
+  #releasedIndex = 0;
+
+  constructor(options: LogRetentionOptions) {
+    this.#options = options;
+  }
+
+  /** Keeps all entries after `index` for a member that gets a copy of the state at `index`. */
+  hold(member: bigint, index: number): void {
+    this.#holds.set(member, { index, untilMs: Number.POSITIVE_INFINITY });
+  }
+
+  /** The copy arrived, or did not: the log is kept a little longer. */
+  letGo(member: bigint, nowMs: number): void {
+    const hold = this.#holds.get(member);
+    if (hold !== undefined) hold.untilMs = nowMs + HOLD_MS;
+  }
+
+  /** Called every tick. Rejects when the log fails. */
+  async release(nowMs: number): Promise<void> {
+    const { replica, log, state, snapshotCount } = this.#options;
+    const kept = this.#keptAfter(nowMs);
+    const index = Math.min(state.durableIndex, kept);
+    replica.release(index);
+    if (index - this.#releasedIndex < Math.min(snapshotCount, RELEASE_ENTRIES)) return;
+    this.#releasedIndex = index;
+    await log.release(index);
+  }
+
+  /** Everything after it is for other members. */
+  #keptAfter(nowMs: number): number {
+    const { replica, state } = this.#options;
+    const isAlone = replica.machine.members.length <= 1;
+    let index = isAlone ? state.appliedIndex : state.appliedIndex - limits.catchUpEntries;
+    for (const [member, hold] of this.#holds) {
+      if (hold.untilMs < nowMs) this.#holds.delete(member);
+      else index = Math.min(index, hold.index);
+    }
+    return index;
+  }
+}

@@ -1,0 +1,72 @@
+/**
+ * The way of every write from its service into the log: admitted, proposed, answered.
+ *
+ * A numbered write that is refused for the state that the store is in, rather than for what it is,
+ * may be the repetition of one that took effect before. So the refusal is itself proposed under the
+ * number: either it gets the first answer, or no attempt at the write can take effect any more.
+ */
+import type { ClientCall } from '../clients/call.ts';
+import type { Command, CommandResult } from '../command.ts';
+import { Fault, Status } from '../faults.ts';
+import type { AlarmKind } from '../roster.ts';
+import type { Admission } from './admission.ts';
+import type { Member, ResultOf } from './member.ts';
+import { Rejection } from './status.ts';
+
+export type WriteCall = {
+  readonly requestBytes: number;
+  readonly client: ClientCall | undefined;
+};
+
+export class Writes {
+  readonly #member: Member;
+  readonly #admission: Admission;
+
+  constructor(member: Member, admission: Admission) {
+    this.#member = member;
+    this.#admission = admission;
+  }
+
+  /** `costBytes`: the space that the write may need; 0 for those that are always let in. */
+  async propose<C extends Command>(
+    command: C,
+    { requestBytes, client }: WriteCall,
+    costBytes = 0,
+  ): Promise<ResultOf<C>> {
+    this.#admission.refuseTooLarge(requestBytes);
+    try {
+      this.#admission.admit();
+      if (costBytes > 0) await this.#admission.admitGrowth(costBytes);
+    } catch (error) {
+      if (client === undefined || !(error instanceof Fault)) throw error;
+      return this.#firstResult(command, client, error);
+    }
+    if (client === undefined) return this.#member.propose(command);
+    return ofKind(command, await this.#member.propose(command, client), new Fault('no-space'));
+  }
+
+  async #firstResult<C extends Command>(
+    command: C,
+    client: ClientCall,
+    refusal: Fault,
+  ): Promise<ResultOf<C>> {
+    const alarm: AlarmKind = refusal.code === 'corrupt' ? 'corrupt' : 'no-space';
+    const raised = this.#member.alarms.find((each) => each.alarm === alarm);
+    const memberId = raised?.memberId ?? this.#member.memberId;
+    const result = await this.#member.propose(
+      { kind: 'alarm', action: 'activate', memberId, alarm },
+      client,
+    );
+    return ofKind(command, result, refusal);
+  }
+}
+
+/** What was stored under the number of a call: its result, its refusal, or another call's. */
+function ofKind<C extends Command>(command: C, result: CommandResult, refusal: Fault): ResultOf<C> {
+  if (result.kind === command.kind) return result as ResultOf<C>;
+  if (result.kind === 'alarm') throw refusal;
+  throw new Rejection(
+    Status.INVALID_ARGUMENT,
+    `the sequence number of this ${command.kind} belongs to a ${result.kind}: each call needs its own`,
+  );
+}
