@@ -1,5 +1,5 @@
 /** Every mutant, by number. */
 import type { Mutant } from '../mutant.ts';
-import { election } from './election.ts';
+import { raftMutants } from './raft.ts';
 
-export const mutants: readonly Mutant[] = [...election].sort((a, b) => a.number - b.number);
+export const mutants: readonly Mutant[] = [...raftMutants].sort((a, b) => a.number - b.number);
