@@ -1,0 +1,83 @@
+/**
+ * Faults on real clusters of three processes. See README.md in this folder.
+ *
+ *   npm run faults -- [--minutes 3] [--store conclave|etcd] [--network namespaces|proxies]
+ *                     [--only name,name] [--seed N] [--list]
+ *   npm run faults -- --gap [--trials 50] [--stores conclave,etcd]
+ *   npm run faults -- --catch-up [--mebibytes 1024]
+ *   npm run faults -- --clean
+ */
+import { parseArgs } from 'node:util';
+import { Suite } from '../slow/suite.ts';
+import { SeededRandom, seedFrom } from '../support/generators/random.ts';
+import type { SystemName } from '../support/servers.ts';
+import { Campaign } from './campaign.ts';
+import { probeFacilities } from './facilities.ts';
+import { cleanAfterOthers } from './ledger.ts';
+import { everyNemesis, selection } from './nemeses/catalog.ts';
+import type { Nemesis } from './nemeses/nemesis.ts';
+import { createNetwork, type NetworkChoice } from './network/network.ts';
+
+const { values: options } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '3' },
+    store: { type: 'string', default: 'conclave' },
+    network: { type: 'string' },
+    only: { type: 'string' },
+    seed: { type: 'string' },
+    list: { type: 'boolean', default: false },
+    clean: { type: 'boolean', default: false },
+  },
+});
+
+const store: SystemName = options.store === 'etcd' ? 'etcd' : 'conclave';
+
+function chosenNetwork(): NetworkChoice {
+  const { network } = options;
+  if (network === undefined || network === 'namespaces' || network === 'proxies') return network;
+  throw new Error(`--network must be namespaces or proxies, got ${network}`);
+}
+
+function chosenNemeses(): readonly Nemesis[] {
+  if (options.only === undefined) return selection;
+  return options.only.split(',').map((name) => {
+    const found = everyNemesis.find((nemesis) => nemesis.name === name);
+    if (found !== undefined) return found;
+    throw new Error(`no nemesis ${name}: ${everyNemesis.map((one) => one.name).join(', ')}`);
+  });
+}
+
+/** The chosen ones once, then any of them until the time is over. */
+function* schedule(random: SeededRandom, deadlineMs: number): Generator<Nemesis> {
+  const chosen = chosenNemeses();
+  yield* chosen;
+  const all = options.only === undefined ? everyNemesis : chosen;
+  const [first, ...rest] = all;
+  while (first !== undefined && performance.now() < deadlineMs) yield random.pick([first, ...rest]);
+}
+
+async function runFaults(): Promise<never> {
+  const seed = seedFrom(options.seed);
+  const suite = new Suite('faults');
+  const facilities = await probeFacilities();
+  const network = await createNetwork(chosenNetwork(), facilities);
+  console.log(`faults: ${store}, ${network.kind}, seed ${seed}`);
+  const campaign = new Campaign({ store, network, facilities, suite, seed });
+  const deadlineMs = performance.now() + Number(options.minutes) * 60_000;
+  try {
+    for (const nemesis of schedule(new SeededRandom(seed), deadlineMs)) await campaign.run(nemesis);
+    await campaign.runControls();
+  } finally {
+    await campaign.close();
+    await network.close();
+  }
+  suite.finish();
+}
+
+if (options.clean) {
+  const cleaned = cleanAfterOthers();
+  console.log(cleaned.length === 0 ? 'nothing to clean' : cleaned.join('\n'));
+} else if (options.list) {
+  for (const { name, needs } of everyNemesis)
+    console.log(needs.length === 0 ? name : `${name} (needs ${needs.join(', ')})`);
+} else await runFaults();
