@@ -3,9 +3,10 @@
  * hides what another would show, and drawn anew otherwise. Rates follow the test programme; a "tick"
  * is the heartbeat interval.
  */
+
+import type { PointName } from '../../server/points.ts';
 import { type Engine, MS, SECOND } from './engine/engine.ts';
 import { calmNetwork, type NetworkFaults } from './network.ts';
-import { raftPoints } from './points.ts';
 
 export type Faults = {
   readonly network: NetworkFaults;
@@ -53,7 +54,7 @@ export const calmDisk: DiskFaults = {
 
 const TICK_US = 100 * MS;
 
-export function drawFaults(engine: Engine): Faults {
+export function drawFaults(engine: Engine, points: readonly PointName[]): Faults {
   const draw = (name: string, bound: number) => engine.decisions.site('knobs', name).below(bound);
   const isOn = (name: string) => draw(`with ${name}`, 2) === 1;
   /** Between `least` and `most`, in equal steps of the logarithm. */
@@ -92,20 +93,20 @@ export function drawFaults(engine: Engine): Faults {
       errorRate: rate('write-error', 0.002),
       tornRate: isOn('torn') ? 0.9 : 0,
     },
-    points: drawPoints(engine),
+    points: drawPoints(engine, points),
     driftPpm: isOn('drift') ? 500 : 0,
     resets: isOn('resets'),
   };
 }
 
 /** A few points at most, or nothing would ever be achieved. */
-function drawPoints(engine: Engine): ReadonlyMap<string, number> {
+function drawPoints(engine: Engine, known: readonly PointName[]): ReadonlyMap<string, number> {
   const count = engine.decisions.site('knobs', 'points').below(6);
   const which = engine.decisions.site('knobs', 'point');
   const rate = engine.decisions.site('knobs', 'point-rate');
   const points = new Map<string, number>();
   for (let drawn = 0; drawn < count; drawn += 1) {
-    const point = raftPoints[which.below(raftPoints.length)];
+    const point = known[which.below(known.length)];
     const probability = 0.5 * ((1 + rate.below(1_000)) / 1_000) ** 2;
     if (point !== undefined) points.set(point, probability);
   }

@@ -26,6 +26,23 @@ export const raftPoints: readonly PointName[] = [
   'read-round-started',
   'read-confirmed',
   'read-dropped',
+  'configuration-proposed',
+  'configuration-written',
+  'configuration-committed',
+  'configuration-applied',
+  'joint-entered',
+  'joint-left',
+  'learner-added',
+  'learner-promoted',
+  'member-removed',
+  'snapshot-needed',
+  'snapshot-opened',
+  'snapshot-sent',
+  'snapshot-received',
+  'before-snapshot-install',
+  'after-snapshot-install',
+  'proposal-forwarded',
+  'proposal-refused',
 ];
 
 /** How often each point was come to, over all runs. */

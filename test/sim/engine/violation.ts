@@ -24,6 +24,7 @@ export const invariants = {
   20: 'the same seed gives the same trace',
   21: 'a healed quorum elects, commits and answers everybody',
   22: 'no assertion of the shipped code fails',
+  23: 'what is proposed takes effect at most once, and never after a certain refusal',
 } as const;
 
 export type InvariantNumber = keyof typeof invariants;

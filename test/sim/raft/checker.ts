@@ -2,9 +2,13 @@
  * What Raft promises (Raft, figure 3), and what this core promises besides, seen from outside with
  * knowledge of every disk. Each check costs in proportion to what changed since the last.
  */
-import type { Entry, Message, NodeId, Ready } from '../../../server/raft/message.ts';
+import { type Configuration, isSameConfiguration } from '../../../server/raft/configuration.ts';
+import type { Entry, Message, NodeId, Ready, StorageWrite } from '../../../server/raft/message.ts';
+import { isQuorum } from '../../../server/raft/quorum.ts';
 import { hold } from '../engine/violation.ts';
 import type { RaftMember } from './member.ts';
+import { doQuorumsIntersect } from './membership.ts';
+import { ProposalLedger } from './proposals.ts';
 
 type Committed = {
   readonly term: number;
@@ -19,7 +23,10 @@ type Written = Map<number, { readonly entry: Entry; readonly termBefore: number 
 type Seen = { term: number; commit: number };
 
 export class RaftChecker {
+  readonly proposals = new ProposalLedger();
   readonly #members: readonly RaftMember[];
+  /** What was in force from which index on. */
+  readonly #chain: { readonly index: number; readonly configuration: Configuration }[];
   readonly #leaders = new Map<number, number>();
   readonly #written: Written[] = [];
   readonly #committed: Committed[] = [];
@@ -29,8 +36,24 @@ export class RaftChecker {
   /** What was committed anywhere when the read began. */
   readonly #reads = new Map<number, number>();
 
-  constructor(members: readonly RaftMember[]) {
+  constructor(members: readonly RaftMember[], initial: Configuration) {
     this.#members = members;
+    this.#chain = [{ index: 0, configuration: initial }];
+  }
+
+  /** In force after everything that any member has applied. */
+  get configuration(): Configuration {
+    return this.#configurationAt(Number.POSITIVE_INFINITY);
+  }
+
+  /** Entries after `index` that are committed. */
+  committedAfter(index: number): readonly Entry[] {
+    return this.#committed.slice(index).map(({ entry }) => entry);
+  }
+
+  /** The newest index from which on a configuration is in force. */
+  get configurationIndex(): number {
+    return this.#chain.at(-1)?.index ?? 0;
   }
 
   /** Entries that are committed for good. */
@@ -62,7 +85,7 @@ export class RaftChecker {
     const { term, commitIndex } = raft;
     let before = this.#volatile.get(number);
     if (before === undefined) {
-      before = { term: member.disk.hardState.term, commit: 0 };
+      before = { term: member.store.log.hardState.term, commit: member.store.durable.index };
       this.#volatile.set(number, before);
     }
     if (term !== before.term) {
@@ -90,6 +113,9 @@ export class RaftChecker {
     for (const message of ready.messages) this.#checkPromise(member, message);
     for (const entry of ready.write?.entries ?? []) this.#checkLogMatching(member, entry);
     for (const entry of ready.committed) this.#checkGivenOut(member, entry);
+    for (const { request } of ready.refused) {
+      this.proposals.refused(`${member.raft?.incarnation}`, request);
+    }
     for (const { id, index } of ready.reads) {
       const atLeast = this.#reads.get(id);
       hold(atLeast !== undefined, 9, () => `read ${id} is answered twice, or after its asker died`);
@@ -101,27 +127,50 @@ export class RaftChecker {
     }
   }
 
-  /** The state machine of the member has taken this entry. */
-  applied(member: RaftMember, entry: Entry): void {
+  /** The state machine of the member is about to take this entry, after which this is in force. */
+  applied(member: RaftMember, entry: Entry, configuration: Configuration): void {
+    const { number, appliedIndex } = member;
     hold(
-      entry.index === member.appliedIndex + 1,
+      entry.index === appliedIndex + 1,
       7,
-      () => `member ${member.number} applies ${entry.index} after ${member.appliedIndex}`,
+      () => `member ${number} applies ${entry.index} after ${appliedIndex}`,
     );
     this.#checkGivenOut(member, entry);
+    if (entry.kind === 'configuration')
+      this.#checkConfiguration(number, entry.index, configuration);
   }
 
-  /** Before the write changes the disk. */
-  storing(member: RaftMember, entries: readonly Entry[]): void {
-    const first = entries[0];
-    if (first === undefined) return;
-    const { disk, number } = member;
-    const last = Math.min(disk.lastIndex, this.#committed.length);
-    for (let index = first.index; index <= last; index += 1) {
+  /** The state of the member was replaced. */
+  installed({ number, store }: RaftMember): void {
+    const { index, term, configuration } = store.durable;
+    hold(
+      this.#committed[index - 1]?.term === term,
+      7,
+      () => `member ${number} installs a state at ${index} of term ${term}, which is not committed`,
+    );
+    hold(
+      isSameConfiguration(this.#configurationAt(index), configuration),
+      8,
+      () => `member ${number} installs a state at ${index} with another configuration`,
+    );
+  }
+
+  /** Before so much of the write changes the disk. */
+  storing({ number, store: { log } }: RaftMember, write: StorageWrite, parts: number): void {
+    const { snapshot, entries } = write;
+    const isRestarting =
+      snapshot !== undefined && parts > 1 && !log.holds(snapshot.index, snapshot.term);
+    const from = isRestarting
+      ? snapshot.index + 1
+      : (entries[0]?.index ?? Number.POSITIVE_INFINITY);
+    const stored = entries.slice(0, Math.max(0, parts - (snapshot === undefined ? 1 : 3)));
+    if (!isRestarting && stored.length === 0) return;
+    const last = Math.min(log.lastIndex, this.#committed.length);
+    for (let index = from; index <= last; index += 1) {
       const committed = this.#committed[index - 1];
-      if (committed === undefined || disk.at(index)?.term !== committed.term) continue;
+      if (committed === undefined || log.at(index)?.term !== committed.term) continue;
       hold(
-        entries[index - first.index]?.term === committed.term,
+        stored.some((entry) => entry.index === index && entry.term === committed.term),
         6,
         () => `member ${number} removes the committed entry ${index} of term ${committed.term}`,
       );
@@ -130,7 +179,8 @@ export class RaftChecker {
 
   /** After something became durable. */
   stored(member: RaftMember): void {
-    const { term, commit } = member.disk.hardState;
+    const { log } = member.store;
+    const { term, commit } = log.hardState;
     const { number } = member;
     const before = this.#persisted.get(number);
     if (before !== undefined) {
@@ -138,7 +188,7 @@ export class RaftChecker {
       hold(commit >= before.commit, 5, () => `the stored commit of member ${number} fell`);
     }
     hold(
-      commit <= member.disk.lastIndex,
+      commit <= log.lastIndex,
       7,
       () => `the disk of member ${number} names commit ${commit}, which it does not hold`,
     );
@@ -164,8 +214,8 @@ export class RaftChecker {
 
   /** A promise about the disk is made only when it is true, or the disk is past that term. */
   #checkPromise(member: RaftMember, message: Message): void {
-    const { disk, number } = member;
-    const { hardState } = disk;
+    const { number } = member;
+    const { hardState } = member.store.log;
     const { term } = message;
     hold(
       message.from === member.id,
@@ -188,10 +238,11 @@ export class RaftChecker {
   }
 
   #checkAccepted(member: RaftMember, term: number, matchIndex: number): void {
-    const { disk, number } = member;
-    if (disk.hardState.term > term) return;
+    const { number } = member;
+    const { log } = member.store;
+    if (log.hardState.term > term) return;
     hold(
-      disk.hardState.term === term && disk.lastIndex >= matchIndex,
+      log.hardState.term === term && log.lastIndex >= matchIndex,
       6,
       () => `member ${number} confirms ${matchIndex} in term ${term} before it is durable`,
     );
@@ -199,8 +250,8 @@ export class RaftChecker {
     if (leader?.raft?.role !== 'leader' || leader.raft.term !== term) return;
     const theirs = leader.raft.termAt(matchIndex);
     if (theirs === undefined && matchIndex < leader.raft.firstIndex) return;
-    const own = disk.termAt(matchIndex);
-    if (own === undefined && matchIndex < disk.start.index) return;
+    const own = log.termAt(matchIndex);
+    if (own === undefined && matchIndex < log.start.index) return;
     hold(
       theirs === own,
       6,
@@ -252,10 +303,10 @@ export class RaftChecker {
       () => `member ${member.number} commits ${index} after ${this.#committed.length}`,
     );
     let entry: Entry | undefined;
-    const held = member.isQuorum((number) => {
-      const disk = this.#members[number - 1]?.disk;
-      if (disk?.holds(index, term) !== true) return false;
-      entry ??= disk.at(index);
+    const held = isQuorum(member.configuration, (voter) => {
+      const log = this.#members[Number(voter) - 1]?.store.log;
+      if (log?.holds(index, term) !== true) return false;
+      entry ??= log.at(index);
       return true;
     });
     hold(
@@ -264,11 +315,41 @@ export class RaftChecker {
       () => `entry ${index} of term ${term} is committed and not on the disks of a quorum`,
     );
     this.#committed.push({ term, entry, inTerm });
+    this.proposals.committed(entry);
   }
 
-  #checkGivenOut({ number, disk }: RaftMember, entry: Entry): void {
+  #checkConfiguration(number: number, index: number, configuration: Configuration): void {
+    const before = this.#chain.at(-1);
+    if (before === undefined || index > before.index) {
+      this.#chain.push({ index, configuration });
+      hold(
+        before === undefined || doQuorumsIntersect(before.configuration, configuration),
+        8,
+        () => `the configuration of ${index} has a quorum without a member of the one before`,
+      );
+      return;
+    }
+    const known = this.#chain.find((each) => each.index === index);
+    hold(
+      known !== undefined && isSameConfiguration(known.configuration, configuration),
+      8,
+      () => `member ${number} has another configuration at ${index}`,
+    );
+  }
+
+  #configurationAt(index: number): Configuration {
+    const found = this.#chain.findLast((each) => each.index <= index);
+    hold(found !== undefined, 8, () => `nothing is in force at ${index}`);
+    return found.configuration;
+  }
+
+  #checkGivenOut({ number, store }: RaftMember, entry: Entry): void {
     const { index, term } = entry;
-    hold(disk.holds(index, term), 6, () => `member ${number} applies ${index}, not on its disk`);
+    hold(
+      store.log.holds(index, term),
+      6,
+      () => `member ${number} applies ${index}, not on its disk`,
+    );
     const known = this.#committed[index - 1];
     hold(
       known !== undefined && known.term === term && isSame(known.entry, entry),

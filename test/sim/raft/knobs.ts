@@ -17,6 +17,8 @@ export type RaftKnobs = {
   readonly turnUs: number;
   readonly meanApplyUs: number;
   readonly meanFlushUs: number;
+  /** Entries kept for slow peers behind what the state holds durably. */
+  readonly catchUpEntries: number;
   /** Messages leave before the log write begins, or after. */
   readonly sendFirst: boolean;
   readonly meanProposalUs: number;
@@ -48,6 +50,7 @@ export function drawKnobs(decisions: Decisions): RaftKnobs {
     turnUs: oneOf('turn', 0, 0, 500, 5 * MS),
     meanApplyUs: oneOf('apply', 0, MS, 50 * MS),
     meanFlushUs: oneOf('flush', 10 * MS, 200 * MS, 2_000 * MS),
+    catchUpEntries: oneOf('catch-up', 5_000, 5, 20, 100),
     sendFirst: oneOf('send-first', true, false),
     meanProposalUs: oneOf('proposals', 100, 20, 500) * MS,
     meanReadUs: oneOf('reads', 200, 30, 1_000) * MS,

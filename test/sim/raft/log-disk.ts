@@ -1,10 +1,4 @@
-/**
- * What a member's disk holds of its log, and the one write that may be under way.
- *
- * A crash in the middle of a write leaves a beginning of it: nothing, or the hard state with some of
- * the entries. That is the contract of `StorageWrite`; the WAL, which writes a batch as one frame,
- * promises more.
- */
+/** What a member's disk holds of its log. */
 
 import type { Recovered } from '../../../server/ports.ts';
 import type { Entry, HardState, StorageWrite } from '../../../server/raft/message.ts';
@@ -33,7 +27,7 @@ export class LogDisk {
   }
 
   /** Makes the first `entryCount` entries of the write durable, and its hard state. */
-  finish(write: StorageWrite, entryCount = write.entries.length): void {
+  finish(write: StorageWrite, entryCount: number): void {
     if (write.hardState !== undefined) this.hardState = write.hardState;
     const first = write.entries[0];
     if (first === undefined || entryCount === 0) return;
@@ -50,6 +44,16 @@ export class LogDisk {
     if (term === undefined || index <= this.start.index) return;
     this.#entries.splice(0, index - this.start.index);
     this.start = { index, term };
+  }
+
+  /** Begins anew after `position`, unless it holds that entry: then everything stays. */
+  restart(position: { readonly index: number; readonly term: number }): void {
+    const term = Math.max(this.hardState.term, position.term);
+    const votedFor = term === this.hardState.term ? this.hardState.votedFor : 0n;
+    this.hardState = { term, votedFor, commit: Math.max(this.hardState.commit, position.index) };
+    if (this.termAt(position.index) === position.term) return;
+    this.start = { index: position.index, term: position.term };
+    this.#entries = [];
   }
 
   recovered(): Recovered {

@@ -1,90 +1,52 @@
 /**
- * A host for one Raft member, doing what `server/replica.ts` and `server/node.ts` do around it, with
- * a disk that answers when the schedule says so and a state machine that applies when it gets to it.
+ * A host for one Raft core, doing what `server/replica.ts` and `server/node.ts` do around it, with a
+ * disk that answers when the schedule says so and a state machine that applies when it gets to it.
  */
-
 import type { PointName } from '../../../server/points.ts';
 import type { Random } from '../../../server/ports.ts';
-import type { Configuration } from '../../../server/raft/configuration.ts';
-import type {
-  Entry,
-  Message,
-  NodeId,
-  Ready,
-  RoleKind,
-  StorageWrite,
-} from '../../../server/raft/message.ts';
-import { isQuorum } from '../../../server/raft/quorum.ts';
+import { type Configuration, isJoint } from '../../../server/raft/configuration.ts';
+import type { Entry, Message, NodeId, Ready, RoleKind } from '../../../server/raft/message.ts';
 import { Raft } from '../../../server/raft/raft.ts';
-import { type Engine, MS, type Scheduled, SECOND } from '../engine/engine.ts';
+import type { Scheduled } from '../engine/engine.ts';
 import { Violation } from '../engine/violation.ts';
-import type { DiskFaults } from '../faults.ts';
-import type { RaftChecker } from './checker.ts';
-import type { RaftKnobs } from './knobs.ts';
-import { LogDisk } from './log-disk.ts';
-
-/** What a member needs of the run it is part of. */
-export interface RaftWorld {
-  readonly engine: Engine;
-  readonly knobs: RaftKnobs;
-  readonly checker: RaftChecker;
-  readonly diskFaults: DiskFaults;
-  readonly driftPpm: number;
-  send(from: number, message: Message): void;
-  /** The member came to this point; it may be dead or paused afterwards. */
-  reached(member: RaftMember, point: PointName): void;
-  /** Its disk failed. */
-  failed(member: RaftMember): void;
-  readsConfirmed(member: RaftMember, reads: readonly { readonly id: number }[]): void;
-}
-
-export const TICK_US = 100 * MS;
-const LONGEST_WRITE_US = 2 * SECOND;
+import { LogWriter } from './log-writer.ts';
+import { configurationAfter } from './membership.ts';
+import { MemberStore, type StateImage } from './store.ts';
+import { type RaftWorld, TICK_US } from './world.ts';
 
 export class RaftMember {
   readonly number: number;
   readonly id: NodeId;
-  readonly disk = new LogDisk();
+  readonly store: MemberStore;
+  readonly writer: LogWriter;
   /** Undefined while it is down. */
   raft: Raft | undefined;
   isPaused = false;
-  appliedIndex = 0;
-  /** What a restart finds applied, at least. */
-  durableAppliedIndex = 0;
-  /** Writes take this long until `slowUntil`. */
-  slowWriteUs = 0;
-  slowUntil = 0;
   readonly #world: RaftWorld;
-  readonly #configuration: Configuration;
   readonly #sites;
   readonly #random: Random;
-  /** Counts its starts: what was begun in an earlier life has no effect. */
+  /** Counts starts and crashes: what was begun in an earlier life has no effect. */
   #life = 0;
-  #write: StorageWrite | undefined;
   #pumping: Scheduled | undefined;
   #applying: Scheduled | undefined;
   #toApply: Entry[] = [];
   #whilePaused: (() => void)[] = [];
   #missedTick = false;
-  readonly #acks = new Set<number>();
   #role: RoleKind = 'follower';
-  #reportedCommit = 0;
+  #commitSeen = 0;
+  #ackedTerm = 0;
 
-  constructor(world: RaftWorld, number: number, configuration: Configuration) {
+  constructor(world: RaftWorld, number: number, initial: StateImage) {
     this.#world = world;
     this.number = number;
     this.id = BigInt(number);
-    this.#configuration = configuration;
+    this.store = new MemberStore(initial);
+    this.writer = new LogWriter(world, this);
     const { decisions } = world.engine;
-    const disk = (kind: string) => decisions.site('disk', `${kind} ${number}`);
     const protocol = (kind: string) => decisions.site('protocol', `${kind} ${number}`);
     this.#sites = {
-      write: disk('write'),
-      slow: disk('slow'),
-      error: disk('error'),
-      torn: disk('torn'),
-      flush: disk('flush'),
-      kept: disk('kept'),
+      flush: decisions.site('disk', `flush ${number}`),
+      kept: decisions.site('disk', `kept ${number}`),
       apply: protocol('apply'),
       tick: protocol('tick'),
       turn: protocol('turn'),
@@ -100,22 +62,25 @@ export class RaftMember {
     return this.raft !== undefined;
   }
 
-  /** Whether a quorum, as this member knows the configuration, satisfies `holds`. */
-  isQuorum(holds: (number: number) => boolean): boolean {
-    return isQuorum(this.#configuration, (voter) => holds(Number(voter)));
+  get appliedIndex(): number {
+    return this.store.state.index;
+  }
+
+  /** In force on this member, or what a start would find. */
+  get configuration(): Configuration {
+    return this.raft?.configuration ?? this.store.state.configuration;
   }
 
   start(): void {
-    const { knobs, driftPpm } = this.#world;
+    const { knobs, driftPpm, checker } = this.#world;
     this.#life += 1;
-    const unsure = this.appliedIndex - this.durableAppliedIndex;
-    this.appliedIndex = this.durableAppliedIndex + this.#sites.kept.below(unsure + 1);
-    this.durableAppliedIndex = this.appliedIndex;
+    const recovered = this.store.recover();
+    const { index, configuration } = this.store.state;
     this.raft = this.#guarded(
       () =>
         new Raft({
           id: this.id,
-          configuration: this.#configuration,
+          configuration,
           electionTicks: knobs.electionTicks,
           heartbeatTicks: knobs.heartbeatTicks,
           preVote: knobs.preVote,
@@ -128,27 +93,25 @@ export class RaftMember {
             committedBytes: knobs.committedBytes,
           },
           random: this.#random,
-          recovered: this.disk.recovered(),
-          appliedIndex: this.appliedIndex,
+          recovered,
+          appliedIndex: index,
         }),
     );
     const drift = 1 + (this.#sites.tick.below(2 * driftPpm + 1) - driftPpm) / 1_000_000;
     this.#tickAfter(this.#life, this.#sites.tick.below(TICK_US), TICK_US * drift);
     this.#flushLater(this.#life);
-    this.#world.checker.stepped(this);
+    this.#role = 'follower';
+    this.#commitSeen = index;
+    checker.stored(this);
+    checker.stepped(this);
     this.#pump();
   }
 
-  /** The write under way is lost, or a part of it, or only its confirmation. */
   crash(): void {
-    const { diskFaults, checker } = this.#world;
-    const write = this.#write;
-    if (write !== undefined && this.#sites.torn.chance(diskFaults.tornRate)) {
-      const parts = this.#sites.torn.below(write.entries.length + 2);
-      if (parts > 0) this.#store(write, parts - 1);
-    }
+    this.writer.crash();
+    this.store.crash((bound) => this.#sites.kept.below(bound));
     this.raft = undefined;
-    this.#write = undefined;
+    this.#life += 1;
     this.#toApply = [];
     this.isPaused = false;
     this.#whilePaused = [];
@@ -157,8 +120,7 @@ export class RaftMember {
     this.#pumping = undefined;
     this.#applying?.cancel();
     this.#applying = undefined;
-    this.#life += 1;
-    checker.crashed(this);
+    this.#world.checker.crashed(this);
   }
 
   pause(): void {
@@ -170,13 +132,21 @@ export class RaftMember {
     this.isPaused = false;
     const missed = this.#whilePaused;
     this.#whilePaused = [];
-    if (this.#missedTick) missed.unshift(() => this.input((raft) => raft.tick()));
+    if (this.#missedTick) missed.unshift(() => this.#tick());
     this.#missedTick = false;
     for (const each of missed) each();
   }
 
+  /** @returns whether the member is still alive: a fault may wait at this point. */
+  reached(point: PointName): boolean {
+    const life = this.#life;
+    this.#world.reached(this, point);
+    return life === this.#life;
+  }
+
   receive(message: Message): void {
-    if (message.kind === 'append-accepted') this.#noteAck(message.term);
+    if (message.kind === 'append-accepted' && !this.#noteAck(message.term)) return;
+    if (message.kind === 'snapshot' && !this.reached('snapshot-received')) return;
     this.input((raft) => raft.step(message));
   }
 
@@ -192,21 +162,34 @@ export class RaftMember {
       return;
     }
     this.#guarded(() => act(raft));
-    const life = this.#life;
-    const commit = raft.commitIndex;
     this.#world.checker.stepped(this);
-    if (commit > this.#reportedCommit) {
-      this.#reportedCommit = commit;
-      this.#world.reached(this, 'commit-advanced');
-      if (life !== this.#life) return;
-    }
-    this.#schedulePump();
+    if (this.#noteCommit(raft.commitIndex)) this.#schedulePump();
   }
 
-  #noteAck(term: number): void {
-    if (this.raft?.role !== 'leader' || this.raft.term !== term || this.#acks.has(term)) return;
-    this.#acks.add(term);
-    this.#world.reached(this, 'first-append-ack');
+  /** The state was replaced by a snapshot: what was about to be applied is in it, or comes again. */
+  installed(): void {
+    this.#toApply = [];
+    this.#applying?.cancel();
+    this.#applying = undefined;
+    this.#world.checker.installed(this);
+  }
+
+  #noteCommit(commit: number): boolean {
+    const before = this.#commitSeen;
+    if (commit <= before) return true;
+    this.#commitSeen = commit;
+    for (let index = before + 1; index <= commit; index += 1) {
+      const isChange = this.store.log.at(index)?.kind === 'configuration';
+      if (isChange && !this.reached('configuration-committed')) return false;
+    }
+    return this.reached('commit-advanced');
+  }
+
+  #noteAck(term: number): boolean {
+    const { raft } = this;
+    if (raft?.role !== 'leader' || raft.term !== term || this.#ackedTerm === term) return true;
+    this.#ackedTerm = term;
+    return this.reached('first-append-ack');
   }
 
   #schedulePump(): void {
@@ -231,132 +214,121 @@ export class RaftMember {
     while (raft.hasReady()) {
       const ready = this.#guarded(() => raft.ready());
       this.#world.checker.observe(this, ready);
-      const isSentFirst = this.#world.knobs.sendFirst;
-      if (!this.#noteRole(ready, life)) return;
-      if (isSentFirst && !this.#send(ready, life)) return;
-      if (ready.write !== undefined && !this.#begin(ready.write, life)) return;
-      if (!isSentFirst && !this.#send(ready, life)) return;
-      if (ready.reads.length > 0) {
-        this.#world.readsConfirmed(this, ready.reads);
-        if (!this.#reached('read-confirmed', life)) return;
-      }
-      if (ready.droppedReads.length > 0 && !this.#reached('read-dropped', life)) return;
-      for (const entry of ready.committed) this.#toApply.push(entry);
-      if (!this.#applyLater(life)) return;
+      this.#carryOut(ready);
+      if (life !== this.#life) return;
     }
   }
 
-  /** @returns whether it survived. */
-  #reached(point: PointName, life: number): boolean {
-    this.#world.reached(this, point);
-    return life === this.#life;
+  #carryOut(ready: Ready): void {
+    const { sendFirst } = this.#world.knobs;
+    if (!this.#noteRole(ready)) return;
+    if (sendFirst && !this.#send(ready)) return;
+    if (ready.write !== undefined && !this.writer.begin(ready.write)) return;
+    if (!sendFirst && !this.#send(ready)) return;
+    if (!this.#endReads(ready)) return;
+    if (ready.refused.length > 0 && !this.reached('proposal-refused')) return;
+    for (const { to } of ready.needsSnapshot) {
+      if (!this.reached('snapshot-needed')) return;
+      this.#world.carrySnapshot(this, to);
+    }
+    for (const entry of ready.committed) this.#toApply.push(entry);
+    this.#applyLater();
   }
 
-  #noteRole(ready: Ready, life: number): boolean {
-    const { leadership } = ready;
+  #noteRole({ leadership }: Ready): boolean {
     if (leadership === undefined) return true;
     const was = this.#role;
-    this.#role = leadership.role;
-    this.#world.engine.tell(
-      () => `member ${this.number} is ${leadership.role} in term ${leadership.term}`,
-    );
-    if (leadership.role === 'leader') return this.#reached('became-leader', life);
-    if (leadership.role === 'candidate') return this.#reached('became-candidate', life);
-    if (was === 'leader') return this.#reached('stepped-down', life);
-    return true;
+    const { role, term } = leadership;
+    this.#role = role;
+    this.#world.engine.tell(() => `member ${this.number} is ${role} in term ${term}`);
+    if (role === 'leader') return this.reached('became-leader');
+    if (role === 'candidate') return this.reached('became-candidate');
+    return was !== 'leader' || this.reached('stepped-down');
   }
 
-  #send(ready: Ready, life: number): boolean {
-    const { messages } = ready;
+  #send({ messages }: Ready): boolean {
     if (messages.length === 0) return true;
     const isLeader = this.raft?.role === 'leader';
-    if (!this.#reached(isLeader ? 'before-leader-send' : 'before-follower-send', life))
-      return false;
+    if (!this.reached(isLeader ? 'before-leader-send' : 'before-follower-send')) return false;
     for (const message of messages) {
-      const point = pointOf(message);
       this.#world.send(this.number, message);
-      if (point !== undefined && !this.#reached(point, life)) return false;
+      const point = pointOf(message);
+      if (point !== undefined && !this.reached(point)) return false;
     }
-    return this.#reached(isLeader ? 'after-leader-send' : 'after-follower-send', life);
+    return this.reached(isLeader ? 'after-leader-send' : 'after-follower-send');
   }
 
-  #begin(write: StorageWrite, life: number): boolean {
-    if (!this.#reached('before-log-write', life)) return false;
-    this.#write = write;
-    const { engine, diskFaults } = this.#world;
-    let takesUs = this.#sites.write.exponential(diskFaults.meanWriteUs);
-    if (this.#sites.slow.chance(diskFaults.slowRate))
-      takesUs += this.#sites.slow.below(LONGEST_WRITE_US);
-    if (engine.now < this.slowUntil) takesUs += this.slowWriteUs;
-    engine.after(takesUs, () => {
-      if (life === this.#life) this.#endWrite(write, life);
-    });
-    return this.#reached('during-log-write', life);
+  #endReads({ reads, droppedReads }: Ready): boolean {
+    if (reads.length > 0) {
+      this.#world.readsEnded(reads.map(({ id }) => id));
+      if (!this.reached('read-confirmed')) return false;
+    }
+    if (droppedReads.length === 0) return true;
+    this.#world.readsEnded(droppedReads);
+    return this.reached('read-dropped');
   }
 
-  #endWrite(write: StorageWrite, life: number): void {
-    const { diskFaults } = this.#world;
-    if (this.#sites.error.chance(diskFaults.errorRate)) {
-      this.#world.engine.tell(() => `a log write of member ${this.number} fails`);
-      this.#world.failed(this);
+  #applyLater(): void {
+    if (this.#toApply.length === 0) return;
+    const { knobs, engine } = this.#world;
+    if (knobs.meanApplyUs === 0) {
+      this.#apply();
       return;
     }
-    const first = write.entries[0];
-    const isReplacing = first !== undefined && first.index <= this.disk.lastIndex;
-    this.#store(write, write.entries.length);
-    this.#write = undefined;
-    if (isReplacing && !this.#reached('tail-replaced', life)) return;
-    if (!this.#reached('after-log-write', life)) return;
-    this.input((raft) => raft.stored(write.sequence));
-  }
-
-  #store(write: StorageWrite, entryCount: number): void {
-    const { checker, engine } = this.#world;
-    checker.storing(this, entryCount === 0 ? [] : write.entries.slice(0, entryCount));
-    this.disk.finish(write, entryCount);
-    checker.stored(this);
-    engine.trace.add(this.number * 31 + this.disk.lastIndex);
-    engine.trace.add(this.disk.hardState.term);
+    if (this.#applying !== undefined) return;
+    this.#applying = engine.after(this.#sites.apply.exponential(knobs.meanApplyUs), () => {
+      this.#applying = undefined;
+      if (this.isPaused) this.#whilePaused.push(() => this.#applyLater());
+      else if (this.#apply()) this.#schedulePump();
+    });
   }
 
   /** @returns whether it survived. */
-  #applyLater(life: number): boolean {
-    if (this.#toApply.length === 0) return true;
-    const { knobs, engine } = this.#world;
-    if (knobs.meanApplyUs === 0) return this.#apply(life);
-    if (this.#applying === undefined) {
-      const delayUs = this.#sites.apply.exponential(knobs.meanApplyUs);
-      this.#applying = engine.after(delayUs, () => {
-        this.#applying = undefined;
-        if (this.isPaused) this.#whilePaused.push(() => this.#applyLater(this.#life));
-        else if (this.#apply(life)) this.#schedulePump();
-      });
-    }
-    return true;
-  }
-
-  #apply(life: number): boolean {
-    if (!this.#reached('before-apply', life)) return false;
-    const { checker, engine } = this.#world;
+  #apply(): boolean {
+    const { raft } = this;
+    if (raft === undefined || !this.reached('before-apply')) return false;
     const entries = this.#toApply;
     this.#toApply = [];
     for (const entry of entries) {
-      checker.applied(this, entry);
-      this.appliedIndex = entry.index;
-      engine.trace.add(entry.index * 131 + entry.term);
+      if (!this.#applyEntry(raft, entry)) return false;
     }
-    const { raft } = this;
-    if (raft !== undefined) this.#guarded(() => raft.applied(this.appliedIndex));
-    return this.#reached('after-apply', life);
+    this.#guarded(() => raft.applied(this.appliedIndex));
+    return this.reached('after-apply');
+  }
+
+  #applyEntry(raft: Raft, entry: Entry): boolean {
+    const { checker, engine } = this.#world;
+    const { index, term, kind, data } = entry;
+    const before = this.store.state.configuration;
+    const configuration = kind === 'configuration' ? configurationAfter(before, data) : before;
+    checker.applied(this, entry, configuration);
+    this.store.apply({ index, term, configuration });
+    engine.trace.add(index * 131 + term);
+    if (kind !== 'configuration') return true;
+    engine.tell(() => `member ${this.number} applies ${describe(configuration)} at ${index}`);
+    this.#guarded(() => raft.configure(index, configuration));
+    checker.stepped(this);
+    return this.reached(changePoint(before, configuration));
   }
 
   #flushLater(life: number): void {
     const { engine, knobs } = this.#world;
     engine.after(1 + this.#sites.flush.exponential(knobs.meanFlushUs), () => {
       if (life !== this.#life) return;
-      this.durableAppliedIndex = this.appliedIndex;
-      this.#flushLater(life);
+      this.store.flush();
+      this.#release();
+      if (life === this.#life) this.#flushLater(life);
     });
+  }
+
+  /** Entries that the state holds durably go, but for the newest, which slow peers may ask for. */
+  #release(): void {
+    const { raft } = this;
+    const index = this.store.durable.index - this.#world.knobs.catchUpEntries;
+    if (raft === undefined || index < raft.firstIndex || this.isPaused) return;
+    this.#guarded(() => raft.release(index));
+    this.store.log.release(index);
+    this.reached('log-released');
   }
 
   #tickAfter(life: number, delayUs: number, everyUs: number): void {
@@ -367,7 +339,15 @@ export class RaftMember {
         tickJitter === 0 ? 0 : this.#sites.tick.below(Math.round(everyUs * tickJitter));
       this.#tickAfter(life, everyUs + jitterUs, everyUs);
       if (this.isPaused) this.#missedTick = true;
-      else this.input((raft) => raft.tick());
+      else this.#tick();
+    });
+  }
+
+  #tick(): void {
+    const isLate = this.writer.isLate;
+    this.input((raft) => {
+      if (isLate) raft.stepDown();
+      raft.tick();
     });
   }
 
@@ -396,7 +376,24 @@ function pointOf(message: Message): PointName | undefined {
       return 'transfer-sent';
     case 'read-index':
       return 'read-round-started';
+    case 'propose':
+      return 'proposal-forwarded';
     default:
       return undefined;
   }
+}
+
+function changePoint(before: Configuration, after: Configuration): PointName {
+  if (isJoint(after) && !isJoint(before)) return 'joint-entered';
+  if (isJoint(before) && !isJoint(after)) return 'joint-left';
+  if (after.learners.length > before.learners.length) return 'learner-added';
+  if (after.voters.length > before.voters.length) return 'learner-promoted';
+  if (after.voters.length < before.voters.length) return 'member-removed';
+  return 'configuration-applied';
+}
+
+function describe({ voters, outgoing, learners }: Configuration): string {
+  const joint = outgoing.length === 0 ? '' : ` and ${outgoing.join(' ')}`;
+  const others = learners.length === 0 ? '' : `, learners ${learners.join(' ')}`;
+  return `voters ${voters.join(' ')}${joint}${others}`;
 }

@@ -4,17 +4,23 @@
  */
 import type { PointName } from '../../../server/points.ts';
 import { emptyConfiguration } from '../../../server/raft/configuration.ts';
-import type { Message, NodeId } from '../../../server/raft/message.ts';
+import type { Message, NodeId, Proposal } from '../../../server/raft/message.ts';
+import type { Raft } from '../../../server/raft/raft.ts';
 import type { SimulatedCluster } from '../cluster.ts';
+import type { Site } from '../engine/decisions.ts';
 import { type Engine, SECOND } from '../engine/engine.ts';
-import { hold } from '../engine/violation.ts';
 import { type DiskFaults, drawFaults, type Faults, noFaults } from '../faults.ts';
 import { Nemesis } from '../nemesis.ts';
 import { Network } from '../network.ts';
-import { PointCounts } from '../points.ts';
+import { PointCounts, raftPoints } from '../points.ts';
 import { RaftChecker } from './checker.ts';
 import { drawKnobs, type RaftKnobs } from './knobs.ts';
-import { RaftMember, type RaftWorld, TICK_US } from './member.ts';
+import { RaftMember } from './member.ts';
+import { chooseChanges, encodeChanges } from './membership.ts';
+import { recover } from './recovery.ts';
+import { SnapshotCarrier } from './snapshots.ts';
+import type { StateImage } from './store.ts';
+import type { RaftWorld } from './world.ts';
 
 export type RaftRunOptions = {
   /** Events of the phase with faults. */
@@ -25,10 +31,8 @@ export const defaultRaftRun: RaftRunOptions = { events: 10_000 };
 
 /** The phase with faults ends at the latest then. */
 const LONGEST_US = 600 * SECOND;
-/** A healed quorum has so many election timeouts to do everything. */
-const RECOVERY_ELECTIONS = 50;
-/** Terms that may pass until it has a leader. */
-const MOST_TERMS = 3;
+/** Members that may join in one run. */
+const NEWCOMERS = 6;
 
 export class RaftSimulation implements RaftWorld, SimulatedCluster {
   readonly engine: Engine;
@@ -36,24 +40,26 @@ export class RaftSimulation implements RaftWorld, SimulatedCluster {
   readonly checker: RaftChecker;
   readonly network: Network<never>;
   readonly points = new PointCounts();
-  readonly members: readonly number[];
   diskFaults: DiskFaults;
   driftPpm: number;
   readonly #faults: Faults;
   readonly #options: RaftRunOptions;
   readonly #network: Network<Message>;
   readonly #nemesis: Nemesis;
+  readonly #snapshots: SnapshotCarrier;
+  readonly #initial: StateImage;
+  /** Those that were ever started, in the order of their numbers. */
   readonly #members: RaftMember[] = [];
-  readonly #data: readonly Uint8Array[];
   readonly #askers = new Map<number, RaftMember>();
-  #proposals = 0;
+  readonly #sites = new Map<string, Site>();
+  #numbers: readonly number[] = [];
   #reads = 0;
 
   constructor(engine: Engine, options: RaftRunOptions = defaultRaftRun) {
     this.engine = engine;
     this.#options = options;
     this.knobs = drawKnobs(engine.decisions);
-    this.#faults = drawFaults(engine);
+    this.#faults = drawFaults(engine, raftPoints);
     this.diskFaults = this.#faults.disk;
     this.driftPpm = this.#faults.driftPpm;
     this.#network = new Network<Message>(engine, (to, message) =>
@@ -61,24 +67,29 @@ export class RaftSimulation implements RaftWorld, SimulatedCluster {
     );
     this.#network.faults = this.#faults.network;
     this.network = this.#network as Network<never>;
-    this.members = Array.from({ length: this.knobs.members }, (_, at) => at + 1);
-    this.#data = Array.from({ length: 256 }, (_, at) => Buffer.from([at, at ^ 0x5a]));
-    const configuration = { ...emptyConfiguration, voters: this.members.map(BigInt) };
-    for (const number of this.members)
-      this.#members.push(new RaftMember(this, number, configuration));
-    this.checker = new RaftChecker(this.#members);
+    const numbers = Array.from({ length: this.knobs.members }, (_, at) => at + 1);
+    const configuration = { ...emptyConfiguration, voters: numbers.map(BigInt) };
+    this.#initial = { index: 0, term: 0, configuration };
+    this.checker = new RaftChecker(this.#members, configuration);
+    this.#snapshots = new SnapshotCarrier(engine, this.network, (to) => this.#members[to - 1]);
+    for (const _ of numbers) this.#add();
     this.#nemesis = new Nemesis(engine, this, this.#faults);
   }
 
   run(): void {
-    this.engine.tell(() => `knobs ${JSON.stringify(this.knobs)}`);
+    const { engine } = this;
+    engine.tell(() => `knobs ${JSON.stringify(this.knobs)}`);
     for (const member of this.#members) member.start();
     this.#proposeLater();
     this.#readLater();
-    while (this.engine.events < this.#options.events && this.engine.step(LONGEST_US)) {
+    while (engine.events < this.#options.events && engine.step(LONGEST_US)) {
       // Everything happens in `step`.
     }
-    this.#recover();
+    this.#nemesis.stop();
+    this.#network.heal();
+    this.#network.faults = noFaults.network;
+    this.diskFaults = noFaults.disk;
+    recover(this, this.#members, (bound) => this.#client('quorum').below(bound));
   }
 
   send(from: number, message: Message): void {
@@ -99,8 +110,16 @@ export class RaftSimulation implements RaftWorld, SimulatedCluster {
     this.#nemesis.died(member.number);
   }
 
-  readsConfirmed(_member: RaftMember, reads: readonly { readonly id: number }[]): void {
-    for (const { id } of reads) this.#askers.delete(id);
+  readsEnded(reads: readonly number[]): void {
+    for (const id of reads) this.#askers.delete(id);
+  }
+
+  carrySnapshot(from: RaftMember, to: NodeId): void {
+    this.#snapshots.carry(from, to);
+  }
+
+  get members(): readonly number[] {
+    return this.#numbers;
   }
 
   get leader(): number {
@@ -150,9 +169,7 @@ export class RaftSimulation implements RaftWorld, SimulatedCluster {
   }
 
   slowDisk(number: number, writeUs: number, durationUs: number): void {
-    const member = this.#member(number);
-    member.slowWriteUs = writeUs;
-    member.slowUntil = this.engine.now + durationUs;
+    this.#member(number).writer.slowDown(writeUs, durationUs);
   }
 
   breakConnection(number: number, to: number): void {
@@ -169,8 +186,32 @@ export class RaftSimulation implements RaftWorld, SimulatedCluster {
     this.#member(number).input((raft) => raft.transferLeadership(BigInt(to)));
   }
 
-  changeMembership(): void {
-    // The voters of this layer are fixed.
+  /** A newcomer is started when the change is proposed: it waits for a leader to be found by. */
+  changeMembership(choose: (bound: number) => number): void {
+    const leader = this.#members[this.leader - 1];
+    if (leader === undefined) return;
+    const newcomer = BigInt(this.#members.length + 1);
+    const isFull = this.#members.length >= this.knobs.members + NEWCOMERS;
+    const changes = chooseChanges(leader.configuration, isFull ? undefined : newcomer, choose);
+    if (changes.length === 0 && !leader.configuration.autoLeave) return;
+    if (changes.some(({ node }) => node === newcomer)) this.#add().start();
+    leader.input((raft) => {
+      const id = this.checker.proposals.nextId;
+      const data = changes.length === 0 ? new Uint8Array(0) : encodeChanges(id, changes);
+      const names = changes.map(({ kind, node }) => `${kind} ${node}`).join(', ');
+      const outcome = raft.propose([{ kind: 'configuration', data }]);
+      const result = outcome.accepted ? 'accepted' : outcome.reason;
+      this.engine.tell(() => `member ${leader.number} proposes ${names || 'to leave'}: ${result}`);
+      if (data.length > 0) this.checker.proposals.add(`${raft.incarnation}`, [id], outcome);
+    });
+    leader.reached('configuration-proposed');
+  }
+
+  #add(): RaftMember {
+    const member = new RaftMember(this, this.#members.length + 1, this.#initial);
+    this.#members.push(member);
+    this.#numbers = this.#members.map(({ number }) => number);
+    return member;
   }
 
   /** The news that a connection broke takes a moment, and may be lost with the one that it is for. */
@@ -183,23 +224,24 @@ export class RaftSimulation implements RaftWorld, SimulatedCluster {
     const mean = this.knobs.meanProposalUs;
     this.engine.after(1 + this.#client('proposal-wait').exponential(mean), () => {
       const member = this.#members[this.#client('proposal-at').pick(this.#members.length) - 1];
-      if (member !== undefined) this.#propose(member, 1 + this.#client('proposal-count').below(4));
+      const count = 1 + this.#client('proposal-count').below(4);
+      if (member !== undefined) this.#memberFor(member).input((raft) => this.#propose(raft, count));
       this.#proposeLater();
     });
   }
 
-  /** Whoever believes to lead gets proposals, half of the time instead of the one that was picked. */
-  #propose(picked: RaftMember, count: number): void {
+  /** Mostly the leader, sometimes the one that was picked. */
+  #memberFor(picked: RaftMember): RaftMember {
     const leader = this.#members[this.leader - 1];
-    const member = leader !== undefined && this.#client('to-leader').below(4) < 3 ? leader : picked;
-    member.input((raft) => {
-      const proposals = Array.from({ length: count }, () => {
-        this.#proposals += 1;
-        const data = this.#data[this.#proposals % this.#data.length] ?? Buffer.alloc(0);
-        return { kind: 'command' as const, data };
-      });
-      raft.propose(proposals);
-    });
+    return leader !== undefined && this.#client('to-leader').below(4) < 3 ? leader : picked;
+  }
+
+  #propose(raft: Raft, count: number): void {
+    const { proposals } = this.checker;
+    const first = proposals.nextId;
+    const ids = Array.from({ length: count }, (_, at) => first + at);
+    const asked = ids.map((id): Proposal => ({ kind: 'command', data: encodeChanges(id, []) }));
+    proposals.add(`${raft.incarnation}`, ids, raft.propose(asked));
   }
 
   #readLater(): void {
@@ -220,70 +262,17 @@ export class RaftSimulation implements RaftWorld, SimulatedCluster {
     });
   }
 
-  /** Only a quorum is healed; the rest stays down. It must elect, commit and answer. */
-  #recover(): void {
-    const { engine } = this;
-    this.#nemesis.stop();
-    this.#network.heal();
-    this.#network.faults = noFaults.network;
-    this.diskFaults = noFaults.disk;
-    const quorum = this.#chooseQuorum();
-    engine.tell(() => `faults end; members ${quorum.map(({ number }) => number).join(' ')} go on`);
-    for (const member of this.#members) {
-      member.slowUntil = 0;
-      member.resume();
-      if (quorum.includes(member)) {
-        if (!member.isUp) this.start(member.number);
-      } else this.crash(member.number);
-    }
-    const electionUs = this.knobs.electionTicks * TICK_US;
-    const until = engine.now + RECOVERY_ELECTIONS * electionUs;
-    const target = this.checker.committedIndex + 1;
-    const termBefore = Math.max(...quorum.map(({ raft }) => raft?.term ?? 0));
-    const isDone = () =>
-      this.checker.committedIndex >= target &&
-      quorum.every((member) => member.appliedIndex >= this.checker.committedIndex);
-    while (!isDone()) {
-      hold(engine.step(until), 21, () => this.#describe(quorum));
-    }
-    const termNow = Math.max(...quorum.map(({ raft }) => raft?.term ?? 0));
-    // Without pre-vote and check-quorum, which ship, members may depose each other for a while.
-    const isSettledSoon = this.knobs.preVote && this.knobs.checkQuorum;
-    hold(
-      !isSettledSoon || termNow - termBefore <= MOST_TERMS,
-      21,
-      () => `it took ${termNow - termBefore} terms to elect a leader`,
-    );
-  }
-
-  #chooseQuorum(): readonly RaftMember[] {
-    const others = [...this.#members];
-    const quorum: RaftMember[] = [];
-    while (!isMajority(quorum.length, this.#members.length)) {
-      const [chosen] = others.splice(this.#client('quorum').below(others.length), 1);
-      if (chosen !== undefined) quorum.push(chosen);
-    }
-    return quorum.sort((a, b) => a.number - b.number);
-  }
-
-  #describe(quorum: readonly RaftMember[]): string {
-    const states = quorum.map(({ number, raft, appliedIndex }) =>
-      raft === undefined
-        ? `${number} down`
-        : `${number} ${raft.role} term ${raft.term} applied ${appliedIndex} commit ${raft.commitIndex} last ${raft.lastIndex}`,
-    );
-    return `nothing new is committed: ${states.join(', ')}`;
-  }
-
   #member(number: number): RaftMember {
     const member = this.#members[number - 1];
     if (member === undefined) throw new RangeError(`there is no member ${number}`);
     return member;
   }
 
-  #client(name: string) {
-    return this.engine.decisions.site('client', name);
+  #client(name: string): Site {
+    const known = this.#sites.get(name);
+    if (known !== undefined) return known;
+    const site = this.engine.decisions.site('client', name);
+    this.#sites.set(name, site);
+    return site;
   }
 }
-
-const isMajority = (count: number, all: number): boolean => 2 * count > all;
