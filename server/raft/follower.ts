@@ -8,7 +8,6 @@
 import { campaign, campaignForVotes } from './candidate.ts';
 import type { Append, Heartbeat, Message } from './message.ts';
 import { forwardReads, onReadIndexResponse, tickForwardedReads } from './read-index.ts';
-import { onSnapshot } from './snapshot.ts';
 import type { Follower, State } from './state.ts';
 
 export function tickFollower(state: State, follower: Follower): void {
@@ -21,7 +20,7 @@ export function tickFollower(state: State, follower: Follower): void {
   tickForwardedReads(state, follower);
 }
 
-/** Messages of this term; appends, heartbeats and snapshots are from `follower.leader`. */
+/** Messages of this term; appends and heartbeats are from `follower.leader`. */
 export function stepFollower(state: State, follower: Follower, message: Message): void {
   switch (message.kind) {
     case 'append':
@@ -31,10 +30,6 @@ export function stepFollower(state: State, follower: Follower, message: Message)
     case 'heartbeat':
       follower.electionElapsed = 0;
       onHeartbeat(state, follower, message);
-      return;
-    case 'snapshot':
-      follower.electionElapsed = 0;
-      onSnapshot(state, follower, message);
       return;
     case 'timeout-now':
       if (message.from !== follower.leader) return;

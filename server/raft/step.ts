@@ -1,12 +1,13 @@
 /**
  * Sorts messages by term and role. Invariant T1: a role's handler sees messages of its own term only,
- * and in that term appends, heartbeats and snapshots from one leader only.
+ * and in that term appends and heartbeats from one leader only.
  */
 import { assert, unreachable } from '../assert.ts';
 import { stepCandidate, stepPreCandidate } from './candidate.ts';
 import { stepFollower } from './follower.ts';
 import { stepLeader } from './leader.ts';
 import { type Message, NO_NODE, type NodeId, type ProposeRefused } from './message.ts';
+import { onSnapshot } from './snapshot.ts';
 import type { State } from './state.ts';
 import { answerPreVote, answerVote, hearsLeader } from './vote.ts';
 
@@ -24,6 +25,8 @@ export function step(state: State, message: Message): void {
   else if (message.kind === 'vote') answerVote(state, message);
   // What a leader refused stays refused, whatever has become of its term.
   else if (message.kind === 'propose-refused') onProposeRefused(state, message);
+  // What is committed stays committed: whoever has begun to send it may have lost the lead since.
+  else if (message.kind === 'snapshot') onSnapshot(state, message);
   else if (message.term < state.term) answerPastTerm(state, message);
   else stepRole(state, message);
 }
@@ -42,7 +45,7 @@ function bindsToItsTerm(message: Message): boolean {
 }
 
 function isFromLeader({ kind }: Message): boolean {
-  return kind === 'append' || kind === 'heartbeat' || kind === 'snapshot';
+  return kind === 'append' || kind === 'heartbeat';
 }
 
 function onProposeRefused(state: State, { incarnation, request, reason }: ProposeRefused): void {

@@ -3,8 +3,10 @@
  * from outside, with knowledge of all disks.
  */
 import { assert } from '../../server/assert.ts';
+import { isVoter } from '../../server/raft/configuration.ts';
 import type { Entry, Message, NodeId, Ready } from '../../server/raft/message.ts';
-import { majority } from '../../server/raft/quorum.ts';
+import { isQuorum } from '../../server/raft/quorum.ts';
+import type { Raft } from '../../server/raft/raft.ts';
 import type { Member } from './cluster.ts';
 
 type Committed = { readonly term: number; readonly data: string; readonly committedInTerm: number };
@@ -20,6 +22,11 @@ export class SafetyChecker {
   readonly #persisted = new Map<NodeId, { term: number; commit: number }>();
   /** What was committed anywhere when the read began. */
   readonly #reads = new Map<number, number>();
+  /** Commands that are committed; each is proposed once. */
+  readonly #proposals = new Set<string>();
+  /** By sender and request. */
+  readonly #forwarded = new Map<string, readonly string[]>();
+  readonly #refused = new Set<string>();
 
   constructor(members: readonly Member[]) {
     this.#members = members;
@@ -27,6 +34,15 @@ export class SafetyChecker {
 
   readStarted(id: number): void {
     this.#reads.set(id, this.#committed.length);
+  }
+
+  forwarded({ id, raft }: Member, request: number, data: readonly string[]): void {
+    this.#forwarded.set(`${id} ${raft?.incarnation} ${request}`, data);
+  }
+
+  /** The member's state machine was replaced, or has other members now. */
+  configured({ applied }: Member): void {
+    for (const entry of applied) this.#checkState(entry);
   }
 
   crashed(member: Member): void {
@@ -47,6 +63,7 @@ export class SafetyChecker {
     for (const id of ready.droppedReads) {
       assert(this.#reads.delete(id), `read ${id} is dropped once`);
     }
+    for (const { request } of ready.refused) this.#checkRefused(member, request);
     this.#checkMember(member);
   }
 
@@ -55,7 +72,7 @@ export class SafetyChecker {
       const { term, commit } = member.disk.hardState;
       const before = this.#persisted.get(member.id) ?? { term: 0, commit: 0 };
       assert(term >= before.term && commit >= before.commit, 'what is on disk never falls');
-      assert(commit <= member.disk.entries.length, 'the disk holds what its commit index names');
+      assert(commit <= member.disk.lastIndex, 'the disk holds what its commit index names');
       this.#persisted.set(member.id, { term, commit });
     }
   }
@@ -71,10 +88,11 @@ export class SafetyChecker {
       assert(disk.holds(index, raft.termAt(index) ?? 0), `durable entry ${index} is on disk`);
     }
     for (let index = before.commit + 1; index <= commitIndex; index += 1) {
-      this.#checkCommitted(raft.termAt(index), index, term);
+      this.#checkCommitted(raft, index);
     }
     this.#volatile.set(id, { term, commit: commitIndex });
     if (role === 'leader' && this.#leaders.get(term) !== id) {
+      assert(isVoter(raft.configuration, id), 'only voters lead');
       assert(!this.#leaders.has(term), `election safety: one leader in term ${term}`);
       this.#leaders.set(term, id);
       this.#checkLeaderCompleteness(raft.termAt.bind(raft), term, raft.firstIndex);
@@ -83,7 +101,7 @@ export class SafetyChecker {
 
   /** A promise about the disk is made only when it is true, or the disk is past that term. */
   #checkPromise({ disk }: Member, message: Message): void {
-    const { hardState, entries } = disk;
+    const { hardState } = disk;
     if (message.kind === 'vote-response' && message.granted) {
       const key = `${message.from} ${message.term}`;
       assert((this.#votes.get(key) ?? message.to) === message.to, 'one vote in a term');
@@ -94,7 +112,7 @@ export class SafetyChecker {
       const isStored = hardState.term === message.term && hardState.votedFor === message.from;
       assert(isStored || hardState.term > message.term, 'a candidacy is durable before it is sent');
     } else if (message.kind === 'append-accepted') {
-      const isStored = hardState.term === message.term && entries.length >= message.matchIndex;
+      const isStored = hardState.term === message.term && disk.lastIndex >= message.matchIndex;
       assert(isStored || hardState.term > message.term, 'a match is durable before it is sent');
     }
   }
@@ -109,7 +127,9 @@ export class SafetyChecker {
     this.#written.set(`${index}/${term}`, content);
   }
 
-  #checkCommitted(term: number | undefined, index: number, inTerm: number): void {
+  #checkCommitted(raft: Raft, index: number): void {
+    const { configuration, term: committedInTerm } = raft;
+    const term = raft.termAt(index);
     const known = this.#committed[index - 1];
     if (known !== undefined) {
       assert(term === undefined || known.term === term, `one entry is committed at ${index}`);
@@ -118,16 +138,24 @@ export class SafetyChecker {
     assert(term !== undefined && index === this.#committed.length + 1, 'commits have no gap');
     const holders = this.#members.filter(({ disk }) => disk.holds(index, term));
     assert(
-      holders.length >= majority(this.#members.length),
+      isQuorum(configuration, (voter) => holders.some(({ id }) => id === voter)),
       `committed entry ${index}/${term} is on the disks of a quorum`,
     );
-    const entry = holders[0]?.disk.entries[index - 1];
+    const entry = holders[0]?.disk.at(index);
     const data = Buffer.from(entry?.data ?? []).toString();
-    this.#committed.push({ term, data, committedInTerm: inTerm });
+    this.#committed.push({ term, data, committedInTerm });
+    if (entry?.kind !== 'command') return;
+    assert(!this.#refused.has(data), `proposal ${data} was refused and is committed`);
+    assert(!this.#proposals.has(data), `proposal ${data} is committed once`);
+    this.#proposals.add(data);
   }
 
   #checkApplied(member: Member, entry: Entry): void {
     assert(member.disk.holds(entry.index, entry.term), 'what is applied is on the own disk');
+    this.#checkState(entry);
+  }
+
+  #checkState(entry: Entry): void {
     const known = this.#committed[entry.index - 1];
     const data = Buffer.from(entry.data).toString();
     if (known === undefined) return;
@@ -135,6 +163,15 @@ export class SafetyChecker {
       known.term === entry.term && known.data === data,
       `state machine safety: one entry is applied at ${entry.index}`,
     );
+  }
+
+  #checkRefused({ id, raft }: Member, request: number): void {
+    const proposals = this.#forwarded.get(`${id} ${raft?.incarnation} ${request}`);
+    assert(proposals !== undefined, `request ${request} was forwarded`);
+    for (const data of proposals) {
+      assert(!this.#proposals.has(data), `proposal ${data} is committed and was refused`);
+      this.#refused.add(data);
+    }
   }
 
   /** A leader holds every entry that was committed in an earlier term. */

@@ -1,17 +1,22 @@
 /**
  * The language of `scripts/*.txt`: a block is commands, `---`, and what came of them.
  *
- *   members 3 [no-prevote] [no-quorum-check] [append-bytes=N] [inflight=N]
+ *   members 3 [spare=N] [no-prevote] [no-quorum-check] [append-bytes=N] [inflight=N]
  *   elect ID               campaign and settle, without a trace: for what is not the subject
  *   campaign ID            tick ID|all [N]        propose ID DATA...      read ID READ
- *   transfer ID ID         unreachable ID ID      release ID INDEX
+ *   transfer ID ID         unreachable ID ID      release ID INDEX    give-up-disk ID
+ *   change ID [by-hand] CHANGE...          `+4` voter, `~4` learner, `-4` gone; several are joint
+ *   leave ID               proposes to leave a joint configuration
+ *   snapshot ID ID         sends what the first has applied to the second
+ *   report ID ID sent INDEX|failed         how that ended
+ *   lazy ID                its state machine applies only by `apply ID [N]`
  *   slow ID | fast ID      its disk finishes writes only by `store` | by itself in `settle`
  *   store ID               finishes the write under way, if there is one
  *   deliver [FILTER]       delivers what is under way, not the answers to it
  *   settle                 finishes writes and delivers until nothing moves
  *   drop|duplicate|hold|reverse [FILTER]   hold keeps messages aside until `unhold`
  *   cut ID ID | isolate ID | heal          cut is one-way
- *   crash ID | restart ID  loses unfinished writes and the state machine | reads the disk
+ *   crash ID | restart ID [INDEX]  loses unfinished writes | reads the disk, and so much of the state
  *   wipe ID                empties the disk of a crashed member
  *   status | log ID
  *
@@ -19,7 +24,8 @@
  */
 import { assert } from '../../server/assert.ts';
 import type { Random } from '../../server/ports.ts';
-import type { Entry, Message, NodeId, Ready } from '../../server/raft/message.ts';
+import type { Configuration } from '../../server/raft/configuration.ts';
+import type { Entry, Message, NodeId, Proposal, Ready } from '../../server/raft/message.ts';
 import { Cluster, type Member } from './cluster.ts';
 
 export function runScript(script: string): string {
@@ -79,14 +85,30 @@ class Runner {
       }),
     unreachable: ([id, node]) =>
       this.#act(id, (member) => member.raft?.unreachable(BigInt(node ?? 0))),
+    'give-up-disk': ([id]) => this.#act(id, (member) => member.raft?.stepDown()),
+    change: ([id, ...changes]) => this.#change(id, changes.join(' ')),
+    leave: ([id]) => this.#change(id, ''),
+    snapshot: ([id, to]) => {
+      const sent = this.#now.sendSnapshot(this.#member(id), BigInt(to ?? 0));
+      if (sent !== undefined) this.#trace.push(describe(sent));
+    },
+    report: ([id, to, how, index]) =>
+      this.#act(id, (member) =>
+        member.raft?.snapshotReported(
+          BigInt(to ?? 0),
+          how === 'sent' ? { sent: true, index: Number(index) } : { sent: false },
+        ),
+      ),
+    lazy: ([id]) => this.#now.lazy.add(this.#member(id)),
+    apply: ([id, count = '1000']) => this.#now.apply(this.#member(id), Number(count)),
     release: ([id, index]) => this.#act(id, (member) => member.raft?.release(Number(index))),
 
     slow: ([id]) => this.#slow.add(this.#member(id)),
     fast: ([id]) => this.#slow.delete(this.#member(id)),
-    store: ([id]) => this.#finish(this.#member(id)),
+    store: ([id]) => this.#now.finishWrite(this.#member(id)),
     crash: ([id]) => this.#member(id).crash(),
     wipe: ([id]) => this.#member(id).wipe(),
-    restart: ([id]) => this.#act(id, (member) => member.start(0)),
+    restart: ([id, index = '0']) => this.#act(id, (member) => member.start(Number(index))),
 
     settle: () => this.#settle(),
     deliver: (args) => {
@@ -119,6 +141,7 @@ class Runner {
     const inflightMessages = number('inflight');
     this.#cluster = new Cluster(
       Number(args[0]),
+      number('spare') ?? 0,
       {
         electionTicks: 10,
         heartbeatTicks: 1,
@@ -130,7 +153,10 @@ class Runner {
         },
       },
       (id) => fixedRandom(id),
-      (member, ready) => this.#record(member, ready),
+      {
+        onReady: (member, ready) => this.#record(member, ready),
+        onConfigured: ({ id, configuration }) => this.#say(id, `has ${members(configuration)}`),
+      },
     );
   }
 
@@ -144,17 +170,20 @@ class Runner {
     this.#now.pump(member);
   }
 
-  #finish(member: Member): void {
-    member.finishWrite();
-    this.#now.pump(member);
+  #propose(id: string | undefined, data: readonly string[]): void {
+    const kind = 'command' as const;
+    this.#offer(
+      id,
+      data.map((text) => ({ kind, data: Buffer.from(text) })),
+    );
   }
 
-  #propose(id: string | undefined, data: readonly string[]): void {
+  #change(id: string | undefined, changes: string): void {
+    this.#offer(id, [{ kind: 'configuration', data: Buffer.from(changes) }]);
+  }
+
+  #offer(id: string | undefined, proposals: readonly Proposal[]): void {
     this.#act(id, (member) => {
-      const proposals = data.map((text) => ({
-        kind: 'command' as const,
-        data: Buffer.from(text),
-      }));
       const outcome = member.raft?.propose(proposals);
       if (outcome?.accepted === false) this.#say(member.id, `refuses: ${outcome.reason}`);
     });
@@ -181,7 +210,7 @@ class Runner {
       );
       isMoving = messages.length > 0 || writers.length > 0;
       for (const message of messages) this.#now.deliver(message);
-      for (const writer of writers) this.#finish(writer);
+      for (const writer of writers) this.#now.finishWrite(writer);
     }
   }
 
@@ -204,7 +233,9 @@ class Runner {
         hardState === undefined
           ? ''
           : ` term ${hardState.term}, vote ${hardState.votedFor}, commit ${hardState.commit}`;
-      this.#say(member.id, `writes${state} ${list(write.entries)}`);
+      const { snapshot } = write;
+      const position = snapshot === undefined ? '' : ` snapshot ${snapshot.index}/${snapshot.term}`;
+      this.#say(member.id, `writes${position}${state} ${list(write.entries)}`);
     }
     for (const message of ready.messages) this.#trace.push(describe(message));
     if (ready.committed.length > 0) this.#say(member.id, `applies ${list(ready.committed)}`);
@@ -212,6 +243,9 @@ class Runner {
     for (const id of ready.droppedReads) this.#say(member.id, `read ${id} dropped`);
     for (const peer of ready.needsSnapshot) {
       this.#say(member.id, `has released ${peer.nextIndex}, which ${peer.to} needs`);
+    }
+    for (const { request, reason } of ready.refused) {
+      this.#say(member.id, `request ${request} was refused: ${reason}`);
     }
   }
 
@@ -265,15 +299,31 @@ function filter(args: readonly string[]): (message: Message) => boolean {
 }
 
 function list(entries: readonly Entry[]): string {
-  const shown = entries.map(({ index, term, kind, data }) => {
-    return `${index}/${term} ${kind === 'command' ? Buffer.from(data).toString() : kind}`;
-  });
+  return `[${entries.map((entry) => `${entry.index}/${entry.term} ${content(entry)}`).join(', ')}]`;
+}
+
+function content({ kind, data }: Proposal): string {
+  const text = Buffer.from(data).toString();
+  if (kind === 'configuration') return text === '' ? 'leave' : `change ${text}`;
+  return kind === 'command' ? text : kind;
+}
+
+function members({ voters, outgoing, learners, learnersNext }: Configuration): string {
+  const lists = Object.entries({ voters, outgoing, learners, 'learners next': learnersNext });
+  const shown = lists.filter(([, ids]) => ids.length > 0).map(([name, ids]) => [name, ...ids]);
+  return shown.map((words) => words.join(' ')).join(', ');
+}
+
+function show(value: DetailOf<Message>): string {
+  if (typeof value !== 'object') return `${value}`;
+  if ('voters' in value) return `(${members(value)})`;
+  const shown = value.map((item) => ('index' in item ? list([item]).slice(1, -1) : content(item)));
   return `[${shown.join(', ')}]`;
 }
 
 function describe({ kind, from, to, term, ...rest }: Message): string {
-  const details = Object.entries(rest).map(
-    ([name, value]) => `${name} ${Array.isArray(value) ? list(value) : value}`,
-  );
+  const details = Object.entries(rest).map(([name, value]) => `${name} ${show(value)}`);
   return [`${from}->${to} ${kind} term ${term}`, ...details].join(', ');
 }
+
+type DetailOf<T> = T extends unknown ? T[keyof T] : never;
