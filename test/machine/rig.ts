@@ -1,5 +1,11 @@
+import type { ClientCall } from '../../server/clients/call.ts';
 import { type Command, decodeCommand, encodeCommand } from '../../server/command.ts';
 import { Machine } from '../../server/machine.ts';
+import {
+  decodeMembership,
+  encodeMembership,
+  type MembershipCommand,
+} from '../../server/membership.ts';
 import { runToEnd } from '../../server/mvcc/range.ts';
 import type { RangeRequest } from '../../server/mvcc/types.ts';
 import type { State } from '../../server/ports.ts';
@@ -37,11 +43,15 @@ export class Rig {
     this.machine = this.#boot();
   }
 
-  apply(command: Command, term = 1): ReturnType<Machine['apply']> {
+  apply(
+    command: Command | MembershipCommand,
+    term = 1,
+    call?: ClientCall,
+  ): ReturnType<Machine['apply']> {
     const index = this.state.appliedIndex + 1;
-    const entry = decodeCommand(encodeCommand(command));
-    const applied = this.machine.apply({ index, term, nowMs: index }, entry, this.state);
-    this.state.apply(index, applied.writes);
+    const at = { index, term, nowMs: index };
+    const applied = this.machine.apply(at, copied(command), this.state, call);
+    this.state.apply(index, applied.writes, term);
     return applied;
   }
 
@@ -64,8 +74,28 @@ export class Rig {
     return runToEnd(this.machine.hashKv(this.state, revision));
   }
 
+  /** Of everything. */
+  checksum(): number {
+    return runToEnd(this.machine.hash(this.state));
+  }
+
   /** The entry's result, with bytes as text. */
-  result(command: Command, term = 1): unknown {
-    return plain(this.apply(command, term).result);
+  result(command: Command | MembershipCommand, term = 1, call?: ClientCall): unknown {
+    return plain(this.apply(command, term, call).result);
+  }
+}
+
+/** As the log gives it back. */
+function copied(command: Command | MembershipCommand): Command | MembershipCommand {
+  switch (command.kind) {
+    case 'bootstrap':
+    case 'member-add':
+    case 'member-remove':
+    case 'member-promote':
+    case 'member-replace':
+    case 'member-leave':
+      return decodeMembership(encodeMembership(command));
+    default:
+      return decodeCommand(encodeCommand(command));
   }
 }
