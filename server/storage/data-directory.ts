@@ -23,6 +23,7 @@ import type { Log, PeerBook, Recovered, StateReader } from '../ports.ts';
 import type { Configuration } from '../raft/configuration.ts';
 import { agreementOf } from './agreement.ts';
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts';
+import { type Disk, nodeDisk } from './disk.ts';
 import { DataDirectoryError } from './errors.ts';
 import {
   drawIncarnation,
@@ -46,6 +47,8 @@ export type DataDirectoryOptions = {
   readonly onFailure: (error: Error) => void;
   /** @default limits.walSegmentBytes */
   readonly walSegmentBytes?: number;
+  /** For log and state, but not for LMDB's own files. @default the real one */
+  readonly disk?: Disk;
 };
 
 export interface DataDirectory {
@@ -99,7 +102,7 @@ async function openOwned(
   options: DataDirectoryOptions,
   lock: DirectoryLock,
 ): Promise<DataDirectory> {
-  const { identity, onFailure, walSegmentBytes } = options;
+  const { identity, onFailure, walSegmentBytes, disk = nodeDisk } = options;
   const existing = await readIdentity(path);
   if (existing !== undefined) checkIdentity(path, existing, identity);
   for (const part of [WAL, STATE]) await mkdir(join(path, part), { recursive: true, mode: 0o700 });
@@ -110,12 +113,13 @@ async function openOwned(
     identity: { clusterId: identity.clusterId, memberId: identity.memberId },
     create: existing === undefined,
     afterReset: async () => state?.confirmInstalled(),
+    disk,
     ...(walSegmentBytes === undefined ? {} : { segmentBytes: walSegmentBytes }),
   });
   const stored = { ...identity, incarnation: existing?.incarnation ?? drawIncarnation() };
   try {
     if (existing === undefined) checkNothingPromised(path, recovered);
-    state = await openLmdbState({ path: join(path, STATE), onFailure });
+    state = await openLmdbState({ path: join(path, STATE), onFailure, disk });
     const agreed = await agree(path, log, recovered, state);
     const peers = await openPeerBook(path);
     const inbox = await openInbox({ directory: join(path, INCOMING) });

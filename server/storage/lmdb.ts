@@ -16,6 +16,7 @@ import { assert } from '../assert.ts';
 import type { Bytes } from '../mvcc/types.ts';
 import type { LogPosition, State, Write } from '../ports.ts';
 import { bytesOf, keyOf } from './byte-order.ts';
+import type { Disk } from './disk.ts';
 import { CorruptionError, DamagedValueError, NoSpaceError, StorageFailedError } from './errors.ts';
 import { prepareInstall } from './lmdb-install.ts';
 import { freeBytesOf, RESERVE_BYTES, withStallLimit } from './lmdb-limits.ts';
@@ -36,6 +37,8 @@ export type LmdbStateOptions = {
   readonly onFailure: (error: Error) => void;
   /** Bytes free on the disk of `path`. @default asks the file system */
   readonly freeBytes?: () => Promise<number>;
+  /** For everything but LMDB's own files. @default the real one */
+  readonly disk?: Disk;
 };
 
 /** Writes are collected for so long, unless one of the next two is reached first. */
@@ -59,7 +62,7 @@ export interface CopyableState extends State {
 
 /** Throws `CorruptionError` when the files are damaged. */
 export async function openLmdbState(options: LmdbStateOptions): Promise<CopyableState> {
-  const directory = await StateDirectory.open(options.path);
+  const directory = await StateDirectory.open(options.path, options.disk);
   await directory.checkPresent();
   await directory.clean();
   return new LmdbState(options, directory, LmdbStore.open(directory.files));

@@ -81,17 +81,23 @@ export class StateDirectory {
   async stage(file: string): Promise<string> {
     this.#lastNumber += 1;
     const directory = this.#directoryOf(this.#lastNumber);
-    await this.#disk.makeDirectory(directory);
-    const target = join(directory, DATA_FILE);
-    await this.#disk.rename(file, target);
-    const moved = await this.#disk.open(target);
     try {
-      await moved.sync();
-    } finally {
-      await moved.close();
+      await this.#disk.makeDirectory(directory);
+      await this.#disk.syncDirectory(this.#path);
+      const target = join(directory, DATA_FILE);
+      await this.#disk.rename(file, target);
+      const moved = await this.#disk.open(target);
+      try {
+        await moved.sync();
+      } finally {
+        await moved.close();
+      }
+      await this.#disk.syncDirectory(directory);
+      return directory;
+    } catch (error) {
+      await rm(directory, { recursive: true, force: true });
+      throw error;
     }
-    await this.#disk.syncDirectory(directory);
-    return directory;
   }
 
   /** Writes down that what was staged last is the state at `position`, for `commit` to make it so. */
