@@ -242,10 +242,10 @@ export class MemoryLog implements Log {
   }
 
   /** A reset that takes effect at once. */
-  restart(position: LogPosition, hardState: HardState): void {
+  restart({ index, term }: LogPosition, hardState: HardState): void {
     this.#hardState = hardState;
-    if (this.#termAt(position.index) === position.term) return;
-    this.#start = position;
+    if (this.#termAt(index) === term) return;
+    this.#start = { index, term };
     this.#entries = [];
   }
 

@@ -273,8 +273,9 @@ class Wal implements Log {
     await this.#remove(removed);
   }
 
-  async reset(position: LogPosition, hardState: HardState): Promise<void> {
+  async reset({ index, term }: LogPosition, hardState: HardState): Promise<void> {
     this.#checkUsable();
+    const position = { index, term };
     assert(!this.#appending, 'a reset and an append do not overlap');
     if (this.#index.holds(position)) await this.append({ hardState, entries: [] });
     else await this.#restart(position, hardState);

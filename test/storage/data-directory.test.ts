@@ -16,6 +16,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type DataDirectory, openDataDirectory } from '../../server/storage/data-directory.ts';
 import { DataDirectoryInUse } from '../../server/storage/errors.ts';
 import { readIdentity } from '../../server/storage/identity.ts';
+import { chunkChecksum } from '../../server/storage/transfer.ts';
 import { startChild } from './child.ts';
 
 const identity = { name: 'one', clusterId: 0xc1n, memberId: 2n ** 64n - 1n };
@@ -79,6 +80,74 @@ test('opens again with what was written', async () => {
   expect(recovered.hardState.votedFor).toBe(identity.memberId);
   expect(again.state.appliedIndex).toBe(3);
   expect(Buffer.from(again.state.get(Buffer.from('k')) ?? []).toString()).toBe('3');
+  await again.close();
+});
+
+test('has an incarnation of its own for all its life, and another one when it is made anew', async () => {
+  const directory = await open();
+  const { incarnation } = directory.identity;
+  expect(incarnation).toBeGreaterThan(0n);
+  expect(incarnation).toBeLessThan(2n ** 63n);
+  await directory.close();
+  const renamed = await open({ identity: { ...identity, name: 'renamed' } });
+  expect(renamed.identity.incarnation).toBe(incarnation);
+  await renamed.close();
+  await rm(path, { recursive: true });
+  const anew = await open();
+  expect(anew.identity.incarnation).not.toBe(incarnation);
+  await anew.close();
+});
+
+test('from before there were incarnations gets one, and keeps it', async () => {
+  await (await open()).close();
+  const file = join(path, 'identity.json');
+  const content = await readFile(file, 'utf8');
+  await writeFile(file, content.replace(/,\s*"incarnation": "[0-9a-f]+"/, ''));
+  expect((await readIdentity(path))?.incarnation).toBeUndefined();
+  const directory = await open();
+  const { incarnation } = directory.identity;
+  await directory.close();
+  expect((await readIdentity(path))?.incarnation).toBe(incarnation);
+});
+
+test('remembers peers, and hands over its state and takes another', async () => {
+  const other = await openDataDirectory({
+    path: join(parent, 'other'),
+    identity: { ...identity, memberId: 7n },
+    onFailure: (error) => {
+      throw error;
+    },
+  });
+  await fill(other, 3, 3);
+  const outbox = other.openOutbox(() => ({
+    voters: [7n],
+    outgoing: [],
+    learners: [],
+    learnersNext: [],
+    autoLeave: false,
+  }));
+  const source = await outbox.take(3);
+  const directory = await open();
+  await directory.peers.remember(7n, other.identity.incarnation);
+  const target = await directory.inbox.open(source);
+  const bytes = await source.chunk(0);
+  await target.write(0, bytes, chunkChecksum(bytes));
+  await directory.state.install(await target.finish());
+  await directory.log.reset(source, { term: 1, votedFor: 0n, commit: 3 });
+  await other.close();
+  expect(await readdir(join(parent, 'other', 'snapshots'))).toEqual([]);
+  await directory.close();
+  const again = await open();
+  expect(again.peers.known(7n)).toBe(other.identity.incarnation);
+  expect(again.takeRecovered().start.index).toBe(3);
+  expect(Buffer.from(again.state.get(Buffer.from('k')) ?? []).toString()).toBe('3');
+  expect((await readdir(path)).sort()).toEqual([
+    'identity.json',
+    'incoming',
+    'peers.json',
+    'state',
+    'wal',
+  ]);
   await again.close();
 });
 
@@ -158,6 +227,7 @@ describe('is refused', () => {
     '[]',
     '{"format":1}',
     '{"format":1,"name":"x","clusterId":"zz","memberId":"1"}',
+    '{"format":1,"name":"x","clusterId":"1","memberId":"1","incarnation":"zz"}',
   ])('when its identity is damaged: %s', async (content) => {
     await (await open()).close();
     await writeFile(join(path, 'identity.json'), content);

@@ -33,10 +33,10 @@ async function saved(): Promise<string> {
   const path = join(base, 'source');
   const directory = await openDataDirectory({ path, identity, onFailure });
   for (let index = 1; index <= 100; index++) {
-    const entry = { index, term: 1, kind: 'command', data: bytes('x') } as const;
+    const entry = { index, term: 6, kind: 'command', data: bytes('x') } as const;
     await directory.log.append({ entries: [entry] });
     const write = { kind: 'put', key: bytes(`k${index}`), value: bytes(`v${index}`) } as const;
-    directory.state.apply(index, [write]);
+    directory.state.apply(index, [write], 6);
   }
   const copy = await takeSnapshot(path, directory.state);
   directory.state.apply(101, [{ kind: 'put', key: bytes('later'), value: bytes('no') }]);
@@ -58,11 +58,50 @@ test('a restored directory holds the state of the snapshot and goes on behind it
 
   const directory = await openDataDirectory({ path, identity, onFailure });
   expect(directory.state.appliedIndex).toBe(100);
-  expect(directory.takeRecovered().start).toEqual({ index: 100, term: 1 });
+  expect(directory.takeRecovered().start).toEqual({ index: 100, term: 6 });
   expect(Buffer.from(directory.state.get(bytes('k100')) ?? []).toString()).toBe('v100');
   expect(directory.state.get(bytes('later'))).toBeUndefined();
   expect(directory.state.get(bytes('k1'))).toBeUndefined();
   await directory.close();
+});
+
+test('every member restored from one file has the same state and a log that begins alike', async () => {
+  const file = await saved();
+  const members = [1n, 2n, 3n].map((memberId) => ({
+    path: join(base, `member-${memberId}`),
+    identity: { name: `member ${memberId}`, clusterId: 11n, memberId },
+  }));
+  const found: unknown[] = [];
+  const incarnations = new Set<bigint>();
+  for (const { path, identity } of members) {
+    await restoreSnapshot({
+      file,
+      directory: path,
+      identity,
+      adapt: () => [{ kind: 'put', key: bytes('roster'), value: bytes('1,2,3') }],
+    });
+    const directory = await openDataDirectory({ path, identity, onFailure });
+    const { state } = directory;
+    incarnations.add(directory.identity.incarnation);
+    const rows = state.scan(Buffer.alloc(0), undefined, { limit: 1_000 });
+    const texts = rows.map(([key, value]) =>
+      [key, value].map((part) => Buffer.from(part).toString()),
+    );
+    expect(texts).toHaveLength(101);
+    found.push({ applied: state.applied, recovered: directory.takeRecovered(), texts });
+    await directory.close();
+  }
+  const [first, ...others] = found;
+  expect(first).toMatchObject({
+    applied: { index: 100, term: 6 },
+    recovered: {
+      hardState: { term: 6, votedFor: 0n, commit: 100 },
+      start: { index: 100, term: 6 },
+      entries: [],
+    },
+  });
+  for (const other of others) expect(other).toEqual(first);
+  expect(incarnations.size).toBe(3);
 });
 
 test('a damaged snapshot is refused and leaves nothing that looks like data', async () => {
