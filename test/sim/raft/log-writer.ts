@@ -84,7 +84,7 @@ export class LogWriter {
     this.#store(write, member.store.partsOf(write));
     this.#write = undefined;
     if (write.snapshot !== undefined) {
-      member.installed();
+      this.#world.checker.installed(member);
       if (!member.reached('after-snapshot-install')) return;
     }
     if (isReplacing && !member.reached('tail-replaced')) return;

@@ -5,7 +5,14 @@
 import type { PointName } from '../../../server/points.ts';
 import type { Random } from '../../../server/ports.ts';
 import { type Configuration, isJoint } from '../../../server/raft/configuration.ts';
-import type { Entry, Message, NodeId, Ready, RoleKind } from '../../../server/raft/message.ts';
+import type {
+  Entry,
+  Message,
+  NodeId,
+  Ready,
+  RoleKind,
+  StorageWrite,
+} from '../../../server/raft/message.ts';
 import { Raft } from '../../../server/raft/raft.ts';
 import type { Scheduled } from '../engine/engine.ts';
 import { Violation } from '../engine/violation.ts';
@@ -166,14 +173,6 @@ export class RaftMember {
     if (this.#noteCommit(raft.commitIndex)) this.#schedulePump();
   }
 
-  /** The state was replaced by a snapshot: what was about to be applied is in it, or comes again. */
-  installed(): void {
-    this.#toApply = [];
-    this.#applying?.cancel();
-    this.#applying = undefined;
-    this.#world.checker.installed(this);
-  }
-
   #noteCommit(commit: number): boolean {
     const before = this.#commitSeen;
     if (commit <= before) return true;
@@ -223,16 +222,27 @@ export class RaftMember {
     const { sendFirst } = this.#world.knobs;
     if (!this.#noteRole(ready)) return;
     if (sendFirst && !this.#send(ready)) return;
-    if (ready.write !== undefined && !this.writer.begin(ready.write)) return;
+    if (ready.write !== undefined && !this.#write(ready.write)) return;
     if (!sendFirst && !this.#send(ready)) return;
     if (!this.#endReads(ready)) return;
     if (ready.refused.length > 0 && !this.reached('proposal-refused')) return;
     for (const { to } of ready.needsSnapshot) {
       if (!this.reached('snapshot-needed')) return;
       this.#world.carrySnapshot(this, to);
+      if (!this.isUp) return;
     }
     for (const entry of ready.committed) this.#toApply.push(entry);
     this.#applyLater();
+  }
+
+  /** What was about to be applied is in the snapshot that the write installs, or comes again. */
+  #write(write: StorageWrite): boolean {
+    if (write.snapshot !== undefined) {
+      this.#toApply = [];
+      this.#applying?.cancel();
+      this.#applying = undefined;
+    }
+    return this.writer.begin(write);
   }
 
   #noteRole({ leadership }: Ready): boolean {

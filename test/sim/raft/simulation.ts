@@ -118,6 +118,12 @@ export class RaftSimulation implements RaftWorld, SimulatedCluster {
     this.#snapshots.carry(from, to);
   }
 
+  /** Messages of a link kept their order in the first phase, too. */
+  get isInOrder(): boolean {
+    const { inOrder, replayRate, duplicateRate } = this.#faults.network;
+    return inOrder && replayRate === 0 && duplicateRate === 0;
+  }
+
   get members(): readonly number[] {
     return this.#numbers;
   }
