@@ -2,11 +2,17 @@
  * Controls: violations planted in what was really recorded. A checker that does not find them proves
  * nothing about the rest of the run.
  */
-import { isAnswered } from '../lin/history.ts';
+import { type Answered, isAnswered } from '../lin/history.ts';
 import { keyHistories, keyRegister } from '../lin/key-register.ts';
 import { checkRevisions } from '../lin/replay.ts';
 import { searchLinearization } from '../lin/search.ts';
-import { type Commit, claimsRevision, type StoreOperation } from '../lin/store.ts';
+import {
+  type Commit,
+  claimsRevision,
+  type StoreAction,
+  type StoreAnswer,
+  type StoreOperation,
+} from '../lin/store.ts';
 import { checkWatchRun, WatchLog, type WatchRun } from '../lin/watch.ts';
 
 export type Recorded = {
@@ -25,9 +31,7 @@ export const controls: readonly Control[] = [
   {
     name: 'a stale read, by revision and by search',
     finds({ log, operations }) {
-      const planted = operations.map((operation) =>
-        operation === lastRead(operations) ? withOldAnswer(operation, operations) : operation,
-      );
+      const planted = withStaleRead(operations);
       const bySearch = [...keyHistories(planted).values()].some(
         (history) => searchLinearization(keyRegister, history).kind === 'violation',
       );
@@ -86,39 +90,35 @@ function isViolation(log: readonly Commit[], operations: readonly StoreOperation
   return checkRevisions({ log, operations, mayExpire: () => true }).length > 0;
 }
 
-/** A read of a key that had been written before, answered long after that write. */
-function lastRead(operations: readonly StoreOperation[]): StoreOperation | undefined {
-  return operations.findLast((operation) => withOldAnswer(operation, operations) !== operation);
+/** The last read that can be given what the first read of its key was given, long before. */
+function withStaleRead(operations: readonly StoreOperation[]): readonly StoreOperation[] {
+  const firstRead = new Map<string, Answered<StoreAction, StoreAnswer>>();
+  let replaced: StoreOperation | undefined;
+  let stale: StoreOperation | undefined;
+  for (const operation of [...operations].filter(isAnswered).sort(byReturn)) {
+    const { action, outcome, invoked } = operation;
+    const [result] = outcome.answer.results ?? [];
+    const isPlainRead =
+      action.kind === 'txn' && action.serializable !== true && action.conditions.length === 0;
+    if (!isPlainRead || result?.kind !== 'read' || action.success.length > 1) continue;
+    const key = action.success[0]?.key ?? '';
+    const first = firstRead.get(key);
+    if (first === undefined) {
+      if (result.entry !== undefined) firstRead.set(key, operation);
+      continue;
+    }
+    const [before] = first.outcome.answer.results ?? [];
+    const isOther = before?.kind === 'read' && before.entry?.value !== result.entry?.value;
+    if (!isOther || first.returned >= invoked) continue;
+    const { results = [] } = first.outcome.answer;
+    replaced = operation;
+    stale = { ...operation, outcome: { kind: 'ok', answer: { ...outcome.answer, results } } };
+  }
+  return operations.map((operation) => (operation === replaced ? (stale ?? operation) : operation));
 }
 
-function withOldAnswer(
-  operation: StoreOperation,
-  operations: readonly StoreOperation[],
-): StoreOperation {
-  const { action } = operation;
-  if (action.kind !== 'txn' || action.serializable === true || !isAnswered(operation))
-    return operation;
-  const [step] = action.success;
-  const isRead = action.conditions.length === 0 && action.success.length === 1;
-  const [result] = operation.outcome.answer.results ?? [];
-  if (!isRead || step?.kind !== 'read' || result?.kind !== 'read') return operation;
-  if (result.entry === undefined || result.entry.lease !== 0n) return operation;
-  const earlier = operations.filter(isAnswered).find(({ action: other, outcome, returned }) => {
-    const [before] = outcome.answer.results ?? [];
-    const [read] = other.kind === 'txn' ? other.success : [];
-    return (
-      returned < operation.invoked &&
-      read?.key === step.key &&
-      before?.kind === 'read' &&
-      before.entry !== undefined &&
-      before.entry.value !== result.entry?.value
-    );
-  });
-  if (earlier === undefined) return operation;
-  const { answer } = operation.outcome;
-  const results = earlier.outcome.answer.results ?? [];
-  return { ...operation, outcome: { kind: 'ok', answer: { ...answer, results } } };
-}
+const byReturn = (left: StoreOperation, right: StoreOperation): number =>
+  left.returned - right.returned;
 
 function findsInWatch(
   { log, runs }: Recorded,

@@ -13,6 +13,9 @@ import { SeededRandom, seedFrom } from '../support/generators/random.ts';
 import type { SystemName } from '../support/servers.ts';
 import { Campaign } from './campaign.ts';
 import { probeFacilities } from './facilities.ts';
+import { type CatchUpFigure, measureCatchUp } from './figures/catch-up.ts';
+import { type GapFigure, measureGaps } from './figures/gap.ts';
+import { catchUpTable, gapTable, missedTargets } from './figures/report.ts';
 import { cleanAfterOthers } from './ledger.ts';
 import { everyNemesis, selection } from './nemeses/catalog.ts';
 import type { Nemesis } from './nemeses/nemesis.ts';
@@ -26,6 +29,11 @@ const { values: options } = parseArgs({
     only: { type: 'string' },
     seed: { type: 'string' },
     list: { type: 'boolean', default: false },
+    gap: { type: 'boolean', default: false },
+    trials: { type: 'string', default: '50' },
+    'catch-up': { type: 'boolean', default: false },
+    mebibytes: { type: 'string', default: '1024' },
+    stores: { type: 'string' },
     clean: { type: 'boolean', default: false },
   },
 });
@@ -58,7 +66,7 @@ function* schedule(random: SeededRandom, deadlineMs: number): Generator<Nemesis>
 
 async function runFaults(): Promise<never> {
   const seed = seedFrom(options.seed);
-  const suite = new Suite('faults');
+  const suite: Suite = new Suite('faults');
   const facilities = await probeFacilities();
   const network = await createNetwork(chosenNetwork(), facilities);
   console.log(`faults: ${store}, ${network.kind}, seed ${seed}`);
@@ -74,10 +82,47 @@ async function runFaults(): Promise<never> {
   suite.finish();
 }
 
+function chosenStores(): readonly SystemName[] {
+  return (options.stores ?? store).split(',').map((name) => {
+    if (name === 'conclave' || name === 'etcd') return name;
+    throw new Error(`--stores takes conclave and etcd, got ${name}`);
+  });
+}
+
+/** Fails when conclave misses what it promises. etcd is there for comparison. */
+async function runGap(): Promise<void> {
+  const network = await createNetwork(chosenNetwork(), await probeFacilities());
+  try {
+    const figures: GapFigure[] = [];
+    for (const one of chosenStores())
+      figures.push(...(await measureGaps(one, network, Number(options.trials))));
+    console.log(gapTable(figures));
+    const missed = missedTargets(figures.filter((figure) => figure.store === 'conclave'));
+    for (const line of missed) console.log(`missed: ${line}`);
+    process.exitCode = missed.length === 0 ? 0 : 1;
+  } finally {
+    await network.close();
+  }
+}
+
+async function runCatchUp(): Promise<void> {
+  const network = await createNetwork(chosenNetwork(), await probeFacilities());
+  try {
+    const figures: CatchUpFigure[] = [];
+    for (const one of chosenStores())
+      figures.push(await measureCatchUp(one, network, Number(options.mebibytes)));
+    console.log(catchUpTable(figures));
+  } finally {
+    await network.close();
+  }
+}
+
 if (options.clean) {
   const cleaned = cleanAfterOthers();
   console.log(cleaned.length === 0 ? 'nothing to clean' : cleaned.join('\n'));
 } else if (options.list) {
   for (const { name, needs } of everyNemesis)
     console.log(needs.length === 0 ? name : `${name} (needs ${needs.join(', ')})`);
-} else await runFaults();
+} else if (options.gap) await runGap();
+else if (options['catch-up']) await runCatchUp();
+else await runFaults();

@@ -9,7 +9,7 @@ const partition = (
   cutsOf: (leader: FaultMember, followers: readonly FaultMember[]) => readonly Cut[],
   keepsMajority: boolean,
 ): Nemesis => ({
-  ...{ name, needs: [], holdMs: 4_000, keepsMajority },
+  ...{ name, needs: [], holdMs: 5_000, keepsMajority },
   async inject({ cluster }: World) {
     const leader = await cluster.leader();
     const followers = cluster.members.filter((member) => member !== leader);
