@@ -151,6 +151,7 @@ export class ClusterClient implements ClusterApi {
       options.endpoint === undefined ? undefined : this.#connection.ownLink(options.endpoint);
     try {
       const timeoutMs = parseTimeout(options) ?? this.#connection.requestTimeoutMs;
+      await own?.connected(timeoutMs);
       const link = own ?? (await this.#connection.link(timeoutMs, signal));
       for await (const { blob } of link.snapshot({ signal: controller.signal })) yield blob;
     } catch (failure) {

@@ -13,7 +13,7 @@ import { type MethodName, methods, type RequestOf, type ResponseOf } from './met
 import { EventSource } from './observe.ts';
 import { type CallSettings, PersistentCall } from './persistent-call.ts';
 import { watchPulse } from './pulse.ts';
-import { backoffMs, type RetryPolicy } from './retry.ts';
+import { paceMs, type RetryPolicy } from './retry.ts';
 import type { OpenTransport } from './transport.ts';
 import { WriteNumbers } from './write-numbers.ts';
 
@@ -148,6 +148,7 @@ export class Connection {
     const timeoutMs = settings.timeoutMs ?? this.requestTimeoutMs;
     const link = this.ownLink(endpoint);
     try {
+      await link.connected(timeoutMs);
       return await link.unary(method, request, { signal, timeoutMs });
     } catch (failure) {
       throw judge(failure, settings.effect ?? methods[method].effect, signal).error;
@@ -219,9 +220,11 @@ export class Connection {
   }
 
   async #connectUntilDone(): Promise<void> {
+    const sinceMs = this.clock.monotonicMs();
     for (let round = 0; !this.#closed; round++) {
       if (await this.#tryConnect()) return;
-      if (!this.#closed) await this.#backoff(backoffMs(this.retry, round, this.random));
+      const troubleMs = this.clock.monotonicMs() - sinceMs;
+      if (!this.#closed) await this.#backoff(paceMs(this.retry, round, troubleMs, this.random));
     }
   }
 

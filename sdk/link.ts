@@ -39,6 +39,7 @@ export class Link implements Transport {
   #staying = 0;
   readonly #movable = new Set<Leave>();
   #streams = 0;
+  #answers = 0;
   #retired = false;
   #closed = false;
 
@@ -55,6 +56,11 @@ export class Link implements Transport {
   /** Somebody waits for something on this link. */
   get busy(): boolean {
     return this.#staying > 0 || this.#movable.size > 0 || this.#streams > 0;
+  }
+
+  /** What came from the member so far: as long as it grows, the member is alive. */
+  get answers(): number {
+    return this.#answers;
   }
 
   /** Resolves when connected; rejects with TransportFailure when that fails or takes too long. */
@@ -93,7 +99,9 @@ export class Link implements Transport {
     if (options.movable === true) return this.#unaryMovable(method, request, options);
     this.#staying += 1;
     try {
-      return await this.#transport.unary(method, request, options);
+      const response = await this.#transport.unary(method, request, options);
+      this.#answers += 1;
+      return response;
     } finally {
       this.#staying -= 1;
       if (this.#retired && this.#staying === 0) this.close();
@@ -110,6 +118,7 @@ export class Link implements Transport {
       this.#transport.unary(method, request, options).then(
         (response) => {
           this.#movable.delete(reject);
+          this.#answers += 1;
           resolve(response);
         },
         (failure) => {
@@ -155,7 +164,10 @@ export class Link implements Transport {
   async *#counted<T>(source: AsyncIterable<T>): AsyncGenerator<T, void> {
     this.#streams += 1;
     try {
-      yield* source;
+      for await (const item of source) {
+        this.#answers += 1;
+        yield item;
+      }
     } finally {
       this.#streams -= 1;
     }

@@ -22,17 +22,19 @@ export const watchPulse = (link: Link, { clock, onSilence }: PulseOptions): Canc
   let stopped = false;
   const beat = async () => {
     if (stopped || link.closed) return;
+    const { answers } = link;
     try {
       if (link.busy) await link.unary('ping', {}, { timeoutMs: pulsePatienceMs, movable: true });
     } catch (failure) {
       if (stopped || link.closed || !(failure instanceof TransportFailure)) return;
       // Without batches there is no ping: the keep-alive of the connection has to do.
       if (failure.kind === 'unnumbered') return;
-      if (failure.kind === 'timeout') {
+      // Behind large requests or answers a ping may be late; what came meanwhile says as much.
+      if (failure.kind === 'timeout' && link.answers === answers) {
         onSilence(failure);
         return;
       }
-      // Any other answer is one.
+      // Any other failure is an answer.
     }
     arm();
   };

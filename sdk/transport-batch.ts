@@ -163,7 +163,9 @@ export class BatchCaller implements UnaryCaller {
   }
 
   #enqueue(call: Call): void {
-    this.#outbox.push(call);
+    // A ping asks how long the member takes to answer, not how long the line is here.
+    if (call.method === Method.PING) this.#outbox.unshift(call);
+    else this.#outbox.push(call);
     if (this.#flushScheduled || this.#full) return;
     this.#flushScheduled = true;
     afterThisTurn(() => {

@@ -7,7 +7,7 @@ import type {
   WatchRequest,
   WatchResponse,
 } from '../server/wire/etcdserverpb/rpc.ts';
-import type { Clock } from './clock.ts';
+import { afterThisTurn, type Clock } from './clock.ts';
 import type { Endpoint } from './endpoints.ts';
 import { type MethodName, methods, type RequestOf, type ResponseOf } from './methods.ts';
 import { insecureCredentials } from './tls.ts';
@@ -52,6 +52,8 @@ export class GrpcTransport implements MemberTransport {
   readonly #channel: Channel;
   readonly #unary: UnaryTransport;
   readonly #batch: BatchCaller | undefined;
+  /** A channel that is closed in the very turn in which it is told to connect connects nevertheless. */
+  #mustNotClose = false;
   #closed = false;
 
   constructor(endpoint: Endpoint, options: GrpcOptions) {
@@ -74,6 +76,11 @@ export class GrpcTransport implements MemberTransport {
   }
 
   async connected(): Promise<void> {
+    this.#mustNotClose = true;
+    afterThisTurn(() => {
+      this.#mustNotClose = false;
+      if (this.#closed) this.#channel.close();
+    });
     for (;;) {
       if (this.#closed) throw this.#unreachable('closed');
       const state = this.#channel.getConnectivityState(true);
@@ -129,7 +136,7 @@ export class GrpcTransport implements MemberTransport {
     this.#closed = true;
     this.#batch?.close();
     this.#unary.close();
-    this.#channel.close();
+    if (!this.#mustNotClose) this.#channel.close();
   }
 
   #batchFor(method: MethodName): BatchCaller | undefined {

@@ -12,7 +12,7 @@ import { aborted, closedError, isConclaveError } from './errors.ts';
 import { errorOfText, judge } from './failures.ts';
 import type { Key, KeyRange, Keyspace } from './keys.ts';
 import type { Link } from './link.ts';
-import { backoffMs } from './retry.ts';
+import { paceMs } from './retry.ts';
 import { TransportFailure } from './transport.ts';
 import type { Watch, WatchOptions } from './watch.ts';
 import { WatchSubscription } from './watch-subscription.ts';
@@ -48,6 +48,8 @@ export class WatchHub {
   #stream: Stream | undefined;
   #nextId = 1n;
   #failures = 0;
+  /** Since when nothing came; undefined while all is well. */
+  #troubledSinceMs: number | undefined;
   #reopening = false;
   #closed = false;
 
@@ -98,6 +100,8 @@ export class WatchHub {
   #follow(): void {
     const { active } = this.#connection;
     if (this.#stream !== undefined && this.#stream.link !== active) this.#leave();
+    // The first to fail may be the only one; after that, links that all fail must not be tried in a hurry.
+    if (active !== undefined && this.#failures <= 1) this.#reopening = false;
     this.#open();
   }
 
@@ -170,6 +174,7 @@ export class WatchHub {
       for await (const response of stream.link.watch(stream.requests, { signal })) {
         if (this.#stream !== stream) return;
         this.#failures = 0;
+        this.#troubledSinceMs = undefined;
         this.#receive(stream, response);
       }
     } catch (error) {
@@ -252,8 +257,10 @@ export class WatchHub {
 
   #later(action: () => void): void {
     const { clock, retry, random } = this.#connection;
+    const nowMs = clock.monotonicMs();
+    this.#troubledSinceMs ??= nowMs;
     const cancel = clock.setTimer(
-      backoffMs(retry, this.#failures++, random),
+      paceMs(retry, this.#failures++, nowMs - this.#troubledSinceMs, random),
       () => {
         this.#timers.delete(cancel);
         if (!this.#closed) action();

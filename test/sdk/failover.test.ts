@@ -175,6 +175,38 @@ test('a watch alone is enough to notice that a member is stopped', async () => {
   await watch.cancel();
 });
 
+test('a watch leaves a member without a leader at once, and does not hurry when none has one', async () => {
+  const { kv } = await open();
+  a().refusesWatches = noLeader;
+  const watch = kv.watch('k', { from: 4n });
+  await settle();
+  expect(members.map(({ watches }) => watches)).toEqual([1, 1, 0]);
+  for (const member of members) member.refusesWatches = noLeader;
+  b().cut();
+  await pass(3_000);
+  const watches = members.reduce((sum, member) => sum + member.watches, 0);
+  expect(watches).toBeGreaterThan(8);
+  expect(watches).toBeLessThan(60);
+  for (const member of members) member.refusesWatches = undefined;
+  await pass(760);
+  expect(members.flatMap(({ watchRequests }) => watchRequests)).toHaveLength(2);
+  await watch.cancel();
+});
+
+test('a member that takes long over much is not left while answers come', async () => {
+  const { kv } = await open();
+  a().onCall = () => undefined;
+  a().alive = false;
+  const reads = Array.from({ length: 8 }, () => kv.get('k'));
+  await settle();
+  for (const { answer } of a().calls) {
+    await pass(1_000);
+    answer({ header, kvs: [], count: 0n, more: false });
+  }
+  await Promise.all(reads);
+  expect(b().dialledMs).toEqual([]);
+});
+
 test('a member that works for long is not left, and one nobody waits for is not asked', async () => {
   const { kv } = await open();
   await pass(5_000, 50);

@@ -14,6 +14,8 @@ import {
   WatchResponse,
 } from '../../server/wire/etcdserverpb/rpc.ts';
 import { FakeBatchServer } from '../support/fake-batch-server.ts';
+import { TcpProxy } from '../support/proxy.ts';
+import { waitFor } from '../support/wait.ts';
 
 const overGrpc = (endpoint: string, transport: 'auto' | 'unary' = 'auto'): GrpcTransport => {
   const [parsed] = parseEndpoints(endpoint);
@@ -80,6 +82,21 @@ test('closing ends an attempt to connect', async () => {
   await new Promise((resolve) => setImmediate(resolve));
   transport.close();
   await connecting;
+});
+
+test('closing at once leaves no connection behind', async () => {
+  await using server = await FakeBatchServer.start();
+  await using proxy = await TcpProxy.to(server.endpoint);
+  const early = overGrpc(proxy.endpoint);
+  const refused = expect(early.connected()).rejects.toMatchObject({ kind: 'status' });
+  early.close();
+  await refused;
+  const later = overGrpc(proxy.endpoint);
+  await later.connected();
+  // Connections are accepted in their order.
+  await waitFor('one connection', () => proxy.connections === 1 || undefined, { timeoutMs: 2_000 });
+  later.close();
+  await waitFor('none', () => proxy.connections === 0 || undefined);
 });
 
 test('watch streams ask for a leader, so that a member cut off from it ends them', async () => {

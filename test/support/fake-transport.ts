@@ -36,6 +36,10 @@ export class FakeTransportMember {
   /** All calls but pings. */
   readonly calls: FakeCall[] = [];
   pings = 0;
+  /** Why watch streams end at once. */
+  refusesWatches: string | undefined;
+  /** Watch streams asked for. */
+  watches = 0;
   /** Whether pings are answered. */
   alive = true;
   /** When connections were asked for. */
@@ -135,6 +139,11 @@ export class FakeTransport implements MemberTransport {
     requests: AsyncIterable<WatchRequest>,
     { signal }: StreamOptions,
   ): AsyncIterable<WatchResponse> {
+    const refusal = this.#member.refusesWatches;
+    this.#member.watches += 1;
+    if (refusal !== undefined) {
+      throw new TransportFailure('status', Status.UNAVAILABLE, refusal, true);
+    }
     const responses = new AsyncBuffer<WatchResponse>();
     this.#streams.add(responses);
     signal.addEventListener('abort', () => responses.end());
