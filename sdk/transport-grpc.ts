@@ -77,6 +77,7 @@ export class GrpcTransport implements MemberTransport {
 
   async connected(): Promise<void> {
     this.#mustNotClose = true;
+    this.#channel.getConnectivityState(true);
     afterThisTurn(() => {
       this.#mustNotClose = false;
       if (this.#closed) this.#channel.close();
