@@ -5,6 +5,7 @@ import { AutoCompaction } from './auto-compaction.ts';
 import { systemClock, systemRandom, systemTimers } from './clock.ts';
 import type { MemberOptions } from './embed.ts';
 import { isBlank, writeFoundation } from './founding.ts';
+import { idToHex } from './ids.ts';
 import { Introduction } from './introduction.ts';
 import { LeaderQuestions } from './leader-questions.ts';
 import { limits } from './limits.ts';
@@ -116,11 +117,14 @@ export async function assemble(assembly: AssemblyOptions): Promise<Parts> {
     electionTimeoutMs,
     requestTimeoutMs,
     snapshotCount: options.snapshotCount ?? 10_000,
+    catchUpEntries: options.catchUpEntries ?? limits.catchUpEntries,
     send: (messages) => peering.send(messages),
     onPublished: ({ revision, events }) => hub.publish(revision, events),
     onCompacted: (revision) => hub.compacted(revision),
     onInstalled: () => hub.installed(machine.revision, machine.compactRevision),
     onLeadership: () => {
+      const { leader, role, term } = raft;
+      logger.info({ leader: idToHex(leader), role, term }, 'leadership');
       questions.leadershipChanged();
       peering.leadershipChanged();
       introduction.check();

@@ -48,6 +48,8 @@ export type Config = {
   readonly electionTimeoutMs: number;
   /** Log entries to apply before old ones may go. */
   readonly snapshotCount: number;
+  /** Log entries kept behind the newest applied one for members that are behind. */
+  readonly catchUpEntries: number;
   /** Bytes in use from which writes are refused; `Number.MAX_SAFE_INTEGER` for none. */
   readonly quotaBytes: number;
   readonly autoCompaction: AutoCompactionPolicy;
@@ -257,6 +259,7 @@ export function loadConfig(surroundings: Surroundings): LoadedConfig {
     initialClusterToken: values.read('initial-cluster-token', text({ empty: true })),
     strictReconfigCheck: values.read('strict-reconfig-check', boolean),
     ...timing(values),
+    catchUpEntries: values.read('snapshot-catchup-entries', integer(1, 1_000_000)),
     snapshotCount: values.read('snapshot-count', integer(1, 1_000_000_000)),
     quotaBytes: quota === 0 ? limits.quotaBytes : quota < 0 ? Number.MAX_SAFE_INTEGER : quota,
     autoCompaction: autoCompaction(values),

@@ -55,6 +55,11 @@ export type MemberOptions = {
   readonly electionTimeoutMs?: number;
   /** Log entries that may go are released at the latest when they are so many. @default 10000 */
   readonly snapshotCount?: number;
+  /**
+   * Log entries kept for members that are behind; one that is further behind gets a copy of the
+   * store. @default limits.catchUpEntries
+   */
+  readonly catchUpEntries?: number;
   /** Bytes in use from which writes are refused; 0 for no limit. @default limits.quotaBytes */
   readonly quotaBytes?: number;
   /** @default periodic, one hour */

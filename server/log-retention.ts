@@ -2,7 +2,6 @@
  * Which entries of the log may go. What the state holds durably needs no log for itself; but other
  * members may be behind, and one that gets a copy of the state needs everything after it.
  */
-import { limits } from './limits.ts';
 import type { Log, State } from './ports.ts';
 import type { Replica } from './replica.ts';
 
@@ -12,6 +11,8 @@ export type LogRetentionOptions = {
   readonly state: State;
   /** Entries that may go are released at the latest when they are so many. */
   readonly snapshotCount: number;
+  /** Entries kept behind the newest applied one, where there are others. */
+  readonly catchUpEntries: number;
 };
 
 /** Files are removed when all of their entries are released: a release is cheap, a long log is not. */
@@ -55,9 +56,9 @@ export class LogRetention {
 
   /** Everything after it is for other members. */
   #keptAfter(nowMs: number): number {
-    const { replica, state } = this.#options;
+    const { replica, state, catchUpEntries } = this.#options;
     const isAlone = replica.machine.members.length <= 1;
-    let index = isAlone ? state.appliedIndex : state.appliedIndex - limits.catchUpEntries;
+    let index = isAlone ? state.appliedIndex : state.appliedIndex - catchUpEntries;
     for (const [member, hold] of this.#holds) {
       if (hold.untilMs < nowMs) this.#holds.delete(member);
       else index = Math.min(index, hold.index);

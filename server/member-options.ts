@@ -24,6 +24,7 @@ export function memberOptions(config: Config, logger: Logger): MemberOptions {
     heartbeatIntervalMs: config.heartbeatIntervalMs,
     electionTimeoutMs: config.electionTimeoutMs,
     snapshotCount: config.snapshotCount,
+    catchUpEntries: config.catchUpEntries,
     quotaBytes: config.quotaBytes,
     autoCompaction: config.autoCompaction,
     maxTxnOps: config.maxTxnOps,

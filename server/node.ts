@@ -44,6 +44,8 @@ export type NodeOptions = {
   readonly requestTimeoutMs: number;
   /** Entries that may go are released at the latest when they are so many. */
   readonly snapshotCount: number;
+  /** Entries kept behind the newest applied one for members that are behind. */
+  readonly catchUpEntries: number;
   /** To the other members. */
   readonly send: (messages: readonly Message[]) => void;
   readonly onPublished: (published: Published) => void;

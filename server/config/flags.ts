@@ -124,6 +124,13 @@ export const flags = [
     section: 'Store',
   },
   {
+    name: 'snapshot-catchup-entries',
+    value: 'N',
+    fallback: '5000',
+    help: 'log entries to keep for members that are behind; further ones get a copy of the store',
+    section: 'Store',
+  },
+  {
     name: 'quota-backend-bytes',
     value: 'BYTES',
     fallback: '0',
@@ -213,6 +220,8 @@ export type FlagName = (typeof flags)[number]['name'];
 
 /** etcd's older names for flags that mean something here. */
 export const aliases: Readonly<Record<string, FlagName>> = {
+  'experimental-snapshot-catch-up-entries': 'snapshot-catchup-entries',
+  'experimental-snapshot-catchup-entries': 'snapshot-catchup-entries',
   'experimental-watch-progress-notify-interval': 'watch-progress-notify-interval',
 };
 

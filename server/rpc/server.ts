@@ -16,6 +16,7 @@ import {
 } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { systemClock, systemTimers } from '../clock.ts';
+import { Fault } from '../faults.ts';
 import { limits } from '../limits.ts';
 import type { Clock, Random, Timers } from '../ports.ts';
 import { Method } from '../wire/conclave/v1/batch.ts';
@@ -117,7 +118,8 @@ export class RpcServer {
     for (const method of unary) this.#serveUnary(method);
 
     const streams = this.#streams;
-    this.#serveBidi('/etcdserverpb.Watch/Watch', (call) =>
+    this.#serveBidi('/etcdserverpb.Watch/Watch', (call) => {
+      this.#refuseOnLearner();
       serveWatch(call, context, {
         streams,
         needsLeader: needsLeader(call.metadata),
@@ -126,11 +128,12 @@ export class RpcServer {
           options.progressIntervalMs ?? 10 * MINUTE_MS,
           PROGRESS_INTERVAL_MS_MIN,
         ),
-      }),
-    );
-    this.#serveBidi(keepAlive.path, (call) =>
-      serveKeepAlive(call, keepAlive, { streams, needsLeader: needsLeader(call.metadata) }),
-    );
+      });
+    });
+    this.#serveBidi(keepAlive.path, (call) => {
+      this.#refuseOnLearner();
+      serveKeepAlive(call, keepAlive, { streams, needsLeader: needsLeader(call.metadata) });
+    });
     const batched = new Map<number, UnaryMethod>([
       [Method.RANGE, kv.range],
       [Method.PUT, kv.put],
@@ -199,6 +202,11 @@ export class RpcServer {
       this.#server.tryShutdown(() => resolve());
     });
     clearTimeout(timer);
+  }
+
+  /** What a learner has may be old, and it cannot find out. */
+  #refuseOnLearner(): void {
+    if (this.#member.isLearner) throw new Fault('not-supported-for-learner');
   }
 
   #report(error: unknown, path: string): CallStatus {

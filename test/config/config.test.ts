@@ -53,6 +53,7 @@ test('no settings at all give a member that serves this machine', () => {
     heartbeatIntervalMs: 100,
     electionTimeoutMs: 1000,
     snapshotCount: 10_000,
+    catchUpEntries: limits.catchUpEntries,
     quotaBytes: limits.quotaBytes,
     autoCompaction: { mode: 'periodic', retentionMs: 3_600_000 },
     maxTxnOps: limits.txnOps,

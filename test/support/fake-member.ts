@@ -44,8 +44,7 @@ export class FakeMember implements Member {
   snapshotPayload: Buffer = Buffer.alloc(0);
   movedTo: bigint | undefined;
   readonly membershipChanges: MembershipCommand[] = [];
-  /** What writes were numbered with. */
-  readonly clientCalls: ClientCall[] = [];
+
   /** While set, reads and writes wait for it before they are answered. */
   gate: Promise<void> | undefined;
   /** Writes that wait at the gate. */
@@ -57,6 +56,7 @@ export class FakeMember implements Member {
       peerUrls: ['http://127.0.0.1:2380'],
       clientUrls: ['http://127.0.0.1:2379'],
       isLearner: false,
+      incarnation: 1n,
     },
   ];
   #index = 0;
@@ -107,19 +107,18 @@ export class FakeMember implements Member {
   }
 
   async propose<C extends Command>(command: C, client?: ClientCall): Promise<ResultOf<C>> {
-    if (client !== undefined) this.clientCalls.push(client);
     this.waiting += 1;
     await this.gate;
     this.waiting -= 1;
     if (this.leader === 0n) throw new Fault('no-leader');
-    return this.applyNow(command);
+    return this.applyNow(command, client);
   }
 
   /** Applies and publishes in this very turn. */
-  applyNow<C extends Command>(command: C): ResultOf<C> {
+  applyNow<C extends Command>(command: C, client?: ClientCall): ResultOf<C> {
     this.#index += 1;
     const at = { index: this.#index, term: this.term, nowMs: this.nowMs };
-    const { writes, result, events } = this.machine.apply(at, command, this.state);
+    const { writes, result, events } = this.machine.apply(at, command, this.state, client);
     this.state.apply(this.#index, writes);
     if (events.length > 0) this.hub.publish(this.machine.revision, events);
     if (command.kind === 'compact') {
