@@ -50,11 +50,15 @@ export class SortedState implements State {
   /** An independent copy, as after a restart from this point. */
   copy(): SortedState {
     const copy = new SortedState();
-    copy.apply(
-      this.appliedIndex,
-      this.dump().map(([key, value]) => ({ kind: 'put', key, value })),
-    );
+    copy.replaceBy(this, this.applied.index, this.applied.term);
     return copy;
+  }
+
+  /** Holds what another one holds from now on, and nothing else. */
+  replaceBy(other: SortedState, index: number, term: number): void {
+    this.#entries.clear();
+    const writes = other.dump().map(([key, value]): Write => ({ kind: 'put', key, value }));
+    this.apply(index, writes, term);
   }
 
   /** Every entry in order. */
