@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { LoopDisk } from '../slow/crash/loop-disk.ts';
 import { commandExists } from '../support/process.ts';
+import { noteDisk } from './ledger.ts';
 
 const run = promisify(execFile);
 
@@ -64,6 +65,7 @@ async function probeNamespaces(): Promise<void> {
 async function probeDisks(): Promise<void> {
   need('gcc', 'mkfs.ext4', 'mount', 'umount', 'truncate', 'fallocate');
   const disk = await LoopDisk.create();
+  noteDisk(disk);
   await disk.unmount();
 }
 

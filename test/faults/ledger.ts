@@ -6,7 +6,7 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 type ProcessName = { readonly pid: number; readonly startTicks: string };
 type Item =
@@ -24,6 +24,12 @@ const path = join(folder, `${process.pid}.json`);
 export function note(kind: 'mount' | 'namespace' | 'link' | 'directory', name: string): void {
   page.items.push({ kind, name });
   save();
+}
+
+/** A disk is mounted below the directory that holds its image. */
+export function noteDisk({ mountPoint }: { readonly mountPoint: string }): void {
+  note('mount', mountPoint);
+  note('directory', dirname(mountPoint));
 }
 
 export function noteProcess(pid: number): void {

@@ -4,7 +4,7 @@ import { LoopDisk } from '../../slow/crash/loop-disk.ts';
 import { temporaryDirectory } from '../../support/process.ts';
 import type { SystemName } from '../../support/servers.ts';
 import { waitFor } from '../../support/wait.ts';
-import { note } from '../ledger.ts';
+import { note, noteDisk } from '../ledger.ts';
 import type { Network } from '../network/network.ts';
 import { FaultMember, type StartFlags } from './member.ts';
 
@@ -54,7 +54,7 @@ export class FaultCluster {
   async place(index: number): Promise<FaultMember> {
     const site = await this.network.site(index);
     const disk = this.#withDisks ? await LoopDisk.create() : undefined;
-    if (disk !== undefined) note('mount', disk.mountPoint);
+    if (disk !== undefined) noteDisk(disk);
     const member = new FaultMember({
       ...{ store: this.store, network: this.network, index, site },
       dataDirectory: join(disk?.mountPoint ?? join(this.#folder, `m${index}`), 'data'),

@@ -38,6 +38,7 @@ export class NamespaceNetwork implements Network {
     const [outer, inner] = [`${name}o`, `${name}i`];
     const address = this.#address(index);
     note('namespace', name);
+    note('link', outer);
     await run('ip', ['netns', 'add', name]);
     await run('ip', ['link', 'add', outer, 'type', 'veth', 'peer', 'name', inner]);
     await run('ip', ['link', 'set', outer, 'master', this.#bridge, 'up']);
