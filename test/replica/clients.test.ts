@@ -121,9 +121,8 @@ test('an idle client ends by the log alone, and only when the leader says so', (
   const { cluster } = fixture;
   cluster.cut(1n, 2n);
   cluster.pause(TTL_MS);
-  for (const id of [2n, 3n]) {
-    cluster.member(id).up.handle({ kind: 'tick' }, cluster.nowMs);
-  }
+  for (const id of [2n, 3n]) cluster.tickOnly(id);
+  expect(cluster.network.filter(({ kind }) => kind === 'propose')).toEqual([]);
   expect(cluster.member(2n).machine.clients.has(fixture.client)).toBe(true);
   cluster.tick(1);
   expect(cluster.member(1n).machine.clients.has(fixture.client)).toBe(false);
@@ -164,7 +163,7 @@ test('a call that overtakes the proposal to end its client keeps the client', ()
   // The call is in the log, but not applied yet, when the leader finds the client idle.
   cluster.pause(TTL_MS);
   const call = cluster.propose(1n, put('a'), fixture.call(1));
-  cluster.member(1n).up.handle({ kind: 'tick' }, cluster.nowMs);
+  cluster.tickOnly(1n);
   cluster.tick(1);
   expect(cluster.member(1n).result(call)).toEqual(first);
   fixture.expectAgreement();

@@ -10,7 +10,7 @@ import { encodeMembership, type MembershipCommand } from '../../server/membershi
 import { runToEnd } from '../../server/mvcc/range.ts';
 import type { Random, Recovered } from '../../server/ports.ts';
 import type { RaftLimits } from '../../server/raft/config.ts';
-import type { Configuration } from '../../server/raft/configuration.ts';
+import { type Configuration, singleMember } from '../../server/raft/configuration.ts';
 import type { Entry, HardState, Message, StorageWrite } from '../../server/raft/message.ts';
 import { Raft } from '../../server/raft/raft.ts';
 import { type Effects, type Outcome, Replica } from '../../server/replica.ts';
@@ -51,6 +51,8 @@ export class Member {
   readonly configurations: Configuration[] = [];
   installed = 0;
   membersChanged = 0;
+  /** False: its state is too far ahead of its disk. */
+  mayApply = true;
   /** Undefined while it is down. */
   replica: Replica | undefined;
   raft: Raft | undefined;
@@ -95,6 +97,10 @@ export class Cluster {
   /** Sent and not yet delivered, oldest first. */
   network: Message[] = [];
   nowMs = 1;
+  /** States do not get through, messages do. */
+  blockStates = false;
+  /** States are announced with a configuration that is not theirs. */
+  wrongConfiguration = false;
   #nextRequest = 1;
   #seed = 7;
 
@@ -228,12 +234,17 @@ export class Cluster {
     this.#handle(at, 0, { kind: 'unreachable', node });
   }
 
+  /** What has been under way longest arrives. */
+  step(): void {
+    const message = this.network.shift();
+    if (message !== undefined) this.#deliver(message);
+  }
+
   /** Everything under way arrives, and whatever follows from it, until nothing is under way. */
   settle(): void {
     for (let rounds = 0; this.network.length > 0; rounds += 1) {
       assert(rounds < 100_000, 'messages come to an end');
-      const message = this.network.shift();
-      if (message !== undefined) this.#deliver(message);
+      this.step();
     }
   }
 
@@ -243,6 +254,11 @@ export class Cluster {
     if (this.#cut.has(`${from}>${to}`) || member?.replica === undefined) return;
     member.replica.handle({ kind: 'message', message }, this.nowMs);
     this.#pump(member);
+  }
+
+  /** A tick of one member alone; nothing that it sends arrives yet. */
+  tickOnly(id: bigint): void {
+    this.#handle(id, 0, { kind: 'tick' });
   }
 
   /** Time passes in ticks, and everything arrives between two of them. */
@@ -284,12 +300,12 @@ export class Cluster {
     for (;;) {
       const { replica } = member;
       if (replica === undefined) return;
-      const effects = replica.effects(this.nowMs, true);
+      const effects = replica.effects(this.nowMs, member.mayApply);
       this.#carryOut(member, effects);
       if (effects.write !== undefined) {
         this.#store(member, effects.write);
         replica.handle({ kind: 'stored', sequence: effects.write.sequence }, this.nowMs);
-      } else if (!effects.more) return;
+      } else if (!effects.more || !member.mayApply) return;
     }
   }
 
@@ -324,11 +340,13 @@ export class Cluster {
   /** The state goes another way than messages; only who is cut off does not get it. */
   #carryState(leader: Member, to: bigint): void {
     const target = this.members.get(to);
-    const isCut = this.#cut.has(`${leader.id}>${to}`) || target?.replica === undefined;
+    const isCut = this.blockStates || this.#cut.has(`${leader.id}>${to}`);
     const { index, term: indexTerm } = leader.disk.state.applied;
-    if (target !== undefined && !isCut) {
+    if (target?.replica !== undefined && !isCut) {
       target.received.set(index, leader.disk.state.copy());
-      const { configuration } = leader.machine;
+      const configuration = this.wrongConfiguration
+        ? singleMember(leader.id)
+        : leader.machine.configuration;
       const { term } = leader.up;
       const from = leader.id;
       this.network.push({ kind: 'snapshot', from, to, term, index, indexTerm, configuration });
