@@ -30,9 +30,10 @@ export function sendAppends(state: State, leader: Leader): void {
     while (isServed && progress.next <= state.log.lastIndex && hasRoom(progress, state.limits)) {
       isServed = sendAppend(state, to, progress, 'entries');
     }
-    if (isServed && progress.doubtful) isServed = sendAppend(state, to, progress, 'question');
+    if (!isServed) continue;
     const usableCommit = Math.min(state.log.commit, progress.next - 1);
-    if (isServed && usableCommit > progress.sentCommit) sendAppend(state, to, progress, 'commit');
+    if (progress.doubtful) sendAppend(state, to, progress, 'question');
+    else if (usableCommit > progress.sentCommit) sendAppend(state, to, progress, 'commit');
   }
 }
 
@@ -65,7 +66,8 @@ export function onAppendAccepted(state: State, leader: Leader, message: AppendAc
   if (progress === undefined || message.matchIndex > state.log.lastIndex) return;
   progress.active = true;
   state.unsent = true;
-  if (accepted(progress, message.matchIndex, state.log.firstIndex)) advanceCommit(state, leader);
+  if (!accepted(progress, message.matchIndex, state.log.firstIndex)) return;
+  advanceCommit(state, leader);
   handOver(state, leader);
 }
 

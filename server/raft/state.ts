@@ -147,7 +147,7 @@ export class State {
     // What was applied was committed, even if the hard state was written before that was known.
     const known = Math.max(hardState.commit, config.appliedIndex);
     this.log = new RaftLog(start, entries, known);
-    this.commitTo(committedChange(this.log));
+    this.log.commitTo(committedChange(this.log));
     this.durability = new Durability(hardState, this.log.lastIndex);
     this.incarnation = config.random.id();
     this.term = hardState.term;

@@ -27,15 +27,19 @@ export function hearsLeader(state: State): boolean {
  *
  * When a leader dies, all connections to it break at once and all members ask at once. Then it is
  * settled here who goes first, without a timer: the longer log, of equal ones the lower id. Whoever
- * would go first refuses the others, asks them again in case they still heard the leader when it
- * asked before, and is granted by them. For one heartbeat only: if it cannot win, another shall.
+ * goes first refuses the others, asks them again in case they still heard the leader when it asked
+ * before, and gets their word. For one heartbeat only: if it cannot win, another shall.
  */
 export function answerPreVote(state: State, request: PreVote): void {
-  const { role } = state;
+  const { role, last } = state;
   const isNewer = request.term > state.term;
   const isCovered = state.log.isCoveredBy({ index: request.lastIndex, term: request.lastTerm });
-  const granted = isNewer && isCovered && !goesFirst(state, request);
-  if (granted && role.kind === 'pre-candidate') state.awaitElection();
+  const isEqual = request.lastIndex === last.index && request.lastTerm === last.term;
+  const goesFirst = isEqual && state.id < request.from;
+  const insists =
+    role.kind === 'pre-candidate' && role.electionElapsed < state.config.heartbeatTicks;
+  const granted = isNewer && isCovered && !(goesFirst && insists);
+  if (granted && !goesFirst && role.kind === 'pre-candidate') state.awaitElection();
   state.send({
     kind: 'pre-vote-response',
     from: state.id,
@@ -46,19 +50,6 @@ export function answerPreVote(state: State, request: PreVote): void {
   if (granted || !isNewer || !state.config.preVote) return;
   if (role.kind === 'pre-candidate') askForPreVote(state, request.from);
   else if (role.kind === 'follower') campaign(state);
-}
-
-/** Whether two members with equal logs have just asked each other, and this one has precedence. */
-function goesFirst(state: State, request: PreVote): boolean {
-  const { role, id, term, last, config } = state;
-  return (
-    role.kind === 'pre-candidate' &&
-    role.electionElapsed < config.heartbeatTicks &&
-    request.term === term + 1 &&
-    request.lastIndex === last.index &&
-    request.lastTerm === last.term &&
-    id < request.from
-  );
 }
 
 /** The request's term is this member's own by now, or a past one. */

@@ -2,7 +2,8 @@
  * The language of `scripts/*.txt`: a block is commands, `---`, and what came of them.
  *
  *   members 3 [spare=N] [no-prevote] [no-quorum-check] [append-bytes=N] [inflight=N]
- *   elect ID               campaign and settle, without a trace: for what is not the subject
+ *   quietly                a block with this line shows no trace: for what is not the subject
+ *   elect ID               campaign and settle, without a trace
  *   campaign ID            tick ID|all [N]        propose ID DATA...      read ID READ
  *   transfer ID ID         unreachable ID ID      release ID INDEX    give-up-disk ID
  *   change ID [by-hand] CHANGE...          `+4` voter, `~4` learner, `-4` gone; several are joint
@@ -47,7 +48,8 @@ class Runner {
     if (commands.every((line) => line.startsWith('#'))) return commands.join('\n');
     this.#trace = [];
     for (const line of commands) if (!line.startsWith('#')) this.#command(line);
-    const trace = this.#trace.length > 0 ? this.#trace : ['nothing'];
+    const isShown = this.#trace.length > 0 && !commands.includes('quietly');
+    const trace = isShown ? this.#trace : ['nothing'];
     return [...commands, '---', ...trace].join('\n');
   }
 
@@ -60,6 +62,7 @@ class Runner {
 
   readonly #commands: Record<string, (args: readonly string[]) => void> = {
     members: (args) => this.#create(args),
+    quietly: () => {},
     status: () => {
       for (const member of this.#now.members.values()) this.#status(member);
     },
@@ -238,7 +241,8 @@ class Runner {
       this.#say(member.id, `writes${position}${state} ${list(write.entries)}`);
     }
     for (const message of ready.messages) this.#trace.push(describe(message));
-    if (ready.committed.length > 0) this.#say(member.id, `applies ${list(ready.committed)}`);
+    const applies = this.#now.lazy.has(member) ? 'may apply' : 'applies';
+    if (ready.committed.length > 0) this.#say(member.id, `${applies} ${list(ready.committed)}`);
     for (const read of ready.reads) this.#say(member.id, `read ${read.id} at index ${read.index}`);
     for (const id of ready.droppedReads) this.#say(member.id, `read ${id} dropped`);
     for (const peer of ready.needsSnapshot) {
