@@ -45,6 +45,8 @@ export class ClientCall {
     this.#stream.on('response', (received) => this.#respond(received));
     this.#stream.on('trailers', (received) => this.#settle(received));
     this.#stream.on('data', (chunk: Buffer) => this.#read(chunk));
+    // The answer ends the call, whether or not there was more to ask.
+    this.#stream.on('end', () => this.cancel());
     this.#stream.on('error', (error) => {
       this.#result ??= new CallError(Status.UNAVAILABLE, error.message);
       this.#hasStatus = true;

@@ -6,12 +6,8 @@ import { type ClientHttp2Session, connect } from 'node:http2';
 import { createConnection, type Socket } from 'node:net';
 import { ClientCall, type ClientCallHandlers } from './client-call.ts';
 import { parsePeerUrl } from './peer-listener.ts';
+import { destroyLater, SESSION_MEMORY_MB, WINDOW_BYTES } from './sessions.ts';
 import { SILENT_TICKS, SilenceWatch } from './silence.ts';
-
-/** Memory of one HTTP/2 session in megabytes: headers and frames that wait, not our queues. */
-export const SESSION_MEMORY_MB = 64;
-/** How much may be under way before the receiver has taken some; more would delay heartbeats. */
-export const WINDOW_BYTES = 1024 * 1024;
 
 export class ClientSession {
   readonly #socket: Socket;
@@ -73,8 +69,8 @@ export class ClientSession {
   }
 
   /** Ends everything on it, and says so. */
-  abort(): void {
-    this.#end(new Error('this member stops'));
+  abort(reason: string): void {
+    this.#end(new Error(reason));
   }
 
   #end(error: Error): void {
@@ -85,7 +81,6 @@ export class ClientSession {
   }
 
   #destroy(): void {
-    this.#session.destroy();
-    this.#socket.destroy();
+    destroyLater(this.#session, this.#socket);
   }
 }

@@ -12,6 +12,7 @@ import { isRefusalCode, type Refusal } from './gatekeeper.ts';
 import { CallError } from './grpc.ts';
 import { type HelloError, helloHeaders, hexId, parseHello } from './hello.ts';
 import { Lane, type LaneLimits } from './lane.ts';
+import { TICKS_PER_ELECTION_TIMEOUT } from './silence.ts';
 import type { AskOptions, Hello, Peer, Question, RefusalCode, Reply } from './transport.ts';
 
 export const HEARTBEATS_PATH = '/conclave.v1.Peer/Heartbeats';
@@ -21,6 +22,8 @@ const BACKOFF_MS_MIN = 10;
 const BACKOFF_MS_MAX = 500;
 /** A connection that lasted this long was not part of a flapping link. */
 const STEADY_MS = 1_000;
+/** From the attempt to connect until messages may be sent. */
+const DIAL_TICKS = 3 * TICKS_PER_ELECTION_TIMEOUT;
 const HEARTBEAT_QUEUE_BYTES = 1024 * 1024;
 
 export type LinkOptions = {
@@ -50,6 +53,7 @@ export class PeerLink {
   #connectedAtMs: number | undefined;
   #failures = 0;
   #attempts = 0;
+  #dialTicks = 0;
   #cancelRetry: (() => void) | undefined;
   #lastWarning = '';
   #isClosed = false;
@@ -97,6 +101,9 @@ export class PeerLink {
 
   tick(): void {
     this.#session?.tick();
+    if (this.#session === undefined || this.isConnected) return;
+    this.#dialTicks += 1;
+    if (this.#dialTicks >= DIAL_TICKS) this.#session.abort('it did not let this member in in time');
   }
 
   /** The other member is known to be there: connects now if it is not connected. */
@@ -121,6 +128,7 @@ export class PeerLink {
     this.#cancelRetry = undefined;
     const url = this.#urls[this.#attempts % Math.max(1, this.#urls.length)];
     this.#attempts += 1;
+    this.#dialTicks = 0;
     if (url === undefined) return;
     let session: ClientSession;
     const fail = (error: Error) => {

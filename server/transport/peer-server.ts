@@ -6,11 +6,11 @@ import { performServerHandshake, type ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
 import { Status } from '../faults.ts';
-import { SESSION_MEMORY_MB, WINDOW_BYTES } from './client-session.ts';
 import type { Refusal } from './gatekeeper.ts';
 import { CallError } from './grpc.ts';
 import { HelloError, helloHeaders, hexId, parseHello } from './hello.ts';
 import { ServerCall, type ServerCallOptions } from './server-call.ts';
+import { destroyLater, SESSION_MEMORY_MB, WINDOW_BYTES } from './sessions.ts';
 import { SILENT_TICKS, SilenceWatch } from './silence.ts';
 import type { Hello } from './transport.ts';
 
@@ -23,6 +23,8 @@ const MAX_STRANGERS = 128;
 const CONNECTION_WINDOW_BYTES = 4 * WINDOW_BYTES;
 const KEEPALIVE_MS = 10_000;
 const WARNING_INTERVAL_MS = 60_000;
+/** For a refusal to arrive before its connection is cut. */
+const REFUSAL_MS = 1_000;
 
 /** A method for members. */
 export type PeerMethod = (call: ServerCall, hello: Hello, connection: PeerConnection) => void;
@@ -57,7 +59,7 @@ export class PeerServer {
 
   accept(socket: Socket): void {
     const strangers = [...this.#connections].filter(({ hello }) => hello === undefined);
-    if (strangers.length >= MAX_STRANGERS) {
+    if (socket.destroyed || strangers.length >= MAX_STRANGERS) {
       socket.destroy();
       return;
     }
@@ -111,6 +113,7 @@ export class PeerConnection {
   readonly #silence: SilenceWatch;
   readonly #calls = new Set<ServerCall>();
   readonly #owner: ConnectionOwner;
+  #isOver = false;
 
   constructor(socket: Socket, options: PeerServerOptions, owner: ConnectionOwner) {
     this.#options = options;
@@ -148,12 +151,13 @@ export class PeerConnection {
     for (const call of this.#calls) {
       call.end(Status.FAILED_PRECONDITION, refusal.sentence, refusal.code);
     }
-    this.#session.close(() => this.destroy());
+    this.#options.timers.after(REFUSAL_MS, () => this.destroy());
   }
 
   destroy(): void {
-    this.#session?.destroy();
-    this.#socket.destroy();
+    if (this.#isOver) return;
+    this.#isOver = true;
+    destroyLater(this.#session, this.#socket);
     this.#owner.closed();
   }
 

@@ -254,7 +254,7 @@ export class PeerTransport implements Transport {
     }
     for (const { link } of this.#peers.values()) link.close();
     this.#peers.clear();
-    for (const upload of this.#uploads) upload.abort();
+    for (const upload of this.#uploads) upload.abort('this member stops');
     this.#server.close();
     await listening;
   }
@@ -377,6 +377,8 @@ export class PeerTransport implements Transport {
 
   #departed({ hello, hasMessages }: PeerConnection): void {
     if (hello === undefined || !hasMessages) return;
+    // It has connected again before the end of the earlier connection was seen.
+    if (this.#inbound(hello.from) !== undefined) return;
     if (!this.#members.has(hello.from)) this.#forget(hello.from);
     else this.#broken(hello.from);
   }
