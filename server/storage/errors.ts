@@ -112,7 +112,7 @@ export class IncarnationError extends Error {
 
   constructor(member: bigint) {
     super(
-      `Member ${idToHex(member)} came with another data directory than before: what it had promised is lost. Remove it from the cluster and add it again as a new member.`,
+      `Member ${idToHex(member)} came with another data directory than before: what it had promised is lost. Replace it by a new member: conclave member replace.`,
     );
   }
 }

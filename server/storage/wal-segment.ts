@@ -45,6 +45,11 @@ export class Segment {
     return this.header.bytes - FOOTER_BYTES;
   }
 
+  /** Nothing can be read from it any more. */
+  get isRetired(): boolean {
+    return this.#retired;
+  }
+
   /** Durable when it resolves. */
   write(bytes: Uint8Array, position: number): Promise<void> {
     return this.#file.write(bytes, position);

@@ -246,6 +246,8 @@ class Wal implements Log {
     const found: Entry[] = [];
     let bytes = 0;
     for (const run of this.#index.runs(from, to)) {
+      // Released meanwhile.
+      if (run.segment.isRetired) throw new LogReleasedError(from, this.#index.start.index + 1);
       const entries: Entry[] = [];
       for (const frame of await run.segment.readFrames(run.offset, run.bytes)) {
         for (const entry of frame.entries) entries[entry.index - run.firstIndex] = entry;
@@ -285,11 +287,12 @@ class Wal implements Log {
   /** The new segment says that the log begins anew, so it counts from the moment it has its name. */
   async #restart(position: LogPosition, hardState: HardState): Promise<void> {
     assert(position.index >= this.#index.start.index, 'a log never restarts below its beginning');
-    const before = this.#segments;
+    let before: readonly Segment[];
     this.#appending = true;
     try {
       const content = { ...this.#following(position, hardState), restart: true };
       const segment = await installEmpty(this.#factory, content);
+      before = this.#segments;
       this.#segments = [...before, segment];
       this.#index = new WalIndex(position);
       this.#hardState = hardState;

@@ -62,7 +62,7 @@ describe.each<[string, () => Promise<{ book: PeerBook; reopen(): Promise<PeerBoo
     expect(first.status).toBe('fulfilled');
     expect(second).toMatchObject({ status: 'rejected', reason: expect.any(IncarnationError) });
     await expect(book.remember(0xabcn, 12n)).rejects.toThrow(
-      /Member abc came with another data directory than before.*Remove it from the cluster/,
+      /Member abc came with another data directory than before.*conclave member replace/,
     );
     expect(book.known(0xabcn)).toBe(10n);
   });

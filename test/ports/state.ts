@@ -462,14 +462,18 @@ export function describeState(
           expect(Buffer.compare(value ?? bytes(''), large)).toBe(0);
         });
 
-        test('settles the flushes that waited', async () => {
+        test('settles the flushes that waited, whatever they waited for', async () => {
           const { state } = current;
+          const received = await current.received(position, contents);
           state.apply(1, [put(bytes('a'), bytes('old'))]);
           const before = state.flush();
-          const installed = state.install(await current.received(position, contents));
+          state.apply(2, [put(bytes('b'), bytes('old'))]);
+          const installed = state.install(received);
           const during = state.flush();
           await Promise.all([before, during, installed]);
           expect(state.durableIndex).toBe(50);
+          await state.flush();
+          expect(state.get(bytes('b'))).toBeUndefined();
         });
 
         test('is refused when it is not the one that was announced', async () => {

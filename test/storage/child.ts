@@ -47,11 +47,17 @@ export class Child {
   }
 }
 
-/** `file` is relative to this one. `strace`: its arguments, when the child is to run under it. */
+/**
+ * `file` is relative to this one. `strace`: its arguments, when the child is to run under it.
+ * `threads`: of its pool; one makes the count of calls exact.
+ */
 export function startChild(
   file: string,
   args: readonly string[],
-  strace: readonly string[] = [],
+  {
+    strace = [],
+    threads = 1,
+  }: { readonly strace?: readonly string[]; readonly threads?: number } = {},
 ): Child {
   const script = new URL(file, import.meta.url).pathname;
   const command = [process.execPath, '--import', 'tsx', script, ...args];
@@ -59,8 +65,8 @@ export function startChild(
     strace.length === 0 ? command : ['strace', '-f', '-qq', ...strace, ...command];
   const child = spawn(program, rest, {
     stdio: ['ignore', 'pipe', 'ignore'],
-    // One thread makes the count of calls exact, and rings of calls would pass strace by.
-    env: { ...process.env, UV_THREADPOOL_SIZE: '1', UV_USE_IO_URING: '0' },
+    // Rings of calls would pass strace by.
+    env: { ...process.env, UV_THREADPOOL_SIZE: String(threads), UV_USE_IO_URING: '0' },
   });
   return new Child(child);
 }

@@ -187,11 +187,12 @@ test.runIf(hasStrace)('a real kill at each step that decides does the same', asy
     await cp(path, place, { recursive: true });
     const file = join(base, `strace-${at}.mdb`);
     await cp(prepared.content.path, file);
-    const child = startChild(
-      'installing-child.ts',
-      ['once', place, file],
-      ['-e', 'trace=rename', '-e', `inject=rename:signal=KILL:when=${at}`, '-o', '/dev/null'],
-    );
+    const child = startChild('installing-child.ts', ['once', place, file], {
+      strace: [
+        ...['-e', 'trace=rename', '-o', '/dev/null'],
+        ...['-e', `inject=rename:signal=KILL:when=${at}`],
+      ],
+    });
     expect(await child.ended()).toBe('SIGKILL');
     expect(child.lines).toEqual(['open']);
     outcomes.push(await outcomeIn(place));
@@ -199,10 +200,20 @@ test.runIf(hasStrace)('a real kill at each step that decides does the same', asy
   expect(outcomes).toEqual(['old', 'installed', 'restarted']);
 });
 
-test('many installations under reads, copies and flushes end as they should', async () => {
-  const child = startChild('installing-child.ts', ['often', join(base, 'often'), '12']);
+test('many installations under reads, writes and flushes end as they should', async () => {
+  const child = startChild('installing-child.ts', ['often', join(base, 'often'), '12'], {
+    threads: 4,
+  });
   expect(await child.ended(), child.lines.join()).toBe(0);
-  expect(child.lines.at(-1)).toBe('installed 12 copied 6');
+  expect(child.lines.at(-1)).toBe('installed 12');
+});
+
+test('a copy under way is finished from the state before', async () => {
+  const child = startChild('installing-child.ts', ['copying', join(base, 'copying')], {
+    threads: 4,
+  });
+  expect(await child.ended(), child.lines.join()).toBe(0);
+  expect(child.lines.at(-1)).toBe('installed while copying');
 });
 
 describe('what was left by a stop', () => {

@@ -1,10 +1,13 @@
 /**
  * `once DIRECTORY FILE`: installs the file in a data directory, as a member does.
- * `often DIRECTORY ROUNDS`: installs one state after the other while others read, write and copy.
+ * `often DIRECTORY ROUNDS`: installs one state after the other while others read, write and flush.
+ * `copying DIRECTORY`: installs a state while the one before is being copied.
  */
+import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openDataDirectory } from '../../server/storage/data-directory.ts';
+import { openLmdbState } from '../../server/storage/lmdb.ts';
 import { receivedFile } from './received.ts';
 
 const [mode = '', path = '', argument = ''] = process.argv.slice(2);
@@ -50,7 +53,6 @@ function checkRows(expected: number | undefined): void {
 }
 
 async function often(rounds: number): Promise<void> {
-  let copied = 0;
   for (let round = 1; round <= rounds; round++) {
     const index = round * 100;
     const snapshot = await receivedFile(
@@ -58,24 +60,16 @@ async function often(rounds: number): Promise<void> {
       { index, term: 1 },
       contents(round),
     );
-    // A large overlay, a flush and a copy are under way when it comes.
+    // A large overlay and a flush are under way when it comes.
     state.apply(index - 10, contents(round + 100), 1);
     const flushed = state.flush();
     state.apply(index - 9, contents(round + 100), 1);
-    let copying: Promise<void> | undefined;
-    if (round % 2 === 1) {
-      const target = join(path, '..', `copy-${round}`);
-      await mkdir(target);
-      copying = state.copyTo(target).then(() => {
-        copied += 1;
-      });
-    }
     const before = state.scan(Buffer.from('key-'), undefined, { limit: 1_000 });
     const installed = state.install(snapshot);
     await installed;
     await log.reset({ index, term: 1 }, { term: 1, votedFor: 0n, commit: index });
     checkRows(round);
-    await Promise.all([flushed, copying]);
+    await flushed;
     for (const [, value] of before) {
       if (value[0] !== round + 100) throw new Error('what was read before has changed');
     }
@@ -84,7 +78,59 @@ async function often(rounds: number): Promise<void> {
     checkRows(round);
   }
   await directory.close();
-  process.stdout.write(`installed ${rounds} copied ${copied}\n`);
+  process.stdout.write(`installed ${rounds}\n`);
 }
 
-await (mode === 'once' ? once() : often(Number(argument)));
+/** The old state is large enough for its copy to be under way when it could be closed. */
+async function whileCopying(round: number): Promise<boolean> {
+  const value = Buffer.alloc(1_000_000, round);
+  const index = round * 100;
+  const old = keys.map((key) => put(key, value));
+  state.apply(index - 1, old, 1);
+  await state.flush();
+  const beside = join(path, '..', `round-${round}`);
+  const snapshot = await receivedFile(beside, { index, term: 1 }, contents(round));
+  const target = join(beside, 'target');
+  await mkdir(target);
+  let isCopied = false;
+  const copying = state.copyTo(target).then(() => {
+    isCopied = true;
+  });
+  while (!existsSync(join(target, 'data.mdb'))) {
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  await state.install(snapshot);
+  const wasCopying = !isCopied;
+  checkRows(round);
+  await copying;
+  const copied = await openLmdbState({
+    path: target,
+    onFailure: (error) => {
+      throw error;
+    },
+  });
+  const rows = copied.scan(Buffer.from('key-'), undefined, { limit: 1_000 });
+  if (wasCopying && (copied.appliedIndex !== index - 1 || rows.length !== KEYS)) {
+    throw new Error(`the copy is of entry ${copied.appliedIndex} with ${rows.length} rows`);
+  }
+  await copied.close();
+  return wasCopying;
+}
+
+async function copying(): Promise<void> {
+  let round = 1;
+  while (round < 8 && !(await whileCopying(round))) round += 1;
+  await directory.close();
+  process.stdout.write(round < 8 ? 'installed while copying\n' : 'never met\n');
+}
+
+switch (mode) {
+  case 'once':
+    await once();
+    break;
+  case 'often':
+    await often(Number(argument));
+    break;
+  default:
+    await copying();
+}

@@ -1,12 +1,14 @@
 /** The state on LMDB when things go wrong. What a state does in general is in `test/ports`. */
-import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { State, Write } from '../../server/ports.ts';
+import { nodeDisk } from '../../server/storage/disk.ts';
 import { CorruptionError, DamagedValueError, NoSpaceError } from '../../server/storage/errors.ts';
 import { openLmdbState } from '../../server/storage/lmdb.ts';
 import { hasStrace, startChild } from './child.ts';
+import { receivedFile } from './received.ts';
 
 const put = (key: string, value: string): Write => ({
   kind: 'put',
@@ -80,6 +82,113 @@ describe('damage', () => {
   test('of the whole file is refused at the start', async () => {
     await writeFile(join(path, 'data.mdb'), Buffer.alloc(65_536, 0x5a));
     await expect(openState()).rejects.toBeInstanceOf(CorruptionError);
+  });
+});
+
+describe('an installation', () => {
+  const position = { index: 50, term: 4 };
+  /** Lets through whoever waits, and everybody from then on. */
+  function gate(): { readonly passed: Promise<void>; open(): void } {
+    let open = (): void => {};
+    const passed = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    return { passed, open };
+  }
+
+  test('waits for the transaction under way', async () => {
+    const committing = gate();
+    const state = await openState(async () => {
+      await committing.passed;
+      return 1024 ** 4;
+    });
+    const received = await receivedFile(join(path, 'r'), position, [put('a', 'new')]);
+    state.apply(1, [put('a', 'old')], 1);
+    const flushed = state.flush();
+    let isInstalled = false;
+    const installed = state.install(received).then(() => {
+      isInstalled = true;
+    });
+    // Time enough for one that does not wait.
+    for (let turn = 0; turn < 100; turn++) await readdir(path);
+    expect(isInstalled).toBe(false);
+    committing.open();
+    await Promise.all([flushed, installed]);
+    expect(text(state.get(Buffer.from('a')))).toBe('new');
+    expect(state.applied).toEqual(position);
+    await state.close();
+    expect(failures).toEqual([]);
+  });
+
+  test('lets no transaction begin: it would carry something old into the new state', async () => {
+    const committing = gate();
+    const staging = gate();
+    let isWaiting = false;
+    const state = await openLmdbState({
+      path,
+      onFailure: (error) => failures.push(error),
+      freeBytes: async () => {
+        await committing.passed;
+        return 1024 ** 4;
+      },
+      disk: {
+        ...nodeDisk,
+        async rename(from, to) {
+          isWaiting = true;
+          await staging.passed;
+          await nodeDisk.rename(from, to);
+        },
+      },
+    });
+    const received = await receivedFile(join(path, 'r'), position, [put('a', 'new')]);
+    state.apply(1, [put('a', 'old'), put('b', 'old')], 1);
+    const installed = state.install(received);
+    await expect.poll(() => isWaiting).toBe(true);
+    const flushed = state.flush();
+    staging.open();
+    await installed;
+    committing.open();
+    await flushed;
+    state.apply(51, [put('c', 'new')], 4);
+    await state.flush();
+    expect(text(state.get(Buffer.from('a')))).toBe('new');
+    expect(state.get(Buffer.from('b'))).toBeUndefined();
+    await state.close();
+    expect(failures).toEqual([]);
+  });
+
+  test('closes nothing after an error, not even what it replaced before', async () => {
+    const copying = gate();
+    let isFailing = false;
+    let isCopying = false;
+    const state = await openLmdbState({
+      path,
+      onFailure: (error) => failures.push(error),
+      freeBytes: async () => {
+        isCopying = true;
+        await copying.passed;
+        return 1024 ** 4;
+      },
+      disk: {
+        ...nodeDisk,
+        async rename(from, to) {
+          if (isFailing && to.endsWith('CURRENT')) throw new Error('EIO: injected');
+          await nodeDisk.rename(from, to);
+        },
+      },
+    });
+    await mkdir(join(path, 'copy'));
+    const copied = state.copyTo(join(path, 'copy'));
+    await expect.poll(() => isCopying).toBe(true);
+    await state.install(await receivedFile(join(path, 'r1'), position, []));
+    isFailing = true;
+    const second = await receivedFile(join(path, 'r2'), position, []);
+    await expect(state.install(second)).rejects.toThrow(/EIO/);
+    copying.open();
+    await copied;
+    for (let turn = 0; turn < 100; turn++) await readdir(path);
+    expect(await readdir(path)).toContain('data.mdb');
+    expect(failures).toHaveLength(1);
   });
 });
 
@@ -170,11 +279,12 @@ test.runIf(hasStrace)('a kill before any flush of the disk keeps applies whole',
   // Consecutive flushes: were an apply two transactions, one of these would fall between them.
   for (const at of [9, 10, 11]) {
     await rm(path, { recursive: true });
-    const child = startChild(
-      'applying-child.ts',
-      [path],
-      ['-e', 'trace=fdatasync', '-e', `inject=fdatasync:signal=KILL:when=${at}`, '-o', '/dev/null'],
-    );
+    const child = startChild('applying-child.ts', [path], {
+      strace: [
+        ...['-e', 'trace=fdatasync', '-o', '/dev/null'],
+        ...['-e', `inject=fdatasync:signal=KILL:when=${at}`],
+      ],
+    });
     await child.ended();
     await expectWholeApplies(lastDurable(child.lines));
   }
@@ -187,18 +297,12 @@ describe.runIf(hasStrace)('a failed system call', () => {
   ])('%s with %s ends all acknowledgement, at once and for good', async (call, error) => {
     for (const at of [4, 7]) {
       await rm(path, { recursive: true });
-      const child = startChild(
-        'applying-child.ts',
-        [path, '12'],
-        [
-          '-e',
-          `trace=${call}`,
-          '-e',
-          `inject=${call}:error=${error}:when=${at}`,
-          '-o',
-          '/dev/null',
+      const child = startChild('applying-child.ts', [path, '12'], {
+        strace: [
+          ...['-e', `trace=${call}`, '-o', '/dev/null'],
+          ...['-e', `inject=${call}:error=${error}:when=${at}`],
         ],
-      );
+      });
       await child.ended();
       const { lines } = child;
       const first = lines.findIndex((line) => line.startsWith('failure'));

@@ -144,6 +144,7 @@ export class SimDisk implements Disk {
   }
 
   #file(path: string, inode: Inode, durableWrites: boolean): DiskFile {
+    let isClosed = false;
     return {
       write: async (bytes, position) => {
         // Copied in full before the first wait, as a system call would.
@@ -155,6 +156,7 @@ export class SimDisk implements Disk {
         inode.durable = spliced(inode.durable, written, position);
       },
       read: async (target, position) => {
+        if (isClosed) throw new Error(`EBADF: the file is closed: ${path}`);
         return inode.cached.copy(target, 0, position, position + target.length);
       },
       size: async () => inode.cached.length,
@@ -162,7 +164,9 @@ export class SimDisk implements Disk {
         await this.#step('sync', path);
         inode.durable = Buffer.from(inode.cached);
       },
-      close: async () => {},
+      close: async () => {
+        isClosed = true;
+      },
     };
   }
 }

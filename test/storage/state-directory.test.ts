@@ -9,11 +9,13 @@ import { SimDisk, seeded } from './sim-disk.ts';
 const OLD = Buffer.from('the old state');
 const NEW = Buffer.alloc(5_000, 'the new state');
 
-/** A disk with a state on it, and a received one that is durable, as the inbox leaves it. */
-function diskWithBoth(): SimDisk {
+/** A disk with a state on it, and a received one whose contents are in the cache alone. */
+async function diskWithBoth(): Promise<SimDisk> {
   const disk = new SimDisk();
   disk.replace('/state/data.mdb', OLD);
-  disk.replace('/incoming/ready', NEW);
+  await (await disk.create('/incoming/ready')).write(NEW, 0);
+  await disk.syncDirectory('/incoming');
+  disk.steps.length = 0;
   return disk;
 }
 
@@ -36,14 +38,14 @@ async function stateOn(disk: SimDisk): Promise<{ content: Buffer; installed: unk
 }
 
 test('a power cut at any step leaves the old state or the new one, whole', async () => {
-  const counting = diskWithBoth();
+  const counting = await diskWithBoth();
   await install(counting);
   const { length } = counting.steps;
   expect(length).toBeGreaterThan(6);
   const outcomes = { old: 0, new: 0 };
   for (let step = 1; step <= length; step++) {
     for (let seed = 1; seed <= 40; seed++) {
-      const disk = diskWithBoth();
+      const disk = await diskWithBoth();
       let halt = (): void => {};
       const halted = new Promise<void>((resolve) => {
         halt = resolve;
@@ -73,7 +75,7 @@ test('a power cut at any step leaves the old state or the new one, whole', async
 
 test('what is committed survives every power cut, and so does its confirmation', async () => {
   for (let seed = 1; seed <= 50; seed++) {
-    const disk = diskWithBoth();
+    const disk = await diskWithBoth();
     await install(disk);
     const below = seeded(seed);
     const after = disk.cutPower(below);

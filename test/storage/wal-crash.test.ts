@@ -1,7 +1,7 @@
 /** The log under power cuts, kills and failing disks. What was acknowledged must always come back. */
 import { expect, test } from 'vitest';
 import type { Log } from '../../server/ports.ts';
-import { StorageFailedError } from '../../server/storage/errors.ts';
+import { LogReleasedError, StorageFailedError } from '../../server/storage/errors.ts';
 import { type Below, SimDisk, seeded } from './sim-disk.ts';
 import { type Batch, Ledger, openOn, type Reset } from './wal-driver.ts';
 
@@ -211,4 +211,49 @@ test('after a reset the files of the log before are gone, and its loss is notice
   const [newest = ''] = files;
   restarted.lose(newest);
   await expect(openOn(restarted)).rejects.toThrow(/the newest of the log, is missing/);
+});
+
+test('reading, releasing and restarting at the same time never damages anything', async () => {
+  let released = 0;
+  let read = 0;
+  for (let seed = 1; seed <= 60; seed++) {
+    const below = seeded(seed);
+    const disk = new SimDisk();
+    const { log } = await openOn(disk);
+    const ledger = new Ledger();
+    while (ledger.lastIndex < 120) {
+      const batch = ledger.draw(below);
+      await log.append(batch);
+      ledger.add(batch);
+    }
+    disk.beforeStep = async () => {
+      for (let turns = below(3); turns > 0; turns--) await Promise.resolve();
+    };
+    const reads = [1, 2, 3].map(async () => {
+      const from = 1 + below(60);
+      try {
+        const found = await log.entries(from, ledger.lastIndex, 1_000_000);
+        expect(found.map(({ index, term }) => [index, term])).toEqual(
+          ledger.entries.slice(from - 1).map(({ index, term }) => [index, term]),
+        );
+        read += 1;
+      } catch (error) {
+        expect(error).toBeInstanceOf(LogReleasedError);
+        released += 1;
+      }
+    });
+    const release = log.release(60 + below(60));
+    const position = { index: 200, term: 1_000 };
+    const reset = log.reset(position, { term: 1_000, votedFor: 0n, commit: 200 });
+    const again = log.release(110);
+    await Promise.all([...reads, release, reset, again]);
+    await log.append({
+      entries: [{ index: 201, term: 1_000, kind: 'no-op', data: Buffer.alloc(0) }],
+    });
+    const { recovered } = await openOn(disk.restart());
+    expect(recovered.start).toEqual(position);
+    expect(recovered.entries).toHaveLength(1);
+  }
+  expect(read).toBeGreaterThan(10);
+  expect(released).toBeGreaterThan(10);
 });
