@@ -1,5 +1,5 @@
 /** What every `PeerBook` must do. */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -66,6 +66,16 @@ describe.each<[string, () => Promise<{ book: PeerBook; reopen(): Promise<PeerBoo
     );
     expect(book.known(0xabcn)).toBe(10n);
   });
+});
+
+test('what could not be written is not known', async () => {
+  const book = await openPeerBook(path);
+  await rm(path, { recursive: true });
+  await expect(book.remember(1n, 10n)).rejects.toThrow(/ENOENT/);
+  expect(book.known(1n)).toBeUndefined();
+  await mkdir(path);
+  await book.remember(1n, 11n);
+  expect((await openPeerBook(path)).known(1n)).toBe(11n);
 });
 
 test('a book in memory forgets at a crash what was not durable', async () => {

@@ -261,6 +261,19 @@ export function describeTransfer(
       });
     });
 
+    test('one copy that comes twice is received twice', async () => {
+      const source = await current.outbox.take(5);
+      const received = [];
+      for (const _ of ['once', 'again']) {
+        const target = await current.inbox.open(source);
+        expect(target.offset).toBe(0);
+        await send(source, target);
+        received.push(await target.finish());
+      }
+      for (const snapshot of received) await current.receiver.install(snapshot);
+      expect(contentsOf(current.receiver)).toHaveLength(ROWS + 1);
+    });
+
     test('two in quick succession can both be installed, and either discarded', async () => {
       const received = [];
       for (const index of [5, 6, 7]) {
