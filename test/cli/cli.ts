@@ -22,7 +22,7 @@ export type Finished = {
 };
 
 /** By its place: the command runs in directories from which its name would not be found. */
-const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
+export const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
 
 /** Variables of whoever runs the tests must not decide what the tests see. */
 function environmentFor(extra: CliOptions['environment']): NodeJS.ProcessEnv {

@@ -66,8 +66,8 @@ test.each([
   [['--data-dri', 'x'], /unknown flag "--data-dri": did you mean --data-dir\?/],
   [['--heartbeat-interval', '0x10'], /"0x10" as --heartbeat-interval.*whole number from 1/],
   [['--cert-file', 'x'], /--cert-file.*TLS is not supported yet/],
-  [['--initial-cluster', 'default=http://localhost:2380,b=http://b:2380'], /2 members/],
-  [['--initial-cluster-state', 'existing'], /'existing' as --initial-cluster-state/],
+  [['--initial-cluster-state', 'old'], /"old" as --initial-cluster-state.*one of new, existing/],
+  [['--initial-cluster', 'a=http://localhost:2380'], /as --initial-cluster: .*"default"/],
   [['--data-dir', '/dev/null/x'], /\/dev\/null/],
 ])('%j is refused with exit code 1 and one line', async (flags, message) => {
   const { exitCode, stdout, stderr } = await cliInProcess(['serve', ...flags]);

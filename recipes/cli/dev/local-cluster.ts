@@ -17,6 +17,8 @@ export type LocalClusterOptions = {
   readonly members: readonly LocalMember[];
   /** Holds one data directory for each member. */
   readonly directory: string;
+  /** Options of Node for the members. @default those of this process */
+  readonly nodeOptions?: readonly string[];
   /** Told of every line that a member writes once it is ready. */
   readonly onLine?: (name: string, line: string) => void;
   /** Told when a member ends although nobody asked it to. */
@@ -83,7 +85,12 @@ export class LocalCluster {
     if (this.#running.has(name)) return Promise.resolve();
     const child = spawn(
       process.execPath,
-      [...process.execArgv, program, 'serve', ...this.#flags(member)],
+      [
+        ...(this.#options.nodeOptions ?? process.execArgv),
+        program,
+        'serve',
+        ...this.#flags(member),
+      ],
       // A group of its own: Ctrl-C in the terminal is for whoever runs the cluster to pass on.
       { stdio: ['ignore', 'ignore', 'pipe'], detached: true },
     );

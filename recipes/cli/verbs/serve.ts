@@ -54,12 +54,14 @@ function listenFailure(error: Error & NodeJS.ErrnoException, config: Config): Cl
   const remedy = error.syscall === 'listen' ? remedies[error.code ?? ''] : undefined;
   if (remedy === undefined) return undefined;
   const { port } = error as { readonly port?: number };
-  const isMetrics =
-    config.listenMetricsUrls.some(({ url }) => new URL(url).port === `${port}`) &&
-    !config.listenClientUrls.some(({ url }) => new URL(url).port === `${port}`);
-  const [flag, endpoints] = isMetrics
-    ? ['--listen-metrics-urls', config.listenMetricsUrls]
-    : ['--listen-client-urls', config.listenClientUrls];
+  const listening = [
+    ['--listen-client-urls', config.listenClientUrls],
+    ['--listen-peer-urls', config.listenPeerUrls],
+    ['--listen-metrics-urls', config.listenMetricsUrls],
+  ] as const;
+  const [flag, endpoints] =
+    listening.find(([, given]) => given.some(({ url }) => new URL(url).port === `${port}`)) ??
+    listening[0];
   const value = endpoints.map(({ url }) => url).join(',');
   return new CliError(
     `cannot use '${value}' as ${flag}: ${remedy} (${error.message})`,
@@ -106,9 +108,11 @@ async function serve(flags: readonly string[]): Promise<void> {
     throw startFailure(error, config);
   });
   sayReady(config, member.endpoints);
-  const signal = await stopped;
-  logger.info({ signal }, 'stopping');
+  const expelled = member.expelled.then((reason) => ({ reason }));
+  const end = await Promise.race([stopped, expelled]);
+  logger.info(typeof end === 'string' ? { signal: end } : end, 'stopping');
   await member.close();
+  if (typeof end !== 'string') throw new CliError(end.reason, exitCodes.failed);
 }
 
 function memberOptionsOrFail(config: Config, logger: Logger) {
