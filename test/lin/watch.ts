@@ -42,6 +42,8 @@ export type WatchRun = {
 export class WatchLog {
   /** Every event in order, with what it replaced. */
   readonly events: readonly Required<WatchEvent>[];
+  /** What comes after it is not judged: the store went on. */
+  readonly lastRevision: number;
 
   /** `log` is gapless; `entries` is what the store held before it. */
   constructor(log: readonly Commit[], entries: ReadonlyMap<string, Entry> = new Map()) {
@@ -53,6 +55,7 @@ export class WatchLog {
         applyChanges(current, [change]);
       }
     this.events = events;
+    this.lastRevision = log.at(-1)?.revision ?? 0;
   }
 }
 
@@ -70,6 +73,7 @@ class WatchCheck {
   readonly #relevant: readonly Required<WatchEvent>[];
   /** The place in `#relevant` of the event that must come next. */
   #next = 0;
+  readonly #lastRevision: number;
   #cursor: number;
   #isEnded = false;
 
@@ -80,6 +84,7 @@ class WatchCheck {
       ({ type, key }) =>
         matches(key) && (wants === undefined || (wants === 'puts') === (type === 'put')),
     );
+    this.#lastRevision = log.lastRevision;
     this.#cursor = run.request.startRevision;
     this.#seek();
   }
@@ -133,6 +138,7 @@ class WatchCheck {
   }
 
   #deliver(event: WatchEvent): void {
+    if (event.revision > this.#lastRevision) return;
     const expected = this.#relevant[this.#next];
     if (
       expected !== undefined &&
