@@ -1,0 +1,164 @@
+/** Defects of the client and the recipes. */
+import type { Mutant, Patch } from '../mutant.ts';
+
+const mutant = (
+  number: number,
+  name: string,
+  [file, find, replace]: readonly [file: string, find: string, replace: string],
+  [test, testName]: readonly [file: string, name: string],
+): Mutant => {
+  const patch: Patch = { file, find, replace };
+  return {
+    number,
+    name,
+    patches: [patch],
+    killers: [{ kind: 'test', file: `test/${test}.test.ts`, name: testName }],
+  };
+};
+
+export const sdkMutants: readonly Mutant[] = [
+  mutant(
+    61,
+    'watch resumes at the last revision, not after it',
+    [
+      'sdk/watch-subscription.ts',
+      "this.#next = revision + 1n;\n    this.#push({ type: 'events', revision, events: together });",
+      "this.#next = revision;\n    this.#push({ type: 'events', revision, events: together });",
+    ],
+    ['sdk/watch-subscription', 'resumes after the last event'],
+  ),
+  mutant(
+    62,
+    'compaction skips events silently',
+    ['sdk/watch-subscription.ts', '    this.#push(notice);\n', ''],
+    ['sdk/watch', 'compact'],
+  ),
+  mutant(
+    63,
+    'blind retry of a transaction',
+    [
+      'sdk/failures.ts',
+      "again: transient && (effect !== 'write' || !maybeApplied),",
+      'again: transient,',
+    ],
+    ['sdk/batch', 'a stream that breaks fails its writes'],
+  ),
+  mutant(
+    64,
+    'lock held because its key exists, not because it is first',
+    [
+      'recipes/line.ts',
+      'const blocker = policy(ahead);',
+      'const blocker = policy(ahead.slice(0, 0));',
+    ],
+    ['recipes/line', 'no interleaving yields two holders'],
+  ),
+  mutant(
+    65,
+    'fencing token is the lease',
+    ['recipes/holding.ts', 'this.token = grant.token;', 'this.token = session.lease;'],
+    ['recipes/mutex', 'is granted in the order of joining, with rising tokens'],
+  ),
+  mutant(
+    66,
+    "resignation deletes the successor's key",
+    [
+      'recipes/line-driver.ts',
+      "          .if(compare.createRevision(this.key, '==', own))\n          .then(op.delete(this.key))",
+      "          .if(compare.createRevision(this.key, '>', 0n))\n          .then(op.delete(this.key))",
+    ],
+    ['recipes/mutex', 'a release leaves alone a key that was removed and written again'],
+  ),
+  mutant(
+    67,
+    'acknowledgement of a queue item without its fence',
+    [
+      'recipes/claim.ts',
+      '      .if(this.#fence)\n      .then(op.delete(this.#key), ...operations);',
+      '      .then(op.delete(this.#key), ...operations);',
+    ],
+    ['recipes/queue', 'nothing a worker with a lost claim does changes the job'],
+  ),
+  mutant(
+    68,
+    'watch of the predecessor starts after the revision that follows its read',
+    [
+      'recipes/line.ts',
+      "{ kind: 'watch-ahead', place: blocker, from: revision + 1n }",
+      "{ kind: 'watch-ahead', place: blocker, from: revision + 2n }",
+    ],
+    ['recipes/line', 'no interleaving yields two holders'],
+  ),
+  mutant(
+    161,
+    'floor runs ahead of an unanswered write',
+    [
+      'sdk/write-numbers.ts',
+      'while (this.#released.delete(this.#floor)) this.#floor += 1;',
+      'this.#floor = this.#next;',
+    ],
+    ['sdk/write-numbers', 'the floor follows the answers'],
+  ),
+  mutant(
+    162,
+    'repetition under a new number',
+    [
+      'sdk/persistent-call.ts',
+      'if (verdict.unsure) this.#ambiguous = true;',
+      'if (verdict.unsure) this.#dropNumber();',
+    ],
+    ['sdk/write-numbers', 'a write whose answer is lost is sent again under its number'],
+  ),
+  mutant(
+    163,
+    'write that may be applied sent under another name',
+    ['sdk/persistent-call.ts', 'this.#again = !this.#ambiguous;', 'this.#again = true;'],
+    ['sdk/write-numbers', 'a write that may be applied already is not sent under another name'],
+  ),
+  mutant(
+    164,
+    'window of numbers without bound',
+    ['sdk/write-numbers.ts', 'if (this.#next - this.#floor >= this.#window) return undefined;', ''],
+    ['sdk/write-numbers', 'numbers in use stay within the window'],
+  ),
+  mutant(
+    165,
+    'two clients under one floor',
+    ['sdk/transport-batch.ts', 'if (client !== 0n && client !== call.clientId) break;', ''],
+    ['sdk/transport-grpc', 'a message tells the floor of one client'],
+  ),
+  mutant(
+    166,
+    'watch of a member cut off from its leader stays',
+    ['sdk/transport-unary.ts', 'metadata: requireLeader', ''],
+    ['sdk/transport-grpc', 'watch streams ask for a leader'],
+  ),
+  mutant(
+    167,
+    'silent member kept',
+    ['sdk/pulse.ts', '        onSilence(failure);\n', ''],
+    ['sdk/failover', 'a member that is stopped'],
+  ),
+  mutant(
+    168,
+    'calls wait on a member that was left',
+    ['sdk/link.ts', '      leave(left(true));\n', ''],
+    ['sdk/failover', 'a member without a leader is left at once'],
+  ),
+  mutant(
+    169,
+    'write repeated after the server may have forgotten it',
+    [
+      'sdk/persistent-call.ts',
+      "(effect !== 'numbered' || remembered || !verdict.unsure)",
+      'remembered !== undefined',
+    ],
+    ['sdk/failover', 'a write is not repeated once the server may have forgotten it'],
+  ),
+  mutant(
+    170,
+    'timeout between two attempts forgets the attempt before',
+    ['sdk/persistent-call.ts', 'throw this.#honest(error);', 'throw error;'],
+    ['sdk/failover', 'a write that was lost before says so'],
+  ),
+];
