@@ -1,5 +1,6 @@
 /** Takes in a copy of the state, chunk by chunk, and tells the sender how far it is. */
-import { Status } from '../faults.ts';
+import { Status, type StatusCode } from '../faults.ts';
+import { NoSpaceError, SnapshotTransferError } from '../storage/errors.ts';
 import type { IncomingSnapshot, SnapshotDescription } from '../storage/transfer.ts';
 import { SnapshotPart, SnapshotProgress } from '../wire/conclave/v1/raft.ts';
 import { decodeMessage } from './decode.ts';
@@ -22,7 +23,9 @@ export function receiveSnapshot(
   hello: Hello,
   { handlers, onError }: SnapshotReceiverOptions,
 ): void {
-  let begun: { message: SnapshotMessage; incoming: IncomingSnapshot } | undefined;
+  let begun:
+    | { message: SnapshotMessage; incoming: IncomingSnapshot; sizeBytes: number }
+    | undefined;
   let isFinished = false;
 
   const progress = (offset: number, installed: boolean) => {
@@ -37,7 +40,7 @@ export function receiveSnapshot(
       if (begun !== undefined) throw new MalformedFrame('a snapshot begins twice');
       const { message, announced } = announcementOf(part.value, hello);
       const incoming = await handlers.openSnapshot(message, announced);
-      begun = { message, incoming };
+      begun = { message, incoming, sizeBytes: announced.sizeBytes };
       // It may have ended while the inbox was opened.
       if (call.signal.aborted) suspend();
       else progress(incoming.offset, false);
@@ -50,7 +53,11 @@ export function receiveSnapshot(
   };
   const finish = async (): Promise<void> => {
     if (begun === undefined) throw new MalformedFrame('a snapshot ends before it begins');
-    const { message, incoming } = begun;
+    const { message, incoming, sizeBytes } = begun;
+    // A connection that breaks may look like an orderly end.
+    if (incoming.offset < sizeBytes) {
+      throw new CallError(Status.UNKNOWN, `only ${incoming.offset} of ${sizeBytes} bytes came`);
+    }
     isFinished = true;
     const received = await incoming.finish();
     await handlers.snapshotReceived(message, received);
@@ -59,6 +66,7 @@ export function receiveSnapshot(
   };
   const failed = (error: unknown): CallError => {
     onError(error);
+    if (error instanceof CallError) return error;
     return new CallError(statusOf(error), error instanceof Error ? error.message : String(error));
   };
 
@@ -74,12 +82,17 @@ export function receiveSnapshot(
   );
 }
 
-function statusOf(error: unknown) {
+/** A chunk may be sent again; of a copy that is wrong as a whole, or not wanted, no other try helps. */
+function statusOf(error: unknown): StatusCode {
   if (error instanceof MalformedFrame) return Status.INVALID_ARGUMENT;
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  // No room: trying again at once will not help.
-  return code === 'no-space' ? Status.RESOURCE_EXHAUSTED : Status.UNKNOWN;
+  if (error instanceof NoSpaceError) return Status.RESOURCE_EXHAUSTED;
+  if (error instanceof SnapshotTransferError && finalCodes.has(error.code)) {
+    return Status.FAILED_PRECONDITION;
+  }
+  return Status.UNKNOWN;
 }
+
+const finalCodes: ReadonlySet<SnapshotTransferError['code']> = new Set(['damaged', 'superseded']);
 
 function decodePart(bytes: Buffer): NonNullable<SnapshotPart['part']> {
   let decoded: SnapshotPart;
