@@ -5,6 +5,7 @@ import { connect } from '../../../sdk/index.ts';
 import { countOption } from '../arguments.ts';
 import { LeaderWatch } from '../dev/leader-watch.ts';
 import { endpointOf, LocalCluster, type LocalMember } from '../dev/local-cluster.ts';
+import { readableLogLine } from '../dev/log-line.ts';
 import { CliError } from '../failure.ts';
 import { note } from '../stderr.ts';
 import { addExamples } from '../verb.ts';
@@ -80,7 +81,7 @@ async function dev({ members, dir, fresh }: DevOptions): Promise<void> {
   const starting = LocalCluster.start({
     members: Array.from({ length: members }, (_, index) => memberAt(index)),
     directory,
-    onLine: (name, line) => note(`member ${name}: ${line}`),
+    onLine: (name, line) => note(`member ${name}: ${readableLogLine(line)}`),
     onLost: (name, how) => note(`member ${name}: ended by itself (${how})`),
   });
   const cluster = await starting.catch((error: unknown) => {
