@@ -11,6 +11,7 @@ import { LeaderQuestions } from './leader-questions.ts';
 import { limits } from './limits.ts';
 import { LocalMember } from './local-member.ts';
 import { Machine } from './machine.ts';
+import { MembershipChanges } from './membership-changes.ts';
 import { Node } from './node.ts';
 import { NodeMetrics } from './node-metrics.ts';
 import { Peering } from './peering.ts';
@@ -154,6 +155,15 @@ export async function assemble(assembly: AssemblyOptions): Promise<Parts> {
     electionTimeoutMs,
     requestTimeoutMs,
   });
+  const changes = new MembershipChanges({
+    self: identity.memberId,
+    node,
+    replica,
+    questions,
+    progress: () => raft.peers(),
+    connectedMs: (id) => peering.connectedMs(id),
+    strictReconfigCheck: options.strictReconfigCheck ?? true,
+  });
   const member = new LocalMember({
     clusterId: identity.clusterId,
     memberId: identity.memberId,
@@ -169,9 +179,8 @@ export async function assemble(assembly: AssemblyOptions): Promise<Parts> {
     logger,
     snapshot: () => stores.snapshot(),
     questions,
+    changes,
     progress: () => raft.peers(),
-    connectedMs: (id) => peering.connectedMs(id),
-    strictReconfigCheck: options.strictReconfigCheck ?? true,
   });
   const space = new SpaceKeeper(member, logger);
   const introduction = new Introduction(member, node, logger);
@@ -179,6 +188,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Parts> {
   const peering = new Peering({
     node,
     member,
+    changes,
     replica,
     raft,
     peerBook,

@@ -5,7 +5,8 @@ import type { Command } from './command.ts';
 import { Fault } from './faults.ts';
 import type { LeaderQuestions } from './leader-questions.ts';
 import type { Machine } from './machine.ts';
-import { encodeMembership, type MembershipCommand } from './membership.ts';
+import type { MembershipCommand } from './membership.ts';
+import type { MembershipChanges } from './membership-changes.ts';
 import { describeStoredKey } from './mvcc/keys.ts';
 import { MissingVersionError } from './mvcc/range.ts';
 import type {
@@ -20,7 +21,6 @@ import type {
 import type { Node } from './node.ts';
 import type { Clock, State, StateCopy, Timers } from './ports.ts';
 import type { PeerStatus } from './raft/raft.ts';
-import { reconfigurationFault } from './reconfiguration.ts';
 import type { Replica } from './replica.ts';
 import type { Alarm, MemberFact } from './roster.ts';
 import type {
@@ -52,10 +52,7 @@ export type LocalMemberOptions = {
   readonly questions: LeaderQuestions;
   /** How far the others are, while this member leads. */
   readonly progress: () => readonly PeerStatus[];
-  /** For how long another member has been reachable without a break; undefined: it is not. */
-  readonly connectedMs: (id: bigint) => number | undefined;
-  /** Refuse membership changes after which too few started members would be left. */
-  readonly strictReconfigCheck: boolean;
+  readonly changes: MembershipChanges;
 };
 
 /** How long a member that stops waits for another one to lead. */
@@ -243,32 +240,13 @@ export class LocalMember implements Member {
     change: MembershipCommand,
     signal: AbortSignal,
   ): Promise<readonly MemberFact[]> {
-    await this.#options.questions.ask<'propose-membership'>(
-      { kind: 'propose-membership', command: encodeMembership(change) },
-      () => this.changeMembershipHere(change),
-      { isRepeatable: false, signal },
-    );
+    const { changes } = this.#options;
+    await changes.make(change, signal);
     const isOwnRemoval = change.kind === 'member-remove' && change.id === this.memberId;
     // A member that is no more is not told of it by the log.
     if (isOwnRemoval) return this.members.filter((member) => member.id !== this.memberId);
     await this.linearize(signal);
     return this.members;
-  }
-
-  async changeMembershipHere(change: MembershipCommand): Promise<Replies['propose-membership']> {
-    const { node, replica, connectedMs, strictReconfigCheck } = this.#options;
-    if (!replica.isServingLeader) throw new Fault('not-leader');
-    const progress = new Map(this.#options.progress().map(({ id, match }) => [id, match]));
-    const fault = reconfigurationFault(change, {
-      members: this.members,
-      self: this.memberId,
-      strict: strictReconfigCheck,
-      connectedMs,
-      match: (id) => (id === this.memberId ? replica.lastIndex : progress.get(id)),
-    });
-    if (fault !== undefined) throw new Fault(fault);
-    await node.proposeMembership(change);
-    return { kind: 'membership-changed', index: this.appliedIndex };
   }
 
   async hashKv(revision: Revision): Promise<HashDescription> {

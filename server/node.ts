@@ -118,11 +118,13 @@ export class Node {
   }
 
   propose(command: Command, client?: ClientCall, signal?: AbortSignal): Promise<CommandResult> {
-    this.#refuseIfStopped();
-    const id = this.#nextId++;
-    this.#queued.push(client === undefined ? { id, command } : { id, command, client });
-    this.#schedule();
-    return this.#resultOf(id, signal);
+    return this.#acrossLeaders(() => {
+      this.#refuseIfStopped();
+      const id = this.#nextId++;
+      this.#queued.push(client === undefined ? { id, command } : { id, command, client });
+      this.#schedule();
+      return this.#resultOf(id, signal);
+    });
   }
 
   /** Only the leader takes it. */
@@ -145,9 +147,11 @@ export class Node {
 
   /** Resolves once everything committed before the call is applied here. */
   linearize(signal?: AbortSignal): Promise<void> {
-    this.#refuseIfStopped();
-    this.#barrier ??= this.#newBarrier();
-    return orAborted(this.#barrier.passed, signal);
+    return this.#acrossLeaders(() => {
+      this.#refuseIfStopped();
+      this.#barrier ??= this.#newBarrier();
+      return orAborted(this.#barrier.passed, signal);
+    });
   }
 
   /** Messages of other members. */
@@ -178,6 +182,22 @@ export class Node {
   /** Resolves once everything below the compact revision is physically gone. */
   async compacted(): Promise<void> {
     await this.#compacting;
+  }
+
+  /**
+   * `leader changed` is a promise that what was asked did not happen and never will, so it is asked
+   * again: to the caller a change of leaders is a delay.
+   */
+  async #acrossLeaders<T>(attempt: () => Promise<T>): Promise<T> {
+    const deadlineMs = this.#now() + this.#options.requestTimeoutMs;
+    for (;;) {
+      try {
+        return await attempt();
+      } catch (error) {
+        const isUndone = error instanceof Fault && error.code === 'leader-changed';
+        if (!isUndone || this.#now() >= deadlineMs) throw error;
+      }
+    }
   }
 
   async #resultOf(id: number, signal: AbortSignal | undefined): Promise<CommandResult> {

@@ -7,6 +7,7 @@ import { Fault } from './faults.ts';
 import { idToHex } from './ids.ts';
 import type { LocalMember } from './local-member.ts';
 import { decodeMembership, type MembershipCommand } from './membership.ts';
+import type { MembershipChanges } from './membership-changes.ts';
 import type { Node } from './node.ts';
 import type { Clock, PeerBook } from './ports.ts';
 import { votersOf } from './raft/configuration.ts';
@@ -40,6 +41,7 @@ export interface PeeringObserver {
 export type PeeringOptions = {
   readonly node: Node;
   readonly member: LocalMember;
+  readonly changes: MembershipChanges;
   readonly replica: Replica;
   readonly raft: Raft;
   readonly peerBook: PeerBook;
@@ -107,15 +109,21 @@ export class Peering implements TransportHandlers {
         .map(({ id, peerUrls }) => ({ id, urls: peerUrls })),
       removed: machine.removed,
     });
-    if (machine.removed.includes(member.memberId)) {
-      this.#expel('this member was removed from its cluster');
-    }
+    this.#noticeRemoval();
   }
 
   leadershipChanged(): void {
     if (this.#options.replica.isLeader) return;
     this.#sending.abort();
     this.#sending = new AbortController();
+    this.#noticeRemoval();
+  }
+
+  /** A leader that was removed leads on until another one can. */
+  #noticeRemoval(): void {
+    const { member, replica } = this.#options;
+    if (replica.isLeader || !replica.machine.removed.includes(member.memberId)) return;
+    this.#expel('this member was removed from its cluster');
   }
 
   receive(message: Message): void {
@@ -140,7 +148,7 @@ export class Peering implements TransportHandlers {
   }
 
   async answer(question: Question): Promise<Reply> {
-    const { member } = this.#options;
+    const { member, changes } = this.#options;
     switch (question.kind) {
       case 'renew-lease':
         return member.renewLeaseHere(question.id);
@@ -149,7 +157,7 @@ export class Peering implements TransportHandlers {
       case 'leases':
         return member.leasesHere();
       case 'propose-membership':
-        return member.changeMembershipHere(decodeChange(question.command));
+        return changes.makeHere(decodeChange(question.command));
     }
   }
 

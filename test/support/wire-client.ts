@@ -1,5 +1,5 @@
 /** A client at the level of the wire: every field as it is sent and received, no retries. */
-import { ChannelCredentials } from '@grpc/grpc-js';
+import { ChannelCredentials, Client as RawClient } from '@grpc/grpc-js';
 import { type Client, createChannel, createClient } from 'nice-grpc';
 import {
   AuthDefinition,
@@ -42,3 +42,7 @@ export function connectWire(endpoint: string): WireClient {
     close: () => channel.close(),
   };
 }
+
+/** Calls by path, for what the services above do not have. */
+export const rawClient = (endpoint: string): RawClient =>
+  new RawClient(endpoint, ChannelCredentials.createInsecure());
