@@ -72,12 +72,12 @@ export async function actFailover(stage: Stage): Promise<readonly Check[]> {
   ];
 }
 
-/** Between two answers, in the ten seconds after a kill. */
+/** Between two answers, in the two seconds after a kill. */
 function longestWaitMs(answersMs: readonly number[], killedAtMs: number): number {
   let longest = 0;
   for (const [index, atMs] of answersMs.entries()) {
     const before = answersMs[index - 1] ?? atMs;
-    if (atMs > killedAtMs && before < killedAtMs + 10_000)
+    if (atMs > killedAtMs && before < killedAtMs + 2_000)
       longest = Math.max(longest, atMs - before);
   }
   return longest;
