@@ -229,12 +229,13 @@ class LmdbState implements CopyableState {
       await this.#drained;
       this.#checkUsable();
       const store = await prepareInstall(this.#directory, snapshot);
+      const replaced = this.#directory.files;
       try {
         await this.#directory.commit();
       } catch (error) {
         throw this.#fail(new StorageFailedError(this.#path, error));
       }
-      this.#switchTo(store);
+      this.#switchTo(store, replaced);
     } finally {
       this.#installing = false;
       if (this.#isFlushDue()) this.#drain();
@@ -245,7 +246,7 @@ class LmdbState implements CopyableState {
   }
 
   /** In one turn: nobody ever sees something of both. */
-  #switchTo(store: LmdbStore): void {
+  #switchTo(store: LmdbStore, replaced: string): void {
     const before = this.#store;
     this.#store = store;
     const applied = store.applied();
@@ -255,16 +256,17 @@ class LmdbState implements CopyableState {
     const waiters = this.#waiters;
     this.#waiters = [];
     for (const waiter of waiters) waiter.resolve();
-    this.#retired = this.#retire(before, Promise.all([this.#retired, this.#copying]));
+    const unused = Promise.all([this.#retired, this.#copying]);
+    this.#retired = this.#retire(before, replaced, unused);
   }
 
   /** A store is closed when nothing uses it, and never after an error. */
-  async #retire(store: LmdbStore, unused: Promise<unknown>): Promise<void> {
+  async #retire(store: LmdbStore, files: string, unused: Promise<unknown>): Promise<void> {
     await unused;
     if (this.#failure !== undefined) return;
     await store.close();
     // What cannot be removed now is removed at the next start.
-    await this.#directory.clean().catch(() => undefined);
+    await this.#directory.remove(files).catch(() => undefined);
   }
 
   get installed(): LogPosition | undefined {

@@ -122,7 +122,7 @@ export class StateDirectory {
     await this.commit();
   }
 
-  /** Removes every state that does not count. None of them may be open. */
+  /** At the start: removes every state that does not count. */
   async clean(): Promise<void> {
     const { number } = this.#pointer;
     for (const name of await this.#disk.list(this.#path)) {
@@ -130,6 +130,14 @@ export class StateDirectory {
       const isOld = other === undefined ? isRootFile(name) && number > 0 : other !== number;
       if (isOld) await rm(join(this.#path, name), { recursive: true, force: true });
     }
+  }
+
+  /** Removes what was in `files` before, and nothing else: another state may be on its way. */
+  async remove(files: string): Promise<void> {
+    assert(files !== this.files, 'the state that counts stays');
+    const paths =
+      files === this.#path ? [DATA_FILE, LOCK_FILE].map((name) => join(files, name)) : [files];
+    for (const path of paths) await rm(path, { recursive: true, force: true });
   }
 
   async #write(pointer: Pointer): Promise<void> {

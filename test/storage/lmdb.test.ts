@@ -157,6 +157,23 @@ describe('an installation', () => {
     expect(failures).toEqual([]);
   });
 
+  test('right after another one is not disturbed by what that one removes', async () => {
+    const state = await openState();
+    const received = await Promise.all(
+      [1, 2, 3, 4, 5, 6].map((round) =>
+        receivedFile(join(path, `r${round}`), { index: round, term: 1 }, [put('a', `${round}`)]),
+      ),
+    );
+    for (const snapshot of received) await state.install(snapshot);
+    expect(text(state.get(Buffer.from('a')))).toBe('6');
+    await state.close();
+    const left = (await readdir(path)).filter((name) => !name.startsWith('r'));
+    expect(left).toEqual(['CURRENT', 'installed-6']);
+    const again = await openState();
+    expect(text(again.get(Buffer.from('a')))).toBe('6');
+    await again.close();
+  });
+
   test('closes nothing after an error, not even what it replaced before', async () => {
     const copying = gate();
     let isFailing = false;
