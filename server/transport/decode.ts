@@ -81,10 +81,10 @@ const readers: Readonly<Record<number, Reader>> = {
   },
   [bodies['pre-vote-response']]: (reader) => ({
     kind: 'pre-vote-response',
-    granted: readFlag(reader),
+    ...readVerdict(reader),
   }),
   [bodies.vote]: (reader) => ({ kind: 'vote', ...readCandidate(reader) }),
-  [bodies['vote-response']]: (reader) => ({ kind: 'vote-response', granted: readFlag(reader) }),
+  [bodies['vote-response']]: (reader) => ({ kind: 'vote-response', ...readVerdict(reader) }),
   [bodies.append]: readAppend,
   [bodies['append-accepted']]: (reader) => {
     const [matchIndex] = readNumbers(reader);
@@ -134,8 +134,9 @@ function readNumbers(reader: ProtobufReader): [number, number, number] {
   return numbers;
 }
 
-function readFlag(reader: ProtobufReader): boolean {
-  return readNumbers(reader)[0] !== 0;
+function readVerdict(reader: ProtobufReader) {
+  const [granted, commitIndex, commitTerm] = readNumbers(reader);
+  return { granted: granted !== 0, commitIndex, commitTerm };
 }
 
 function readCandidate(reader: ProtobufReader) {

@@ -40,7 +40,11 @@ function measure(message: Message): Size {
         );
       case 'pre-vote-response':
       case 'vote-response':
-        return flagSize(message.granted);
+        return (
+          flagSize(message.granted) +
+          numberSize(message.commitIndex) +
+          numberSize(message.commitTerm)
+        );
       case 'append': {
         let size =
           numberSize(message.prevIndex) + numberSize(message.prevTerm) + numberSize(message.commit);
@@ -125,6 +129,8 @@ function writeBody(writer: ProtobufWriter, message: Message): void {
     case 'pre-vote-response':
     case 'vote-response':
       writer.flag(1, message.granted);
+      writer.number(2, message.commitIndex);
+      writer.number(3, message.commitTerm);
       return;
     case 'append':
       writer.number(1, message.prevIndex);

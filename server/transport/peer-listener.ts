@@ -48,14 +48,10 @@ export class PeerListener {
   /** Takes no more connections; those that were handed over are their taker's. */
   async close(): Promise<void> {
     this.#accept = undefined;
-    const closing = this.#servers.map(
-      (server) =>
-        new Promise<void>((resolve) => {
-          server.close(() => resolve());
-        }),
-    );
+    for (const server of this.#servers) server.close();
     this.#servers.length = 0;
-    await Promise.all(closing);
+    // The ports are free when the system has been told, in the next turn.
+    await new Promise<void>((resolve) => setImmediate(resolve));
   }
 
   async #listen(address: { readonly host: string; readonly port: number }): Promise<void> {

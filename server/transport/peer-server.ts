@@ -148,6 +148,7 @@ export class PeerConnection {
 
   /** Ends all calls with that sentence, then the connection. */
   refuse(refusal: Refusal): void {
+    this.hasMessages = false;
     for (const call of this.#calls) {
       call.end(Status.FAILED_PRECONDITION, refusal.sentence, refusal.code);
     }
@@ -165,8 +166,13 @@ export class PeerConnection {
     const { methods, openMethods } = this.#options;
     const open = openMethods.get(call.path);
     const method = methods.get(call.path);
-    if (open !== undefined) open(call);
-    else if (method !== undefined) {
+    if (open !== undefined) {
+      try {
+        open(call);
+      } catch (error) {
+        call.fail(error);
+      }
+    } else if (method !== undefined) {
       this.#admit(call).then(
         (hello) => {
           if (hello === undefined || call.signal.aborted) return;

@@ -100,14 +100,14 @@ test.each([
   [
     'a wiped disk',
     {},
-    { knownIncarnation: () => 8n },
+    { knownIncarnation: (): bigint => 8n },
     'other-incarnation',
     'member 00000000000000a2 has come back with another data directory and may have forgotten what it promised. Start it with its old directory, or put a new member in its place with "conclave member replace".',
   ],
   [
     'a second process with one identity',
     {},
-    { knownIncarnation: () => 7n, connectedSession: () => 71n },
+    { knownIncarnation: (): bigint => 7n, connectedSession: (): bigint => 71n },
     'already-connected',
     "member 00000000000000a2 is connected already, from another process. Two processes run with the same identity: stop one of them, and never start from a copy of another member's directory.",
   ],

@@ -61,13 +61,14 @@ const configuration: fc.Arbitrary<Configuration> = fc.record({
 });
 
 const last = { lastIndex: number, lastTerm: number };
+const verdict = { granted: fc.boolean(), commitIndex: number, commitTerm: number };
 const of = <K extends Message['kind']>(name: K) => fc.constant(name);
 
 export const message: fc.Arbitrary<Message> = fc.oneof(
   envelope(fc.record({ kind: of('pre-vote'), ...last })),
-  envelope(fc.record({ kind: of('pre-vote-response'), granted: fc.boolean() })),
+  envelope(fc.record({ kind: of('pre-vote-response'), ...verdict })),
   envelope(fc.record({ kind: of('vote'), ...last, transfer: fc.boolean() })),
-  envelope(fc.record({ kind: of('vote-response'), granted: fc.boolean() })),
+  envelope(fc.record({ kind: of('vote-response'), ...verdict })),
   append,
   envelope(fc.record({ kind: of('append-accepted'), matchIndex: number })),
   envelope(
