@@ -145,6 +145,17 @@ test('a client in step with its answers writes its records over and over', () =>
   expect(clientRecords(rig)).toEqual([]);
 });
 
+test('a client that ends leaves nothing behind, after a start either', () => {
+  const rig = new Rig();
+  const caller = new Caller(rig);
+  for (const sequence of [1, 2, 3, 4]) caller.put('a', sequence);
+  caller.put('a', 5, 5);
+  expect(clientRecords(rig)).toHaveLength(1 + 4);
+  rig.restart();
+  rig.apply({ kind: 'client-forget', id: caller.id });
+  expect(clientRecords(rig)).toEqual([]);
+});
+
 test('a result too large to keep is known to have taken effect, and no more', () => {
   const rig = new Rig();
   const caller = new Caller(rig);
