@@ -7,9 +7,17 @@
  * with a shorter log, and count the votes that were given to the longer one.
  */
 import { becomeLeader } from './leader.ts';
-import { type Message, NO_NODE, type NodeId } from './message.ts';
+import {
+  type Message,
+  NO_NODE,
+  type NodeId,
+  type PreVoteResponse,
+  type VoteResponse,
+} from './message.ts';
 import { tally } from './quorum.ts';
 import type { Candidate, PreCandidate, State } from './state.ts';
+
+type AnyVoteResponse = PreVoteResponse | VoteResponse;
 
 /** Tries to become the leader, if it may. */
 export function campaign(state: State): void {
@@ -41,6 +49,18 @@ export function tickCandidate(state: State, candidate: PreCandidate | Candidate)
   if (candidate.kind === 'candidate' && !candidate.votes.has(state.id)) return;
   candidate.electionElapsed += 1;
   if (candidate.electionElapsed >= candidate.electionTimeout) campaign(state);
+}
+
+/**
+ * The voter says what is committed, and this log holds that very entry. A change of the members among
+ * it has to be applied first: the campaign ends.
+ */
+export function learnCommit(state: State, { commitIndex, commitTerm }: AnyVoteResponse): void {
+  const { log, role } = state;
+  const isNews = commitIndex > log.commit && log.matches({ index: commitIndex, term: commitTerm });
+  if (role.kind === 'leader' || !isNews) return;
+  state.commitTo(commitIndex);
+  if (role.kind !== 'follower' && state.isBehindChange) state.awaitElection();
 }
 
 export function stepPreCandidate(state: State, role: PreCandidate, message: Message): void {

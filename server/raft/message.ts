@@ -39,11 +39,15 @@ export type PreVote = Envelope & {
   readonly lastIndex: number;
   readonly lastTerm: number;
 };
+/**
+ * What the voter knows to be committed. A candidate may hold that very entry and not know, and then
+ * not know either that it needs fewer votes by now, or none of a member that was removed.
+ */
+type KnownCommit = { readonly commitIndex: number; readonly commitTerm: number };
+
 /** Granted: `term` echoes the request. Refused: `term` is the refuser's own. */
-export type PreVoteResponse = Envelope & {
-  readonly kind: 'pre-vote-response';
-  readonly granted: boolean;
-};
+export type PreVoteResponse = Envelope &
+  KnownCommit & { readonly kind: 'pre-vote-response'; readonly granted: boolean };
 
 export type Vote = Envelope & {
   readonly kind: 'vote';
@@ -52,7 +56,8 @@ export type Vote = Envelope & {
   /** The leader itself asked for this election, so members that hear it well still answer. */
   readonly transfer: boolean;
 };
-export type VoteResponse = Envelope & { readonly kind: 'vote-response'; readonly granted: boolean };
+export type VoteResponse = Envelope &
+  KnownCommit & { readonly kind: 'vote-response'; readonly granted: boolean };
 
 /**
  * Entries after (prevIndex, prevTerm). None at all: with a commit of 0 it asks whether the receiver

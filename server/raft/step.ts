@@ -3,7 +3,7 @@
  * and in that term appends and heartbeats from one leader only.
  */
 import { assert, unreachable } from '../assert.ts';
-import { stepCandidate, stepPreCandidate } from './candidate.ts';
+import { learnCommit, stepCandidate, stepPreCandidate } from './candidate.ts';
 import { stepFollower } from './follower.ts';
 import { stepLeader } from './leader.ts';
 import { type Message, NO_NODE, type NodeId, type ProposeRefused } from './message.ts';
@@ -20,6 +20,9 @@ export function step(state: State, message: Message): void {
     state.becomeFollower(message.term, isFromLeader(message) ? message.from : NO_NODE);
   }
 
+  if (message.kind === 'pre-vote-response' || message.kind === 'vote-response') {
+    learnCommit(state, message);
+  }
   // Candidates get an answer whatever their term is: a refusal tells them the newer one.
   if (message.kind === 'pre-vote') answerPreVote(state, message);
   else if (message.kind === 'vote') answerVote(state, message);

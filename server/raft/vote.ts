@@ -46,6 +46,7 @@ export function answerPreVote(state: State, request: PreVote): void {
     to: request.from,
     term: granted ? request.term : state.term,
     granted,
+    ...knownCommit(state),
   });
   if (granted || !isNewer || !state.config.preVote) return;
   if (role.kind === 'pre-candidate') askForPreVote(state, request.from);
@@ -74,5 +75,13 @@ export function answerVote(state: State, request: Vote): void {
     to: request.from,
     term: state.term,
     granted,
+    ...knownCommit(state),
   });
+}
+
+function knownCommit({ log }: State): {
+  readonly commitIndex: number;
+  readonly commitTerm: number;
+} {
+  return { commitIndex: log.commit, commitTerm: log.term(log.commit) ?? 0 };
 }

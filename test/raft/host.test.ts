@@ -184,7 +184,15 @@ test('a member that campaigns and gets a snapshot gives up: a change may be in i
   expect(raft.role).toBe('candidate');
   raft.step(snapshot(5, 2));
   expect(raft.role).toBe('follower');
-  raft.step({ kind: 'vote-response', from: 2n, to: 1n, term: 2, granted: true });
+  raft.step({
+    kind: 'vote-response',
+    from: 2n,
+    to: 1n,
+    term: 2,
+    granted: true,
+    commitIndex: 0,
+    commitTerm: 0,
+  });
   expect(raft.role).toBe('follower');
   // Nor does it try again before the snapshot is stored.
   const { write } = raft.ready();

@@ -53,7 +53,15 @@ function leader(limits: RaftConfig['limits'] = {}): Raft {
   const raft = new Raft({ ...config, limits });
   raft.campaign();
   work(raft);
-  raft.step({ kind: 'vote-response', from: 2n, to: 1n, term: 1, granted: true });
+  raft.step({
+    kind: 'vote-response',
+    from: 2n,
+    to: 1n,
+    term: 1,
+    granted: true,
+    commitIndex: 0,
+    commitTerm: 0,
+  });
   work(raft);
   raft.step({ kind: 'append-accepted', from: 2n, to: 1n, term: 1, matchIndex: 1 });
   work(raft);

@@ -102,6 +102,11 @@ export class SafetyChecker {
   /** A promise about the disk is made only when it is true, or the disk is past that term. */
   #checkPromise({ disk }: Member, message: Message): void {
     const { hardState } = disk;
+    if (message.kind === 'pre-vote-response' || message.kind === 'vote-response') {
+      const { commitIndex, commitTerm } = message;
+      const isKnown = commitIndex === 0 || this.#committed[commitIndex - 1]?.term === commitTerm;
+      assert(isKnown, `what a voter calls committed, ${commitIndex}/${commitTerm}, is`);
+    }
     if (message.kind === 'vote-response' && message.granted) {
       const key = `${message.from} ${message.term}`;
       assert((this.#votes.get(key) ?? message.to) === message.to, 'one vote in a term');

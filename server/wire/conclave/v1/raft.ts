@@ -97,6 +97,9 @@ export interface LogPosition {
 
 export interface Verdict {
   granted: boolean;
+  /** What the voter knows to be committed. */
+  commitIndex: bigint;
+  commitTerm: bigint;
 }
 
 export interface VoteRequest {
@@ -799,13 +802,25 @@ export const LogPosition: MessageFns<LogPosition> = {
 };
 
 function createBaseVerdict(): Verdict {
-  return { granted: false };
+  return { granted: false, commitIndex: 0n, commitTerm: 0n };
 }
 
 export const Verdict: MessageFns<Verdict> = {
   encode(message: Verdict, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.granted !== false) {
       writer.uint32(8).bool(message.granted);
+    }
+    if (message.commitIndex !== 0n) {
+      if (BigInt.asUintN(64, message.commitIndex) !== message.commitIndex) {
+        throw new globalThis.Error("value provided for field message.commitIndex of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.commitIndex);
+    }
+    if (message.commitTerm !== 0n) {
+      if (BigInt.asUintN(64, message.commitTerm) !== message.commitTerm) {
+        throw new globalThis.Error("value provided for field message.commitTerm of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.commitTerm);
     }
     return writer;
   },
@@ -831,6 +846,22 @@ export const Verdict: MessageFns<Verdict> = {
             message.granted = reader.bool();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.commitIndex = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.commitTerm = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -849,6 +880,12 @@ export const Verdict: MessageFns<Verdict> = {
   fromPartial(object: DeepPartial<Verdict>): Verdict {
     const message = createBaseVerdict();
     message.granted = object.granted ?? false;
+    message.commitIndex = (object.commitIndex !== undefined && object.commitIndex !== null)
+      ? BigInt(object.commitIndex)
+      : 0n;
+    message.commitTerm = (object.commitTerm !== undefined && object.commitTerm !== null)
+      ? BigInt(object.commitTerm)
+      : 0n;
     return message;
   },
 };
