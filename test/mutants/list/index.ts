@@ -1,5 +1,19 @@
 /** Every mutant, by number. */
 import type { Mutant } from '../mutant.ts';
+import { leaseMutants } from './lease.ts';
+import { mvccMutants } from './mvcc.ts';
 import { raftMutants } from './raft.ts';
+import { replicaMutants } from './replica.ts';
+import { sdkMutants } from './sdk.ts';
 
-export const mutants: readonly Mutant[] = [...raftMutants].sort((a, b) => a.number - b.number);
+export const mutants: readonly Mutant[] = [
+  ...raftMutants,
+  ...mvccMutants,
+  ...leaseMutants,
+  ...replicaMutants,
+  ...sdkMutants,
+].sort((a, b) => a.number - b.number);
+
+const numbers = mutants.map(({ number }) => number);
+const twice = numbers.find((number, index) => numbers.indexOf(number) !== index);
+if (twice !== undefined) throw new Error(`two mutants have the number ${twice}`);

@@ -90,7 +90,7 @@ export const sdkMutants: readonly Mutant[] = [
     ['recipes/line', 'no interleaving yields two holders'],
   ),
   mutant(
-    161,
+    261,
     'floor runs ahead of an unanswered write',
     [
       'sdk/write-numbers.ts',
@@ -100,7 +100,7 @@ export const sdkMutants: readonly Mutant[] = [
     ['sdk/write-numbers', 'the floor follows the answers'],
   ),
   mutant(
-    162,
+    262,
     'repetition under a new number',
     [
       'sdk/persistent-call.ts',
@@ -110,43 +110,43 @@ export const sdkMutants: readonly Mutant[] = [
     ['sdk/write-numbers', 'a write whose answer is lost is sent again under its number'],
   ),
   mutant(
-    163,
+    263,
     'write that may be applied sent under another name',
     ['sdk/persistent-call.ts', 'this.#again = !this.#ambiguous;', 'this.#again = true;'],
     ['sdk/write-numbers', 'a write that may be applied already is not sent under another name'],
   ),
   mutant(
-    164,
+    264,
     'window of numbers without bound',
     ['sdk/write-numbers.ts', 'if (this.#next - this.#floor >= this.#window) return undefined;', ''],
     ['sdk/write-numbers', 'numbers in use stay within the window'],
   ),
   mutant(
-    165,
+    265,
     'two clients under one floor',
     ['sdk/transport-batch.ts', 'if (client !== 0n && client !== call.clientId) break;', ''],
     ['sdk/transport-grpc', 'a message tells the floor of one client'],
   ),
   mutant(
-    166,
+    266,
     'watch of a member cut off from its leader stays',
     ['sdk/transport-unary.ts', 'metadata: requireLeader', ''],
     ['sdk/transport-grpc', 'watch streams ask for a leader'],
   ),
   mutant(
-    167,
+    267,
     'silent member kept',
     ['sdk/pulse.ts', '        onSilence(failure);\n', ''],
     ['sdk/failover', 'a member that is stopped'],
   ),
   mutant(
-    168,
+    268,
     'calls wait on a member that was left',
     ['sdk/link.ts', '      leave(left(true));\n', ''],
     ['sdk/failover', 'a member without a leader is left at once'],
   ),
   mutant(
-    169,
+    269,
     'write repeated after the server may have forgotten it',
     [
       'sdk/persistent-call.ts',
@@ -156,7 +156,7 @@ export const sdkMutants: readonly Mutant[] = [
     ['sdk/failover', 'a write is not repeated once the server may have forgotten it'],
   ),
   mutant(
-    170,
+    270,
     'timeout between two attempts forgets the attempt before',
     ['sdk/persistent-call.ts', 'throw this.#honest(error);', 'throw error;'],
     ['sdk/failover', 'a write that was lost before says so'],
