@@ -17,22 +17,15 @@ import type { Command, CommandResult, MembershipResultKind, PlainResultKind } fr
 import type { FaultCode } from './faults.ts';
 import { Lessor } from './lease/lessor.ts';
 import type { Founder, MembershipCommand } from './membership.ts';
-import { BinaryReader, unsignedSize, writeUnsigned } from './mvcc/binary.ts';
 import { CompactionState } from './mvcc/compaction-state.ts';
 import { Draft, type ForwardReader } from './mvcc/draft.ts';
 import { readFact, writeFact } from './mvcc/facts.ts';
 import { Crc32c, type HashResult, readHash } from './mvcc/hash.ts';
 import { type RevisionEvents, readHistory, readPrevious } from './mvcc/history.ts';
-import {
-  allLeases,
-  attachmentBounds,
-  leaseIdOf,
-  leaseKey,
-  userKeyOfAttachment,
-} from './mvcc/keys.ts';
+import { allLeases, leaseKey } from './mvcc/keys.ts';
+import { deleteLease, encodeLease, readLeaseKeys, readLeases } from './mvcc/leased-keys.ts';
 import { type Horizon, readRange } from './mvcc/range.ts';
 import { slices } from './mvcc/slices.ts';
-import { deleteKey, readCurrent } from './mvcc/store.ts';
 import {
   executeDeleteRange,
   executePut,
@@ -153,10 +146,8 @@ export class Machine implements Horizon {
     this.#compaction.load(reader);
     this.#roster.load(reader);
     this.leases.clear();
-    for (const slice of slices(reader, allLeases.start, allLeases.end)) {
-      for (const [key, value] of slice) {
-        this.leases.grant(leaseIdOf(key), decodeLease(value), nowMs);
-      }
+    for (const { id, ttlSeconds } of readLeases(reader)) {
+      this.leases.grant(id, ttlSeconds, nowMs);
     }
     this.clients.load(reader, nowMs);
   }
@@ -317,12 +308,7 @@ export class Machine implements Horizon {
 
   /** A lease's keys in order. */
   leaseKeys(reader: StateReader, id: LeaseId): readonly Bytes[] {
-    const { start, end } = attachmentBounds(id);
-    const keys: Bytes[] = [];
-    for (const slice of slices(reader, start, end)) {
-      for (const [stored] of slice) keys.push(userKeyOfAttachment(stored));
-    }
-    return keys;
+    return readLeaseKeys(reader, id);
   }
 
   /** A checksum of the keys at a revision (0: the newest), equal on members that agree. Pauses. */
@@ -383,15 +369,7 @@ export class Machine implements Horizon {
   /** Deletes the keys of a lease in their order, in one revision, and the lease. */
   #endLease(id: LeaseId, kind: 'lease-revoke' | 'lease-expire', reader: ForwardReader): Applied {
     const draft = new Draft(reader, this.#revision, false);
-    const { start, end } = attachmentBounds(id);
-    for (const slice of slices(reader, start, end)) {
-      for (const [stored] of slice) {
-        const key = userKeyOfAttachment(stored);
-        const current = readCurrent(reader, key);
-        if (current !== undefined) deleteKey(draft, key, current);
-      }
-    }
-    draft.remove(leaseKey(id));
+    deleteLease(draft, reader, id);
     this.leases.revoke(id);
     return this.#finish(draft, { kind, revision: draft.revision });
   }
@@ -445,12 +423,3 @@ export const forgetCluster = (reader: StateReader): Write[] => [
   ...forgetRoster(reader),
   ...forgetClients(reader),
 ];
-
-/** What is stored of a lease: its granted seconds. */
-function encodeLease(ttlSeconds: number): Bytes {
-  const result = Buffer.allocUnsafe(unsignedSize(ttlSeconds));
-  writeUnsigned(result, 0, ttlSeconds);
-  return result;
-}
-
-const decodeLease = (data: Bytes): number => new BinaryReader(data).unsigned();
