@@ -16,7 +16,7 @@ import { LogRetention } from './log-retention.ts';
 import type { MembershipCommand } from './membership.ts';
 import type { Revision } from './mvcc/types.ts';
 import type { Clock, Log, State, Timers } from './ports.ts';
-import type { Message, SnapshotOutcome, StorageWrite } from './raft/message.ts';
+import { type Message, NO_NODE, type SnapshotOutcome, type StorageWrite } from './raft/message.ts';
 import type { Effects, Proposal, Published, Replica, ReplicaEvent } from './replica.ts';
 import type { ReceivedSnapshot } from './storage/transfer.ts';
 import { SLICE_MS, sleep, yieldTurn } from './time-slice.ts';
@@ -64,7 +64,12 @@ export type NodeOptions = {
   readonly onFatal: (error: Error) => void;
 };
 
-type Barrier = { readonly id: number; readonly passed: Promise<void> };
+type Barrier = {
+  readonly id: number;
+  readonly passed: Promise<void>;
+  /** Until then it waits for a leader. */
+  readonly holdUntilMs: number;
+};
 
 export class Node {
   readonly installation: Installation;
@@ -208,9 +213,11 @@ export class Node {
 
   #newBarrier(): Barrier {
     const id = this.#nextId++;
-    this.#readDeadlines.set(id, this.#now() + this.#options.requestTimeoutMs);
+    const nowMs = this.#now();
+    const { requestTimeoutMs, electionTimeoutMs } = this.#options;
+    this.#readDeadlines.set(id, nowMs + requestTimeoutMs);
     this.#schedule();
-    return { id, passed: this.#reads.wait(id) };
+    return { id, passed: this.#reads.wait(id), holdUntilMs: nowMs + electionTimeoutMs };
   }
 
   #refuseIfStopped(): void {
@@ -252,11 +259,15 @@ export class Node {
       this.#queued = [];
       this.#replica.handle({ kind: 'propose', requests }, nowMs);
     }
-    if (this.#barrier !== undefined) {
+    if (this.#barrier !== undefined && !this.#isHeld(this.#barrier, nowMs)) {
       this.#replica.handle({ kind: 'read', id: this.#barrier.id }, nowMs);
       this.#barrier = undefined;
     }
     this.#carryOut(nowMs);
+  }
+
+  #isHeld({ holdUntilMs }: Barrier, nowMs: number): boolean {
+    return this.#replica.leader === NO_NODE && nowMs < holdUntilMs;
   }
 
   #carryOut(nowMs: number): void {
@@ -272,6 +283,7 @@ export class Node {
     if (effects.leadershipChanged) {
       this.#options.observer.leadershipChanged();
       this.#options.onLeadership();
+      if (this.#barrier !== undefined) this.#schedule();
     }
     if (effects.membersChanged || effects.configuration !== undefined) this.#options.onMembers();
     if (this.#replica.machine.compactRevision !== this.#compactRevision) this.#onCompacted();

@@ -100,6 +100,8 @@ export class Peering implements TransportHandlers {
   membersChanged(): void {
     const { member, replica, known } = this.#options;
     const { machine } = replica;
+    // A leader that was removed has still to say so to the others, and who leads next.
+    if (machine.removed.includes(replica.leader) && !replica.isLeader) return;
     const isNew = machine.members.length === 0;
     const members = isNew ? (known?.members ?? []) : machine.members;
     this.#transport?.setPeers({
@@ -113,10 +115,10 @@ export class Peering implements TransportHandlers {
   }
 
   leadershipChanged(): void {
+    this.membersChanged();
     if (this.#options.replica.isLeader) return;
     this.#sending.abort();
     this.#sending = new AbortController();
-    this.#noticeRemoval();
   }
 
   /** A leader that was removed leads on until another one can. */
@@ -131,8 +133,9 @@ export class Peering implements TransportHandlers {
   }
 
   unreachable(id: bigint): void {
-    this.#connected.delete(id);
-    this.#options.logger.info({ peer: idToHex(id) }, 'lost the connection to a member');
+    if (this.#connected.delete(id)) {
+      this.#options.logger.info({ peer: idToHex(id) }, 'lost the connection to a member');
+    }
     this.#options.node.unreachable(id);
   }
 
