@@ -12,7 +12,7 @@
  * once. Everything that waits to be sent or handed on is bounded.
  */
 import type { Logger } from 'pino';
-import { Fault, Status } from '../faults.ts';
+import { Fault } from '../faults.ts';
 import type { Clock, PeerBook, Random, Timers } from '../ports.ts';
 import type { Message } from '../raft/message.ts';
 import type { OutgoingSnapshot } from '../storage/transfer.ts';
@@ -20,7 +20,6 @@ import { ASK_PATH } from './asker.ts';
 import type { ClientSession } from './client-session.ts';
 import { decodeFrame } from './decode.ts';
 import { type GateFacts, type Refusal, refusalOf } from './gatekeeper.ts';
-import { CallError } from './grpc.ts';
 import { helloHeaders, hexId, parseHello } from './hello.ts';
 import { encodeMembers, MEMBERS_PATH } from './join.ts';
 import { APPENDS_PATH, HEARTBEATS_PATH, type LinkOptions, PeerLink } from './peer-link.ts';
@@ -318,10 +317,9 @@ export class PeerTransport implements Transport {
             this.#handlers.receive(message);
           }
         } catch (error) {
-          if (!(error instanceof MalformedFrame)) throw error;
           const member = hexId(hello.from);
           this.#options.logger.error({ err: error, member }, 'a member sent a malformed message');
-          throw new CallError(Status.INVALID_ARGUMENT, `Cannot read a frame: ${error.message}`);
+          throw error;
         }
       },
       () => call.end(0),

@@ -3,6 +3,7 @@ import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { Status, type StatusCode } from '../faults.ts';
 import type { Timers } from '../ports.ts';
 import { CallError, CONTENT_TYPE, MessageReader, statusHeaders, withPrefix } from './grpc.ts';
+import { MalformedFrame } from './protobuf.ts';
 
 /** How long messages are handed on before other work may run. */
 const TURN_MS = 5;
@@ -111,6 +112,8 @@ export class ServerCall {
   fail(error: unknown): void {
     if (error instanceof CallError) {
       this.end(error.status as StatusCode, error.message, error.refusal);
+    } else if (error instanceof MalformedFrame) {
+      this.end(Status.INVALID_ARGUMENT, `Cannot read a message: ${error.message}`);
     } else this.end(Status.INTERNAL, error instanceof Error ? error.message : String(error));
   }
 

@@ -64,9 +64,9 @@ export function receiveSnapshot(
     progress(received.sizeBytes, true);
     call.end(0);
   };
-  const failed = (error: unknown): CallError => {
+  const failed = (error: unknown): Error => {
     onError(error);
-    if (error instanceof CallError) return error;
+    if (error instanceof CallError || error instanceof MalformedFrame) return error;
     return new CallError(statusOf(error), error instanceof Error ? error.message : String(error));
   };
 
@@ -84,7 +84,6 @@ export function receiveSnapshot(
 
 /** A chunk may be sent again; of a copy that is wrong as a whole, or not wanted, no other try helps. */
 function statusOf(error: unknown): StatusCode {
-  if (error instanceof MalformedFrame) return Status.INVALID_ARGUMENT;
   if (error instanceof NoSpaceError) return Status.RESOURCE_EXHAUSTED;
   if (error instanceof SnapshotTransferError && finalCodes.has(error.code)) {
     return Status.FAILED_PRECONDITION;
