@@ -3,6 +3,7 @@
  *
  *   npm run faults -- [--minutes 3] [--store conclave|etcd] [--network namespaces|proxies]
  *                     [--only name,name] [--seed N] [--list]
+ *   npm run faults -- --bad-input
  *   npm run faults -- --gap [--trials 50] [--stores conclave,etcd]
  *   npm run faults -- --catch-up [--mebibytes 1024]
  *   npm run faults -- --clean
@@ -11,6 +12,7 @@ import { parseArgs } from 'node:util';
 import { Suite } from '../slow/suite.ts';
 import { SeededRandom, seedFrom } from '../support/generators/random.ts';
 import type { SystemName } from '../support/servers.ts';
+import { runBadInputs } from './bad-input/run.ts';
 import { Campaign } from './campaign.ts';
 import { probeFacilities } from './facilities.ts';
 import { type CatchUpFigure, measureCatchUp } from './figures/catch-up.ts';
@@ -29,6 +31,7 @@ const { values: options } = parseArgs({
     only: { type: 'string' },
     seed: { type: 'string' },
     list: { type: 'boolean', default: false },
+    'bad-input': { type: 'boolean', default: false },
     gap: { type: 'boolean', default: false },
     trials: { type: 'string', default: '50' },
     'catch-up': { type: 'boolean', default: false },
@@ -73,12 +76,18 @@ async function runFaults(): Promise<never> {
   const campaign = new Campaign({ store, network, facilities, suite, seed });
   const deadlineMs = performance.now() + Number(options.minutes) * 60_000;
   try {
-    for (const nemesis of schedule(new SeededRandom(seed), deadlineMs)) await campaign.run(nemesis);
-    await campaign.runControls();
-  } finally {
-    await campaign.close();
-    await network.close();
+    if (store === 'conclave' && (options['bad-input'] || options.only === undefined))
+      await runBadInputs(suite, network);
+    if (!options['bad-input']) {
+      for (const nemesis of schedule(new SeededRandom(seed), deadlineMs))
+        await campaign.run(nemesis);
+      await campaign.runControls();
+    }
+  } catch (error) {
+    suite.fail('the harness', error);
   }
+  await campaign.close();
+  await network.close();
   suite.finish();
 }
 

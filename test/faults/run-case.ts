@@ -18,7 +18,7 @@ const minOperationsAfter = 100;
 const minSuccess = 0.95;
 /** Connections that broke come back first. */
 const settleMs = 500;
-const minWritesDuringFault = 20;
+const minWritesDuringFault = 5;
 
 /** The run shows nothing, neither good nor bad. It is not green. */
 export class InvalidRun extends Error {

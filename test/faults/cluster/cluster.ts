@@ -1,5 +1,6 @@
 /** Three members as users run them: real processes, each with its own place, data and disk. */
 import { join } from 'node:path';
+import type { StatusResponse } from '../../../server/wire/etcdserverpb/rpc.ts';
 import { LoopDisk } from '../../slow/crash/loop-disk.ts';
 import { temporaryDirectory } from '../../support/process.ts';
 import type { SystemName } from '../../support/servers.ts';
@@ -112,6 +113,27 @@ export class FaultCluster {
 
   /** Every member runs, serves linearizable reads and follows one leader. */
   async healthy(timeoutMs = 30_000): Promise<void> {
+    try {
+      await this.#becomeHealthy(timeoutMs);
+    } catch (error) {
+      throw new Error(`the cluster does not heal: ${await this.#describe()}`, { cause: error });
+    }
+  }
+
+  /** What each member says of itself. */
+  async #describe(): Promise<string> {
+    const lines = this.members.map(async (member) => {
+      if (!member.isRunning) return `${member.name} is not running`;
+      const status = await member.status().catch((error: unknown) => error);
+      if (status instanceof Error) return `${member.name} does not answer: ${status.message}`;
+      const { header, leader, raftTerm, raftIndex, raftAppliedIndex, errors } =
+        status as StatusResponse;
+      return `${member.name} (${header?.memberId.toString(16)}) follows ${leader.toString(16)} in term ${raftTerm}, log ${raftIndex}, applied ${raftAppliedIndex} ${errors.join()}`;
+    });
+    return (await Promise.all(lines)).join('; ');
+  }
+
+  async #becomeHealthy(timeoutMs: number): Promise<void> {
     await Promise.all(this.members.map((member) => member.ready(timeoutMs)));
     await waitFor(
       'one leader for all',

@@ -13,8 +13,10 @@ const statusTimeoutMs = 1_000;
 export type MemberSettings = {
   readonly store: SystemName;
   readonly network: Network;
-  /** Its number in the network; the name is made from it. */
+  /** Its number in the network. */
   readonly index: number;
+  /** Made from the number unless given. */
+  readonly name?: string;
   readonly site: Site;
   /** Must not exist when the member starts for the first time. */
   readonly dataDirectory: string;
@@ -42,7 +44,7 @@ export class FaultMember {
   constructor(settings: MemberSettings) {
     this.#settings = settings;
     this.index = settings.index;
-    this.name = `m${settings.index}`;
+    this.name = settings.name ?? `m${settings.index}`;
     this.site = settings.site;
     this.dataDirectory = settings.dataDirectory;
     this.logPath = settings.logPath;
