@@ -15,15 +15,13 @@
 import { assert } from '../assert.ts';
 import type { Bytes } from '../mvcc/types.ts';
 import type { LogPosition, State, Write } from '../ports.ts';
-import { bytesOf, keyOf } from './byte-order.ts';
 import type { Disk } from './disk.ts';
 import { CorruptionError, DamagedValueError, NoSpaceError, StorageFailedError } from './errors.ts';
 import { prepareInstall } from './lmdb-install.ts';
 import { freeBytesOf, RESERVE_BYTES, withStallLimit } from './lmdb-limits.ts';
-import { type BaseRow, LmdbStore } from './lmdb-store.ts';
-import { merge } from './merge.ts';
-import { type Change, type Generation, Overlay } from './overlay.ts';
-import { decodeRecord } from './record.ts';
+import { LmdbStore } from './lmdb-store.ts';
+import { MergedReader } from './merged-reader.ts';
+import { type Generation, Overlay } from './overlay.ts';
 import { StateDirectory } from './state-directory.ts';
 import type { ReceivedSnapshot } from './transfer.ts';
 
@@ -82,6 +80,7 @@ class LmdbState implements CopyableState {
   readonly #directory: StateDirectory;
   #store: LmdbStore;
   #overlay: Overlay;
+  #reader: MergedReader;
   #durableIndex: number;
   #durableSequence = 0;
   #waiters: Waiter[] = [];
@@ -106,6 +105,7 @@ class LmdbState implements CopyableState {
     const applied = store.applied();
     this.#durableIndex = applied.index;
     this.#overlay = new Overlay(applied);
+    this.#reader = new MergedReader(this.#path, store, this.#overlay);
   }
 
   get applied(): LogPosition {
@@ -136,10 +136,7 @@ class LmdbState implements CopyableState {
 
   get(key: Bytes): Bytes | undefined {
     this.#checkUsable();
-    const change = this.#overlay.get(key);
-    if (change === 'removed') return undefined;
-    const record = change ?? this.#guarded(() => this.#store.get(key));
-    return record === undefined ? undefined : this.#valueOf(key, record);
+    return this.#guarded(() => this.#reader.get(key));
   }
 
   scan(
@@ -148,46 +145,7 @@ class LmdbState implements CopyableState {
     options: { readonly limit: number; readonly reverse?: boolean },
   ): readonly (readonly [key: Bytes, value: Bytes])[] {
     this.#checkUsable();
-    if (options.limit <= 0) return [];
-    const reverse = options.reverse === true;
-    const sources = this.#overlay.sources(start, end, reverse);
-    return this.#guarded(() => {
-      const base = this.#store.rows(start, end, reverse);
-      return sources.length === 0
-        ? this.#collect(base, options.limit)
-        : this.#collectMerged(sources, base, reverse, options.limit);
-    });
-  }
-
-  #collect(rows: Iterable<BaseRow>, limit: number): (readonly [Bytes, Bytes])[] {
-    const found: (readonly [Bytes, Bytes])[] = [];
-    for (const { key, record } of rows) {
-      found.push([key, this.#valueOf(key, record)]);
-      if (found.length === limit) break;
-    }
-    return found;
-  }
-
-  #collectMerged(
-    overlay: Iterator<readonly [string, Change]>[],
-    base: Iterable<BaseRow>,
-    reverse: boolean,
-    limit: number,
-  ): (readonly [Bytes, Bytes])[] {
-    const found: (readonly [Bytes, Bytes])[] = [];
-    for (const [name, change] of merge([...overlay, named(base)], reverse)) {
-      if (change === 'removed') continue;
-      const key = bytesOf(name);
-      found.push([key, this.#valueOf(key, change)]);
-      if (found.length === limit) break;
-    }
-    return found;
-  }
-
-  #valueOf(key: Bytes, record: Buffer): Bytes {
-    const value = decodeRecord(key, record);
-    if (value !== undefined) return value;
-    throw new DamagedValueError(this.#path, key);
+    return this.#guarded(() => this.#reader.scan(start, end, options));
   }
 
   flush(): Promise<void> {
@@ -240,7 +198,7 @@ class LmdbState implements CopyableState {
       this.#installing = false;
       if (this.#isFlushDue()) this.#drain();
       else if (this.#overlay.sequence > this.#durableSequence) {
-        this.#timer = this.#flushLater(FLUSH_DELAY_MS);
+        this.#timer ??= this.#flushLater(FLUSH_DELAY_MS);
       }
     }
   }
@@ -251,6 +209,7 @@ class LmdbState implements CopyableState {
     this.#store = store;
     const applied = store.applied();
     this.#overlay = new Overlay(applied);
+    this.#reader = new MergedReader(this.#path, store, this.#overlay);
     this.#durableIndex = applied.index;
     this.#durableSequence = 0;
     const waiters = this.#waiters;
@@ -403,8 +362,4 @@ class LmdbState implements CopyableState {
     if (this.#failure !== undefined) throw this.#failure;
     assert(!this.#closed, 'the state is open');
   }
-}
-
-function* named(rows: Iterable<BaseRow>): Generator<readonly [string, Change], void> {
-  for (const { key, record } of rows) yield [keyOf(key), record];
 }

@@ -366,7 +366,7 @@ export function describeState(
       test('becomes durable by itself', async () => {
         const { state } = current;
         state.apply(1, [put(bytes('k'), bytes('v'))]);
-        await expect.poll(() => state.durableIndex).toBe(1);
+        await expect.poll(() => state.durableIndex, { timeout: 10_000 }).toBe(1);
       });
 
       test('keeps the term of the entry; writes that no entry asked for leave it', async () => {

@@ -143,7 +143,7 @@ describe('an installation', () => {
     const received = await receivedFile(join(path, 'r'), position, [put('a', 'new')]);
     state.apply(1, [put('a', 'old'), put('b', 'old')], 1);
     const installed = state.install(received);
-    await expect.poll(() => isWaiting).toBe(true);
+    await expect.poll(() => isWaiting, { timeout: 10_000 }).toBe(true);
     const flushed = state.flush();
     staging.open();
     await installed;
@@ -196,7 +196,7 @@ describe('an installation', () => {
     });
     await mkdir(join(path, 'copy'));
     const copied = state.copyTo(join(path, 'copy'));
-    await expect.poll(() => isCopying).toBe(true);
+    await expect.poll(() => isCopying, { timeout: 10_000 }).toBe(true);
     await state.install(await receivedFile(join(path, 'r1'), position, []));
     isFailing = true;
     const second = await receivedFile(join(path, 'r2'), position, []);
@@ -223,7 +223,7 @@ test('without room on the disk nothing is written, and it goes on by itself', as
   expect(text(state.get(Buffer.from('a')))).toBe('2');
   state.apply(3, [put('b', '3')]);
   free = 1024 ** 4;
-  await expect.poll(() => state.durableIndex, { timeout: 5_000 }).toBe(3);
+  await expect.poll(() => state.durableIndex, { timeout: 10_000 }).toBe(3);
   expect(failures).toEqual([]);
   await state.close();
 });

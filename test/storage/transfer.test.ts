@@ -105,7 +105,7 @@ test('a part that nobody goes on with does not stay, neither now nor after a res
   await new Promise((resolve) => setTimeout(resolve, 60));
   expect(await incoming()).toHaveLength(1);
   await target.suspend();
-  await expect.poll(incoming).toEqual([]);
+  await expect.poll(incoming, { timeout: 10_000 }).toEqual([]);
   await writeFile(partOf('a'.repeat(64)), 'left');
   await writeFile(partOf('b'.repeat(64)), 'left');
   const anHourAgo = new Date(Date.now() - 3_700_000);
@@ -139,12 +139,12 @@ test('copies go with their last receiver, after a while, or when a newer one is 
   first.release();
   expect(await second.chunk(0)).toHaveLength(256 * 1024);
   second.release();
-  await expect.poll(() => readdir(directory)).toHaveLength(1);
+  await expect.poll(() => readdir(directory), { timeout: 10_000 }).toHaveLength(1);
   newer.release();
   const resumed = await outbox.take(2);
   expect(resumed.id).toBe(newer.id);
   resumed.release();
-  await expect.poll(() => readdir(directory)).toEqual([]);
+  await expect.poll(() => readdir(directory), { timeout: 10_000 }).toEqual([]);
   const last = await outbox.take(2);
   expect(last.index).toBe(2);
   await outbox.close();

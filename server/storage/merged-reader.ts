@@ -1,0 +1,78 @@
+/** Overlay and LMDB read as one, every value checked. */
+import type { Bytes } from '../mvcc/types.ts';
+import type { StateReader } from '../ports.ts';
+import { bytesOf, keyOf } from './byte-order.ts';
+import { DamagedValueError } from './errors.ts';
+import type { BaseRow, LmdbStore } from './lmdb-store.ts';
+import { merge } from './merge.ts';
+import type { Change, Overlay } from './overlay.ts';
+import { decodeRecord } from './record.ts';
+
+/** Reads throw `DamagedValueError` for a value, `CorruptionError` for the file. */
+export class MergedReader implements StateReader {
+  readonly #path: string;
+  readonly #store: LmdbStore;
+  readonly #overlay: Overlay;
+
+  constructor(path: string, store: LmdbStore, overlay: Overlay) {
+    this.#path = path;
+    this.#store = store;
+    this.#overlay = overlay;
+  }
+
+  get(key: Bytes): Bytes | undefined {
+    const change = this.#overlay.get(key);
+    if (change === 'removed') return undefined;
+    const record = change ?? this.#store.get(key);
+    return record === undefined ? undefined : this.#valueOf(key, record);
+  }
+
+  scan(
+    start: Bytes,
+    end: Bytes | undefined,
+    options: { readonly limit: number; readonly reverse?: boolean },
+  ): readonly (readonly [key: Bytes, value: Bytes])[] {
+    if (options.limit <= 0) return [];
+    const reverse = options.reverse === true;
+    const sources = this.#overlay.sources(start, end, reverse);
+    const base = this.#store.rows(start, end, reverse);
+    return sources.length === 0
+      ? this.#collect(base, options.limit)
+      : this.#collectMerged(sources, base, reverse, options.limit);
+  }
+
+  #collect(rows: Iterable<BaseRow>, limit: number): (readonly [Bytes, Bytes])[] {
+    const found: (readonly [Bytes, Bytes])[] = [];
+    for (const { key, record } of rows) {
+      found.push([key, this.#valueOf(key, record)]);
+      if (found.length === limit) break;
+    }
+    return found;
+  }
+
+  #collectMerged(
+    overlay: Iterator<readonly [string, Change]>[],
+    base: Iterable<BaseRow>,
+    reverse: boolean,
+    limit: number,
+  ): (readonly [Bytes, Bytes])[] {
+    const found: (readonly [Bytes, Bytes])[] = [];
+    for (const [name, change] of merge([...overlay, named(base)], reverse)) {
+      if (change === 'removed') continue;
+      const key = bytesOf(name);
+      found.push([key, this.#valueOf(key, change)]);
+      if (found.length === limit) break;
+    }
+    return found;
+  }
+
+  #valueOf(key: Bytes, record: Buffer): Bytes {
+    const value = decodeRecord(key, record);
+    if (value !== undefined) return value;
+    throw new DamagedValueError(this.#path, key);
+  }
+}
+
+function* named(rows: Iterable<BaseRow>): Generator<readonly [string, Change], void> {
+  for (const { key, record } of rows) yield [keyOf(key), record];
+}
