@@ -223,3 +223,24 @@ test('entries that were given out before a snapshot may still be reported as app
   raft.applied(3);
   expect(raft.appliedIndex).toBe(9);
 });
+
+test('what was committed and not given out yet is in the snapshot, and not given out any more', () => {
+  const entries = [1, 2, 3].map((index) => ({ ...change(index), kind: 'command' as const }));
+  const hardState = { term: 1, votedFor: 0n, commit: 3 };
+  const recovered = { ...config.recovered, hardState, entries };
+  const raft = new Raft({ ...config, recovered, limits: { committedBytes: 1 } });
+  raft.step({ kind: 'heartbeat', from: 2n, to: 1n, term: 2, commit: 0, context: 0 });
+  const first = raft.ready();
+  expect(first.committed.length).toBe(1);
+  expect(first.write).toBeDefined();
+
+  raft.step(snapshot(9, 2));
+  expect(raft.ready()).toMatchObject({ write: undefined, committed: [] });
+  raft.stored(first.write?.sequence ?? 0);
+  const second = raft.ready();
+  expect(second).toMatchObject({ write: { snapshot: { index: 9 } }, committed: [] });
+  expect(raft.ready().committed).toEqual([]);
+  raft.stored(second.write?.sequence ?? 0);
+  expect(raft.ready().committed).toEqual([]);
+  expect(raft.appliedIndex).toBe(9);
+});

@@ -158,7 +158,9 @@ class Runner {
       (id) => fixedRandom(id),
       {
         onReady: (member, ready) => this.#record(member, ready),
-        onConfigured: ({ id, configuration }) => this.#say(id, `has ${members(configuration)}`),
+        onConfigured: ({ id, raft }) => {
+          if (raft !== undefined) this.#say(id, `has ${members(raft.configuration)}`);
+        },
       },
     );
   }

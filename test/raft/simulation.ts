@@ -128,7 +128,7 @@ export class Simulation {
       }
       this.#settle();
       this.#checker.check();
-      const leader = this.#members.find(({ raft }) => raft?.role === 'leader');
+      const leader = this.#leader;
       if (proposed && leader !== undefined && this.#isDone(leader)) return;
       if (tick < 100 || leader === undefined) continue;
       const isMember = membersOf(leader.configuration);
@@ -137,6 +137,10 @@ export class Simulation {
       proposed = this.#propose(leader);
     }
     throw new Error('the cluster did not recover within 400 ticks');
+  }
+
+  get #leader(): Member | undefined {
+    return this.#members.find(({ raft }) => raft?.role === 'leader');
   }
 
   #isDone({ configuration, raft }: Member): boolean {
@@ -157,7 +161,7 @@ export class Simulation {
     else if (dice < 860) member.raft?.tick();
     else if (dice < 900) this.#propose(member);
     else if (dice < 920) this.#cluster.apply(member, 1 + random.below(4));
-    else if (dice < 930) this.#change(member);
+    else if (dice < 930) this.#change(this.#leader ?? member);
     else if (dice < 935) this.#carrySnapshot(member);
     else if (dice < 950) this.#read(member);
     else if (dice < 957) member.raft?.campaign();
@@ -219,6 +223,7 @@ export class Simulation {
     });
     if (changes.length > 1 && this.#random.below(4) === 0) changes.unshift('by-hand');
     member.raft?.propose([configurationEntry(changes.join(' '))]);
+    this.#cluster.pump(member);
   }
 
   /** Sends one that is wanted, or says of one how it ended: true or not, as that may get lost too. */
