@@ -72,6 +72,8 @@ export type Applied = {
   readonly result: CommandResult;
   /** The events of the one revision that the entry made, in order; none when it made none. */
   readonly events: readonly Event[];
+  /** The result is that of an earlier entry, for the same call of a client. */
+  readonly isRepetition?: boolean;
 };
 
 export type MachineOptions = {
@@ -183,7 +185,7 @@ export class Machine implements Horizon {
     if (typeof verdict === 'number') {
       const result = this.clients.firstResult(reader, call, verdict);
       assert(result !== undefined, 'the state has the result of every call that is remembered');
-      return { writes: [], result: decodeResult(result), events: NO_EVENTS };
+      return { writes: [], result: decodeResult(result), events: NO_EVENTS, isRepetition: true };
     }
     if (verdict !== 'new') return this.#refuse(verdict);
     const applied = this.#execute(at, command, reader);

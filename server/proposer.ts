@@ -81,9 +81,16 @@ export class Proposer {
     return number === undefined ? undefined : this.#proposals.end(number);
   }
 
-  /** The first entry of a term is applied: nothing proposed in an earlier one can still be. */
-  endTermsBefore(term: number): void {
-    for (const request of this.#proposals.endBefore(term)) this.#drop(request, 'leader-changed');
+  /**
+   * The first entry of a term is applied: nothing proposed in an earlier one can still be, so it may
+   * be proposed again. That is left to `proposeHeld`.
+   */
+  endTermsBefore(term: number, nowMs: number): void {
+    for (const request of this.#proposals.endBefore(term)) {
+      const isCommand = request.kind === 'command' && request.id !== INTERNAL;
+      if (isCommand && nowMs < request.holdUntilMs) this.#proposals.hold(request);
+      else this.#drop(request, 'leader-changed');
+    }
   }
 
   /** The leader did not take a message with proposals, and never will. */
@@ -104,7 +111,7 @@ export class Proposer {
     this.proposeHeld(nowMs);
   }
 
-  /** To be called when the leader changed: there may be one now that takes what was refused. */
+  /** To be called when there is another leader, or it has applied its first entry. */
   proposeHeld(nowMs: number): void {
     const held = this.#proposals.takeHeld();
     if (held.length === 0) return;

@@ -22,6 +22,7 @@ import { type Envelope, openCommand, openMembership } from './envelope.ts';
 import { limits } from './limits.ts';
 import type { Applied, Machine } from './machine.ts';
 import type { MembershipCommand } from './membership.ts';
+import type { PointName } from './points.ts';
 import type { State } from './ports.ts';
 import type { Request } from './proposals.ts';
 import { INTERNAL, type Proposal, Proposer } from './proposer.ts';
@@ -42,6 +43,8 @@ export type ReplicaOptions = {
   /** How long a proposal may wait for its entry to be applied. */
   readonly requestTimeoutMs: number;
   readonly electionTimeoutMs: number;
+  /** Told of moments that cannot be seen from outside. */
+  readonly reached?: (point: PointName) => void;
 };
 
 /** Committed entries applied in one turn: bounds how long one turn can take. */
@@ -277,6 +280,7 @@ export class Replica {
     if (!this.isServingLeader) return;
     const expired = this.machine.leases.expired(nowMs, EXPIRE_PER_TICK);
     if (expired.length === 0) return;
+    this.#options.reached?.('lease-expiry-proposed');
     const term = this.#raft.term;
     this.#propose(
       expired.map((id) => ({ id: INTERNAL, command: { kind: 'lease-expire', id, term } })),
@@ -307,6 +311,7 @@ export class Replica {
     for (const entry of batch) this.#applyEntry(entry, nowMs, published);
     const last = batch.at(-1);
     if (last !== undefined) this.#raft.applied(last.index);
+    this.#proposer.proposeHeld(nowMs);
     return published;
   }
 
@@ -314,7 +319,7 @@ export class Replica {
     switch (entry.kind) {
       case 'no-op':
         this.#state.apply(entry.index, [], entry.term);
-        this.#proposer.endTermsBefore(entry.term);
+        this.#proposer.endTermsBefore(entry.term, nowMs);
         this.#beginServing(entry.term, nowMs);
         return;
       case 'command':
@@ -367,6 +372,7 @@ export class Replica {
       client,
     );
     this.#state.apply(index, applied.writes, term);
+    if (applied.isRepetition) this.#options.reached?.('duplicate-answered');
     return applied;
   }
 
@@ -386,6 +392,7 @@ export class Replica {
     this.#leaseTerm = term;
     this.machine.leases.extendAll(nowMs, this.#options.electionTimeoutMs);
     this.machine.clients.extendAll(nowMs);
+    this.#options.reached?.('leases-extended');
     this.#leadershipChanged = true;
   }
 

@@ -80,6 +80,19 @@ test('a forwarded proposal that is lost fails for certain once there is a new le
   expect(revisions(cluster)).toEqual([1, 1, 1]);
 });
 
+test('what a dead leader never took goes to the next one, and nobody sees more than a pause', () => {
+  const cluster = led();
+  cluster.cut(2n, 1n);
+  const request = cluster.propose(2n, put('a'));
+  cluster.settle();
+  cluster.crash(1n);
+  cluster.heal();
+  for (const id of [2n, 3n]) cluster.unreachable(id, 1n);
+  cluster.settle();
+  expect(cluster.member(2n).result(request)).toMatchObject({ kind: 'put', revision: 2 });
+  expect(cluster.member(3n).machine.revision).toBe(2);
+});
+
 test('a proposal cut off the log of a former leader fails for certain', () => {
   const cluster = led();
   cluster.isolate(1n);

@@ -29,7 +29,7 @@ const machineMembers = 'machine/membership.test.ts';
 export const replicaMutants: readonly Mutant[] = [
   // Answers.
   replica(
-    151,
+    201,
     'entries of other members pass for own ones',
     'envelope.ts',
     'if (data[INCARNATION_AT + index] !== this.#incarnation[index]) return undefined;',
@@ -38,24 +38,24 @@ export const replicaMutants: readonly Mutant[] = [
     'does not take old entries for its own',
   ),
   replica(
-    152,
+    202,
     'leader changed is said before it is certain',
     'replica.ts',
     '      this.#leadershipChanged = true;\n      this.#settleTransfers(nowMs);',
-    '      this.#leadershipChanged = true;\n      this.#proposer.endTermsBefore(this.term + 1);\n      this.#settleTransfers(nowMs);',
+    '      this.#leadershipChanged = true;\n      this.#proposer.endTermsBefore(this.term + 1, nowMs);\n      this.#settleTransfers(nowMs);',
     forwarding,
   ),
   replica(
-    153,
+    203,
     'what a new term cut off is never answered',
     'replica.ts',
-    '        this.#proposer.endTermsBefore(entry.term);\n',
+    '        this.#proposer.endTermsBefore(entry.term, nowMs);\n',
     '',
     forwarding,
     'fails for certain',
   ),
   replica(
-    154,
+    204,
     'a refused message is not heard of',
     'proposer.ts',
     '      this.#holdOrDrop(request, reason, nowMs);\n    }\n  }\n\n  /** Entries',
@@ -64,7 +64,7 @@ export const replicaMutants: readonly Mutant[] = [
     'refused during a transfer',
   ),
   replica(
-    155,
+    205,
     'nothing is proposed again',
     'proposer.ts',
     'if (request.id !== INTERNAL && nowMs < request.holdUntilMs) this.#proposals.hold(request);',
@@ -73,7 +73,7 @@ export const replicaMutants: readonly Mutant[] = [
     'without a leader waits',
   ),
   replica(
-    156,
+    206,
     'what is held is held for ever',
     'proposer.ts',
     'request.id !== INTERNAL && nowMs < request.holdUntilMs',
@@ -82,7 +82,7 @@ export const replicaMutants: readonly Mutant[] = [
     'without a leader waits',
   ),
   replica(
-    157,
+    207,
     'without a leader everybody waits for the last deadline',
     'proposer.ts',
     "this.#giveUp(this.#proposals.endAll(), 'timeout-due-to-leader-fail');",
@@ -91,7 +91,7 @@ export const replicaMutants: readonly Mutant[] = [
     'in flight when the leader is lost',
   ),
   replica(
-    158,
+    208,
     'a read is released before everything it must see is applied',
     'replica.ts',
     'read.index <= applied',
@@ -100,7 +100,7 @@ export const replicaMutants: readonly Mutant[] = [
     'a read waits until',
   ),
   replica(
-    159,
+    209,
     'a given up transfer is said to have happened',
     'transfers.ts',
     "if (role === 'leader' && transferee !== to) return 'timeout';",
@@ -108,9 +108,18 @@ export const replicaMutants: readonly Mutant[] = [
     forwarding,
     'transfers that cannot be',
   ),
+  replica(
+    210,
+    'what no leader took is not proposed to the next one',
+    'proposer.ts',
+    'if (isCommand && nowMs < request.holdUntilMs)',
+    'if (isCommand && nowMs < 0)',
+    forwarding,
+    'a dead leader never took',
+  ),
   // Clients.
   replica(
-    161,
+    211,
     'a repeated call is executed again',
     'clients/client.ts',
     'if (held !== undefined) return held.slot;',
@@ -118,7 +127,7 @@ export const replicaMutants: readonly Mutant[] = [
     clients,
   ),
   replica(
-    162,
+    212,
     'calls are known only until the next start',
     'machine.ts',
     '    this.clients.load(reader, nowMs);\n',
@@ -127,7 +136,7 @@ export const replicaMutants: readonly Mutant[] = [
     'across a restart',
   ),
   replica(
-    163,
+    213,
     'a client ends by the clock of its leader alone',
     'machine.ts',
     'const isValid = at.term === command.term;',
@@ -136,7 +145,7 @@ export const replicaMutants: readonly Mutant[] = [
     'a client ends by an entry of the term',
   ),
   replica(
-    164,
+    214,
     'a client that was active since is ended all the same',
     'clients/clients.ts',
     'client !== undefined && client.activeIndex > idleSince',
@@ -145,7 +154,7 @@ export const replicaMutants: readonly Mutant[] = [
     'overtakes',
   ),
   replica(
-    165,
+    215,
     'when a client was active is known only until the next start',
     'clients/clients.ts',
     'current.activeIndex = Math.max(current.activeIndex, index);',
@@ -154,7 +163,7 @@ export const replicaMutants: readonly Mutant[] = [
     'a client ends by an entry of the term',
   ),
   replica(
-    166,
+    216,
     'the floor is known only until the next start',
     'clients/clients.ts',
     '        current.advance(floor);\n',
@@ -163,7 +172,7 @@ export const replicaMutants: readonly Mutant[] = [
     'forgotten and refused',
   ),
   replica(
-    167,
+    217,
     'a floor that comes late takes the newer one back',
     'clients/client.ts',
     '    if (floor <= this.#floor) return;',
@@ -172,7 +181,7 @@ export const replicaMutants: readonly Mutant[] = [
     'a floor that comes late',
   ),
   replica(
-    168,
+    218,
     'results of any length are kept',
     'clients/clients.ts',
     'return Math.min(limits.clientResultBytes, left);',
@@ -181,7 +190,7 @@ export const replicaMutants: readonly Mutant[] = [
     'too large to keep',
   ),
   replica(
-    169,
+    219,
     'results of one client are kept without end',
     'clients/clients.ts',
     'return Math.min(limits.clientResultBytes, left);',
@@ -190,7 +199,7 @@ export const replicaMutants: readonly Mutant[] = [
     'of one client together',
   ),
   replica(
-    170,
+    220,
     'the window has no end',
     'clients/client.ts',
     "return sequence - floor < limits.clientWindow ? 'new' : 'too-many-requests';",
@@ -199,7 +208,7 @@ export const replicaMutants: readonly Mutant[] = [
     'the window bounds',
   ),
   replica(
-    171,
+    221,
     'records of forgotten calls stay behind after a start',
     'clients/client.ts',
     '      this.#slots.note(slot);\n',
@@ -208,7 +217,7 @@ export const replicaMutants: readonly Mutant[] = [
     'leaves nothing behind',
   ),
   replica(
-    172,
+    222,
     'a new leader forgets clients by what it heard as a follower',
     'replica.ts',
     '    this.machine.clients.extendAll(nowMs);\n',
@@ -217,7 +226,7 @@ export const replicaMutants: readonly Mutant[] = [
     'a new leader gives every client',
   ),
   replica(
-    173,
+    223,
     'followers forget clients',
     'replica.ts',
     '  #expireClients(nowMs: number): void {\n    if (!this.isServingLeader) return;',
@@ -227,7 +236,7 @@ export const replicaMutants: readonly Mutant[] = [
   ),
   // Members.
   replica(
-    181,
+    231,
     'Raft is not told of a refused change',
     'replica.ts',
     'this.#raft.configure(entry.index, this.machine.configuration);',
@@ -236,7 +245,7 @@ export const replicaMutants: readonly Mutant[] = [
     'a refused change is told to Raft',
   ),
   replica(
-    182,
+    232,
     'ids of removed members are used again',
     'roster.ts',
     'id <= 0n || this.#removed.includes(id)',
@@ -244,7 +253,7 @@ export const replicaMutants: readonly Mutant[] = [
     machineMembers,
   ),
   replica(
-    183,
+    233,
     'a leaving member is forgotten while it still votes',
     'roster.ts',
     'const kept = new Set(membersOf(next));',
@@ -253,7 +262,7 @@ export const replicaMutants: readonly Mutant[] = [
     'a learner replaces a voter',
   ),
   replica(
-    184,
+    234,
     'an update of addresses makes a learner a voter',
     'roster.ts',
     'return [this.#set({ ...member, peerUrls })',
@@ -262,7 +271,7 @@ export const replicaMutants: readonly Mutant[] = [
     'updating addresses',
   ),
   replica(
-    185,
+    235,
     'a promotion is not stored',
     'roster.ts',
     'return [this.#set({ ...member, isLearner: false }), ...writes];',
@@ -271,7 +280,7 @@ export const replicaMutants: readonly Mutant[] = [
     'promoting a learner',
   ),
   replica(
-    187,
+    237,
     'a second founding adds members',
     'roster.ts',
     'if (founders.length === 0 || this.#members.length > 0) return [];',
@@ -281,7 +290,7 @@ export const replicaMutants: readonly Mutant[] = [
   ),
   // Snapshots.
   replica(
-    191,
+    241,
     'entries that waited are applied on top of a received state',
     'replica.ts',
     '    this.#installing = write;\n    this.#committed = [];',
@@ -290,7 +299,7 @@ export const replicaMutants: readonly Mutant[] = [
     'on top of the state',
   ),
   replica(
-    192,
+    242,
     'facts in memory stay those of before the snapshot',
     'replica.ts',
     '      this.machine.load(this.#state, nowMs);\n',
@@ -298,7 +307,7 @@ export const replicaMutants: readonly Mutant[] = [
     snapshots,
   ),
   replica(
-    193,
+    243,
     'requests that a snapshot may hold wait for their deadline',
     'replica.ts',
     '    this.#proposer.skipped();\n',
@@ -307,7 +316,7 @@ export const replicaMutants: readonly Mutant[] = [
     'with an open outcome',
   ),
   replica(
-    194,
+    244,
     'leases of a snapshot are not known',
     'machine.ts',
     '      this.leases.grant(id, ttlSeconds, nowMs);\n    }\n    this.clients',
