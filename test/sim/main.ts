@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { formatSchedule, parseSchedule } from './engine/schedule.ts';
 import { TraceHash } from './engine/trace.ts';
-import { PointCounts, raftPoints } from './points.ts';
+import { fullPoints, PointCounts, raftPoints } from './points.ts';
 import { type Layer, layers, type RunResult, replay, runSeed, shrinkSeed } from './run.ts';
 
 type Options = {
@@ -21,7 +21,7 @@ type Options = {
 const SHRINK_MS = 120_000;
 /** One seed in so many is run twice, and must give the same trace. */
 const CHECK_EVERY = 100;
-const pointsOf = { raft: raftPoints } as const;
+const pointsOf = { raft: raftPoints, full: fullPoints } as const;
 
 const whole = (text: string): number => {
   const value = Number(text);
@@ -55,26 +55,28 @@ const program = new Command('sim')
 program.parse();
 const options = program.opts<Options>();
 const [seed] = program.processedArgs as [number | undefined];
-process.exitCode = main(options, seed) ? 0 : 1;
+process.exitCode = (await main(options, seed)) ? 0 : 1;
 
 /** @returns whether every invariant held. */
-function main(options: Options, seed: number | undefined): boolean {
+async function main(options: Options, seed: number | undefined): Promise<boolean> {
   if (options.replay !== undefined) return replayFile(options.replay);
   const chosen = options.layer === 'all' ? layers : [options.layer];
   if (seed !== undefined) return runOne(chosen, seed, options);
   if (options.minutes === undefined && options.seeds === undefined) {
     program.error('error: give a seed, --seeds, --minutes or --replay');
   }
-  return chosen.map((layer) => runMany(layer, chosen.length, options)).every((good) => good);
+  let good = true;
+  for (const layer of chosen) good = (await runMany(layer, chosen.length, options)) && good;
+  return good;
 }
 
-function runOne(chosen: readonly Layer[], seed: number, options: Options): boolean {
+async function runOne(chosen: readonly Layer[], seed: number, options: Options): Promise<boolean> {
   const trace = new TraceHash();
   let good = true;
   for (const layer of chosen) {
-    const result = runSeed(layer, seed, options.verbose ? console.log : undefined);
+    const result = await runSeed(layer, seed, options.verbose ? console.log : undefined);
     trace.addText(result.hash);
-    good = report(layer, seed, result, options) && good;
+    good = (await report(layer, seed, result, options)) && good;
     if (result.violation === undefined) {
       const seconds = Math.round(result.simulatedUs / 1_000_000);
       console.log(`${layer} seed ${seed}: ${result.events} events, ${seconds} simulated seconds`);
@@ -84,7 +86,7 @@ function runOne(chosen: readonly Layer[], seed: number, options: Options): boole
   return good;
 }
 
-function runMany(layer: Layer, shares: number, options: Options): boolean {
+async function runMany(layer: Layer, shares: number, options: Options): Promise<boolean> {
   const start = performance.now();
   const endMs = start + ((options.minutes ?? Number.POSITIVE_INFINITY) * 60_000) / shares;
   const first = options.from ?? (options.minutes === undefined ? 1 : Date.now() % 1_000_000_000);
@@ -95,11 +97,11 @@ function runMany(layer: Layer, shares: number, options: Options): boolean {
   let simulatedUs = 0;
   let good = true;
   for (; seed < last && performance.now() < endMs && good; seed += 1) {
-    const result = runSeed(layer, seed);
+    const result = await runSeed(layer, seed);
     points.addAll(result.points);
     simulatedUs += result.simulatedUs;
-    good = report(layer, seed, result, options);
-    if (good && seed % CHECK_EVERY === 0) good = isRepeatable(layer, seed, result);
+    good = await report(layer, seed, result, options);
+    if (good && seed % CHECK_EVERY === 0) good = await isRepeatable(layer, seed, result);
   }
   const { user, system } = process.cpuUsage(cpu);
   const count = seed - first;
@@ -113,35 +115,40 @@ function runMany(layer: Layer, shares: number, options: Options): boolean {
   return good;
 }
 
-function isRepeatable(layer: Layer, seed: number, first: RunResult): boolean {
-  const second = runSeed(layer, seed);
+async function isRepeatable(layer: Layer, seed: number, first: RunResult): Promise<boolean> {
+  const second = await runSeed(layer, seed);
   if (second.hash === first.hash) return true;
   console.log(`invariant 20: seed ${seed} gave ${first.hash}, then ${second.hash}`);
   console.log(`repeat: npm run sim -- ${seed} --layer ${layer}`);
   return false;
 }
 
-function report(layer: Layer, seed: number, { violation }: RunResult, options: Options): boolean {
+async function report(
+  layer: Layer,
+  seed: number,
+  { violation }: RunResult,
+  options: Options,
+): Promise<boolean> {
   if (violation === undefined) return true;
   console.log(`seed ${seed} breaks ${violation.message}`);
   console.log(`repeat: npm run sim -- ${seed} --layer ${layer}`);
   if (!options.shrink) return false;
-  const schedule = shrinkSeed(layer, seed, SHRINK_MS);
+  const schedule = await shrinkSeed(layer, seed, SHRINK_MS);
   if (schedule === undefined) return false;
   const path = join(tmpdir(), `sim-${layer}-${seed}.schedule`);
   const text = formatSchedule({ layer, seed, invariant: violation.invariant, schedule });
   writeFileSync(path, text);
   console.log(`shrunk: npm run sim -- --replay ${path}`);
-  replay(layer, seed, schedule, console.log);
+  await replay(layer, seed, schedule, console.log);
   return false;
 }
 
-function replayFile(path: string): boolean {
+async function replayFile(path: string): Promise<boolean> {
   const { layer, seed, schedule } = parseSchedule(readFileSync(path, 'utf8'));
   const known =
     layers.find((each) => each === layer) ??
     program.error(`error: ${path}: '${layer}' must be one of ${layers}`);
-  const result = replay(known, seed, schedule, console.log);
+  const result = await replay(known, seed, schedule, console.log);
   console.log(`trace hash: ${result.hash}`);
   return result.violation === undefined;
 }

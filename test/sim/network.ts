@@ -40,14 +40,18 @@ type Sites = {
 };
 
 /** One direction between two members. */
-class Link {
+export class Link {
   readonly sites: Sites;
   /** Partitions that cut it now. */
   cuts = 0;
   clogged = 0;
   lastArrival = 0;
+  readonly #engine: Engine;
+  readonly #faults: () => NetworkFaults;
 
-  constructor(engine: Engine, name: string) {
+  constructor(engine: Engine, name: string, faults: () => NetworkFaults) {
+    this.#engine = engine;
+    this.#faults = faults;
     const site = (kind: string) => engine.decisions.site('network', `${kind} ${name}`);
     this.sites = {
       loss: site('lose'),
@@ -57,6 +61,30 @@ class Link {
       clog: site('clog'),
       delay: site('delay'),
     };
+  }
+
+  /** As on one connection: in order and once, or `lost` when the link is cut. */
+  carryReliably(arrive: () => void, lost: () => void): void {
+    if (this.cuts > 0) {
+      lost();
+      return;
+    }
+    const { now } = this.#engine;
+    const arrival = Math.max(this.arrival(now), this.lastArrival);
+    this.lastArrival = arrival;
+    this.#engine.after(arrival - now, () => {
+      if (this.cuts > 0) lost();
+      else arrive();
+    });
+  }
+
+  /** When something that is sent now arrives. */
+  arrival(now: number): number {
+    const { clogRate, meanDelayUs } = this.#faults();
+    if (this.sites.clog.chance(clogRate)) {
+      this.clogged = Math.max(this.clogged, now + this.sites.delay.below(MOST_CLOG_US));
+    }
+    return Math.max(now + LEAST_DELAY_US + this.sites.delay.exponential(meanDelayUs), this.clogged);
   }
 }
 
@@ -78,7 +106,7 @@ export class Network<Message> {
 
   send(from: number, to: number, message: Message): void {
     this.sent += 1;
-    const link = this.#link(from, to);
+    const link = this.link(from, to);
     const { faults } = this;
     if (link.cuts > 0) return;
     if (link.sites.loss.chance(faults.lossRate)) return;
@@ -92,11 +120,7 @@ export class Network<Message> {
 
   #carry(link: Link, to: number, message: Message, faults: NetworkFaults): void {
     const { now } = this.#engine;
-    if (link.sites.clog.chance(faults.clogRate)) {
-      link.clogged = Math.max(link.clogged, now + link.sites.delay.below(MOST_CLOG_US));
-    }
-    let arrival = now + LEAST_DELAY_US + link.sites.delay.exponential(faults.meanDelayUs);
-    arrival = Math.max(arrival, link.clogged);
+    let arrival = link.arrival(now);
     if (faults.inOrder) {
       arrival = Math.max(arrival, link.lastArrival);
       link.lastArrival = arrival;
@@ -110,13 +134,13 @@ export class Network<Message> {
   }
 
   isCut(from: number, to: number): boolean {
-    return this.#link(from, to).cuts > 0;
+    return this.link(from, to).cuts > 0;
   }
 
   /** Cuts these directions for a while; cuts may overlap. */
   cut(directions: readonly Direction[], durationUs: number): void {
     const epoch = this.#epoch;
-    const links = directions.map(([from, to]) => this.#link(from, to));
+    const links = directions.map(([from, to]) => this.link(from, to));
     for (const link of links) link.cuts += 1;
     this.#engine.after(durationUs, () => {
       if (epoch !== this.#epoch) return;
@@ -133,11 +157,11 @@ export class Network<Message> {
     }
   }
 
-  #link(from: number, to: number): Link {
+  link(from: number, to: number): Link {
     const key = from * 64 + to;
     const known = this.#links.get(key);
     if (known !== undefined) return known;
-    const link = new Link(this.#engine, `${from}>${to}`);
+    const link = new Link(this.#engine, `${from}>${to}`, () => this.faults);
     this.#links.set(key, link);
     return link;
   }

@@ -45,6 +45,17 @@ export const raftPoints: readonly PointName[] = [
   'proposal-refused',
 ];
 
+export const fullPoints: readonly PointName[] = [
+  'file-write',
+  'file-flush',
+  'file-sync',
+  'file-rename',
+  'file-remove',
+  'directory-sync',
+  'state-flushed',
+  'snapshot-opened',
+];
+
 /** How often each point was come to, over all runs. */
 export class PointCounts {
   readonly #hits = new Map<string, number>();

@@ -3,10 +3,11 @@ import { Decisions, type Schedule } from './engine/decisions.ts';
 import { Engine } from './engine/engine.ts';
 import { shrink } from './engine/shrink.ts';
 import { Violation } from './engine/violation.ts';
+import { FullSimulation } from './full/simulation.ts';
 import type { PointCounts } from './points.ts';
 import { RaftSimulation } from './raft/simulation.ts';
 
-export const layers = ['raft'] as const;
+export const layers = ['raft', 'full'] as const;
 export type Layer = (typeof layers)[number];
 
 export type RunResult = {
@@ -21,14 +22,15 @@ export type Narrate = (line: string) => void;
 
 interface Simulation {
   readonly points: PointCounts;
-  run(): void;
+  run(): void | Promise<void>;
 }
 
 const makers: Readonly<Record<Layer, (engine: Engine) => Simulation>> = {
   raft: (engine) => new RaftSimulation(engine),
+  full: (engine) => new FullSimulation(engine),
 };
 
-export function runSeed(layer: Layer, seed: number, narrate?: Narrate): RunResult {
+export function runSeed(layer: Layer, seed: number, narrate?: Narrate): Promise<RunResult> {
   return run(layer, new Decisions(seed, { kind: 'free' }), narrate);
 }
 
@@ -37,29 +39,33 @@ export function replay(
   seed: number,
   schedule: Schedule,
   narrate?: Narrate,
-): RunResult {
+): Promise<RunResult> {
   return run(layer, new Decisions(seed, { kind: 'replay', schedule }), narrate);
 }
 
 /** The choices of a run, made smaller for `forMs` of real time as long as the same invariant breaks. */
-export function shrinkSeed(layer: Layer, seed: number, forMs: number): Schedule | undefined {
+export async function shrinkSeed(
+  layer: Layer,
+  seed: number,
+  forMs: number,
+): Promise<Schedule | undefined> {
   const decisions = new Decisions(seed, { kind: 'record' });
-  const invariant = run(layer, decisions).violation?.invariant;
+  const invariant = (await run(layer, decisions)).violation?.invariant;
   if (invariant === undefined) return undefined;
-  const fails = (schedule: Schedule) =>
-    replay(layer, seed, schedule).violation?.invariant === invariant;
+  const fails = async (schedule: Schedule) =>
+    (await replay(layer, seed, schedule)).violation?.invariant === invariant;
   const { recorded } = decisions;
-  if (!fails(recorded)) return undefined;
+  if (!(await fails(recorded))) return undefined;
   const endMs = performance.now() + forMs;
   return shrink(recorded, { fails, goOn: () => performance.now() < endMs });
 }
 
-function run(layer: Layer, decisions: Decisions, narrate?: Narrate): RunResult {
+async function run(layer: Layer, decisions: Decisions, narrate?: Narrate): Promise<RunResult> {
   const engine = new Engine(decisions, narrate);
   const simulation = makers[layer](engine);
   let violation: Violation | undefined;
   try {
-    simulation.run();
+    await simulation.run();
   } catch (error) {
     if (!(error instanceof Violation)) throw error;
     violation = error;

@@ -20,38 +20,38 @@ const CLASSES: readonly ((site: string) => boolean)[] = [
 
 export type ShrinkOptions = {
   /** Whether the schedule still breaks the invariant. */
-  readonly fails: (schedule: Schedule) => boolean;
+  readonly fails: (schedule: Schedule) => Promise<boolean>;
   /** Whether there is time left. */
   readonly goOn: () => boolean;
 };
 
-export function shrink(schedule: Schedule, options: ShrinkOptions): Schedule {
+export async function shrink(schedule: Schedule, options: ShrinkOptions): Promise<Schedule> {
   let kept = flatten(schedule);
   for (let before = Number.POSITIVE_INFINITY; kept.length < before && options.goOn(); ) {
     before = kept.length;
     for (const isOfClass of CLASSES) {
       const others = kept.filter(({ site }) => !isOfClass(site));
       const candidates = kept.filter(({ site }) => isOfClass(site));
-      kept = [...others, ...minimize(candidates, others, options)];
+      kept = [...others, ...(await minimize(candidates, others, options))];
     }
   }
   return assemble(kept);
 }
 
 /** The candidates that are needed beside the others. */
-function minimize(
+async function minimize(
   candidates: readonly Choice[],
   others: readonly Choice[],
   { fails, goOn }: ShrinkOptions,
-): readonly Choice[] {
+): Promise<readonly Choice[]> {
   let kept = candidates;
-  if (kept.length > 0 && fails(assemble(others))) return [];
+  if (kept.length > 0 && (await fails(assemble(others)))) return [];
   for (let parts = 2; kept.length > 0 && parts <= kept.length && goOn(); ) {
     const size = Math.ceil(kept.length / parts);
     const without = (at: number) => [...kept.slice(0, at), ...kept.slice(at + size)];
     let smaller: readonly Choice[] | undefined;
     for (let at = 0; at < kept.length && goOn(); at += size) {
-      if (!fails(assemble([...others, ...without(at)]))) continue;
+      if (!(await fails(assemble([...others, ...without(at)])))) continue;
       smaller = without(at);
       break;
     }

@@ -1,0 +1,4 @@
+/** Shipped code logs; a simulation tells what matters in its own words. */
+import { pino } from 'pino';
+
+export const silentLogger = pino({ level: 'silent' });

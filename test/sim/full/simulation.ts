@@ -1,0 +1,391 @@
+/**
+ * Whole clusters with clients: the shipped members (loop, replica, log, services) and the shipped SDK
+ * and recipes, on simulated machines, disks and links.
+ */
+import type { PointName } from '../../../server/points.ts';
+import type { SimulatedCluster } from '../cluster.ts';
+import { type Engine, MS, SECOND } from '../engine/engine.ts';
+import { RandomStream } from '../engine/random.ts';
+import { hold, Violation } from '../engine/violation.ts';
+import { type DiskFaults, drawFaults, type Faults, noFaults } from '../faults.ts';
+import { Nemesis } from '../nemesis.ts';
+import { Network } from '../network.ts';
+import { fullPoints, PointCounts } from '../points.ts';
+import { FIRST_CLIENT, FullClient } from './client.ts';
+import { CommitLog } from './commit-log.ts';
+import { closeRealWorld, drained } from './drain.ts';
+import { drawFullKnobs, type FullKnobs } from './knobs.ts';
+import { FullMember, peerUrlOf } from './member.ts';
+import type { PeerEndpoint, PeerNetwork } from './peer-transport.ts';
+import { DeadProcessError } from './state-guard.ts';
+import { chooseWorkloads } from './workload/choice.ts';
+import type { ClientContext, Workload } from './workload/workload.ts';
+import type { FullWorld } from './world.ts';
+
+export type FullRunOptions = {
+  /** Events of the phase with faults. */
+  readonly events: number;
+};
+
+export const defaultFullRun: FullRunOptions = { events: 12_000 };
+
+const LONGEST_US = 300 * SECOND;
+/** A healed quorum, and its clients, have so long. */
+const RECOVERY_US = 120 * SECOND;
+
+export class FullSimulation implements FullWorld, SimulatedCluster {
+  readonly engine: Engine;
+  readonly knobs: FullKnobs;
+  readonly network: Network<never>;
+  readonly points = new PointCounts();
+  readonly driftPpm: number;
+  readonly peers: PeerNetwork;
+  readonly log = new CommitLog();
+  diskFaults: DiskFaults;
+  readonly #faults: Faults;
+  readonly #options: FullRunOptions;
+  readonly #network: Network<() => void>;
+  readonly #nemesis: Nemesis;
+  readonly #members: FullMember[] = [];
+  readonly #clients: FullClient[] = [];
+  readonly #workloads: readonly Workload[];
+  readonly #removed = new Set<number>();
+  #violation: Violation | undefined;
+  readonly #ending = new AbortController();
+  #busyClients = 0;
+
+  constructor(engine: Engine, options: FullRunOptions = defaultFullRun) {
+    this.engine = engine;
+    this.#options = options;
+    this.knobs = drawFullKnobs(engine.decisions);
+    this.#faults = drawFaults(engine, fullPoints);
+    this.diskFaults = this.#faults.disk;
+    this.driftPpm = this.#faults.driftPpm;
+    this.#network = new Network<() => void>(engine, (_, deliver) => deliver());
+    this.#network.faults = this.#faults.network;
+    this.network = this.#network as unknown as Network<never>;
+    this.peers = {
+      network: this.#network,
+      electionTimeoutMs: this.knobs.electionTimeoutMs,
+      usesCodec: this.knobs.usesCodec,
+      find: (id) => this.#endpoint(id),
+      onMessage: (from, message) => {
+        engine.trace.add(from * 64 + Number(message.to & 63n));
+        engine.trace.add(message.kind.length * 65_536 + message.term);
+      },
+      onSnapshot: (from) => this.reached(this.#member(from), 'snapshot-opened'),
+    };
+    const initialCluster = Array.from({ length: this.knobs.members }, (_, at) => ({
+      name: `member-${at + 1}`,
+      peerUrls: [peerUrlOf(at + 1)],
+    }));
+    for (const [at, { name }] of initialCluster.entries()) {
+      const role = { name, initialCluster, initialClusterState: 'new' } as const;
+      this.#members.push(new FullMember(this, at + 1, role));
+    }
+    this.#workloads = chooseWorkloads(engine.decisions, () => engine.now);
+    for (let at = 0; at < this.knobs.clients; at += 1) {
+      this.#clients.push(
+        new FullClient({
+          engine,
+          number: FIRST_CLIENT + at,
+          driftPpm: this.driftPpm,
+          network: this.#network,
+          members: this.members,
+          memberOf: (number) => this.#members[number - 1],
+          requestTimeoutMs: this.knobs.requestTimeoutMs,
+        }),
+      );
+    }
+    this.#nemesis = new Nemesis(engine, this, this.#faults);
+  }
+
+  async run(): Promise<void> {
+    const { engine } = this;
+    engine.tell(() => `knobs ${JSON.stringify(this.knobs)}`);
+    const random = new RandomStream(engine.decisions.seed, 'dice of the shipped code');
+    const openRealWorld = closeRealWorld(random, (run) => engine.after(0, run));
+    const onRejection = (reason: unknown) => this.#rejected(reason);
+    process.on('unhandledRejection', onRejection);
+    try {
+      for (const member of this.#members) member.start();
+      for (const client of this.#clients) this.#startClient(client);
+      await this.#advance(
+        () => engine.events >= this.#options.events || engine.now >= LONGEST_US,
+        LONGEST_US,
+      );
+      await this.#recover();
+      for (const workload of this.#workloads) workload.check(this.log, engine.now);
+    } finally {
+      await drained();
+      process.off('unhandledRejection', onRejection);
+      openRealWorld();
+      for (const { process: each } of [...this.#members, ...this.#clients]) each.kill();
+    }
+  }
+
+  reached(member: FullMember, point: PointName): void {
+    this.points.add(point);
+    this.#nemesis.reached(member.number, point);
+  }
+
+  started(member: FullMember): void {
+    const { running } = member;
+    if (running === undefined) return;
+    const { hub } = running.member;
+    const publish = hub.publish.bind(hub);
+    hub.publish = (revision, events) => {
+      this.engine.trace.add(member.number * 131 + revision);
+      this.#watching(() => this.log.published(member.number, revision, events));
+      publish(revision, events);
+    };
+    this.engine.tell(() => `member ${member.number} serves`);
+  }
+
+  failed(member: FullMember): void {
+    this.crash(member.number);
+    this.#nemesis.died(member.number);
+  }
+
+  expelled(member: FullMember): void {
+    this.#removed.add(member.number);
+    this.engine.after(0, () => this.crash(member.number));
+  }
+
+  violated(violation: Violation): void {
+    this.#violation ??= violation;
+  }
+
+  memberAt(url: string): FullMember | undefined {
+    return this.#members.find(({ number }) => peerUrlOf(number) === url);
+  }
+
+  get members(): readonly number[] {
+    return this.#members.map(({ number }) => number);
+  }
+
+  get leader(): number {
+    return this.#members.find(({ running }) => running?.member.isLeader === true)?.number ?? 0;
+  }
+
+  isUp(number: number): boolean {
+    return this.#member(number).isUp;
+  }
+
+  isPaused(number: number): boolean {
+    return this.#member(number).process.isPaused;
+  }
+
+  crash(number: number): void {
+    this.#end(number, (member) => member.crash());
+  }
+
+  losePower(number: number): void {
+    this.#end(number, (member) => member.losePower());
+  }
+
+  start(number: number): void {
+    if (this.#removed.has(number)) return;
+    this.engine.trace.add(number + 8_000);
+    this.#member(number).start();
+  }
+
+  pause(number: number): void {
+    this.#member(number).process.pause();
+  }
+
+  resume(number: number): void {
+    this.#member(number).process.resume();
+  }
+
+  slowDisk(number: number, writeUs: number, durationUs: number): void {
+    this.#member(number).stores.slowDown(writeUs, durationUs);
+  }
+
+  breakConnection(number: number, to: number): void {
+    if (number !== to) this.#resetAt(this.#member(number), this.#member(to));
+  }
+
+  campaign(number: number): void {
+    const running = this.#member(number).running;
+    running?.endpoint.life.run(() => running.campaign());
+  }
+
+  transfer(number: number, to: number): void {
+    const running = this.#members[number - 1]?.running;
+    const target = this.#member(to).running?.endpoint.id;
+    if (running === undefined || target === undefined || number === to) return;
+    this.engine.tell(() => `member ${number} hands over to ${to}`);
+    running.endpoint.life.run(() => {
+      running.node.transferLeadership(target).catch(() => undefined);
+    });
+  }
+
+  changeMembership(): void {
+    // Operators do that, see the workload of members.
+  }
+
+  #endpoint(id: bigint): PeerEndpoint | undefined {
+    return this.#members.find(({ running }) => running?.endpoint.id === id)?.running?.endpoint;
+  }
+
+  #end(number: number, how: (member: FullMember) => void): void {
+    const member = this.#member(number);
+    if (!member.isUp) return;
+    how(member);
+    this.engine.trace.add(number + 7_000);
+    if (!this.#faults.resets) return;
+    for (const each of this.#members) if (each !== member) this.#resetAt(each, member);
+  }
+
+  #resetAt(member: FullMember, peer: FullMember): void {
+    const id = peer.stores.identity?.memberId;
+    const delayUs = this.engine.decisions.site('network', 'reset').below(2 * MS);
+    if (id === undefined) return;
+    this.engine.after(delayUs, () => member.running?.endpoint.transport.reset(id));
+  }
+
+  /** Runs events, and all that they lead to, until `isDone`. */
+  async #advance(isDone: () => boolean, untilUs: number): Promise<boolean> {
+    while (!isDone()) {
+      if (!this.engine.step(untilUs)) return isDone();
+      await drained();
+      if (this.#violation !== undefined) throw this.#violation;
+    }
+    return true;
+  }
+
+  #startClient(client: FullClient): void {
+    const life = client.process.start();
+    this.#busyClients += 1;
+    this.#runClient(client)
+      .catch((error: unknown) => this.#rejected(error))
+      .finally(() => {
+        if (life.isAlive) this.#busyClients -= 1;
+      });
+  }
+
+  async #runClient(client: FullClient): Promise<void> {
+    const { life } = client.process;
+    if (life === undefined) return;
+    const conclave = await client.connect(life);
+    const choose = this.engine.decisions.site('client', `choices of ${client.name}`);
+    const context: ClientContext = {
+      name: client.name,
+      conclave,
+      life,
+      knobs: this.knobs,
+      choose,
+      now: () => this.engine.now,
+      isEnding: () => this.#ending.signal.aborted,
+      ending: this.#ending.signal,
+      pause: (meanMs) =>
+        new Promise((resume) => {
+          life.after(choose.exponential(meanMs), resume);
+        }),
+    };
+    await Promise.all(this.#workloads.map((workload) => workload.run(context)));
+    await conclave.close();
+  }
+
+  /** What was checked inside shipped code must not be taken for one of its own errors. */
+  #watching(check: () => void): void {
+    try {
+      check();
+    } catch (error) {
+      if (!(error instanceof Violation)) throw error;
+      this.violated(error);
+    }
+  }
+
+  #rejected(reason: unknown): void {
+    if (reason instanceof DeadProcessError) return;
+    if (reason instanceof Violation) this.violated(reason);
+    else {
+      const text = reason instanceof Error ? (reason.stack ?? reason.message) : String(reason);
+      this.violated(new Violation(22, `nobody handles ${text}`, { cause: reason }));
+    }
+  }
+
+  /** A random quorum goes on, the rest is down; clients come to an end, and all must agree. */
+  async #recover(): Promise<void> {
+    const { engine } = this;
+    this.#nemesis.stop();
+    this.#network.heal();
+    this.#network.faults = noFaults.network;
+    this.diskFaults = noFaults.disk;
+    const healed = this.#chooseQuorum();
+    engine.tell(() => `faults end; members ${healed.map(({ number }) => number).join(' ')} go on`);
+    for (const member of this.#members) {
+      member.stores.slowDown(0, 0);
+      member.process.resume();
+      if (!healed.includes(member)) this.crash(member.number);
+      else if (!member.isUp) this.start(member.number);
+    }
+    for (const { process: each } of this.#clients) each.resume();
+    const untilUs = engine.now + RECOVERY_US;
+    this.#ending.abort(new Error('the run ends'));
+    hold(
+      await this.#advance(() => this.#busyClients === 0, untilUs),
+      21,
+      () => `${this.#busyClients} clients did not come to an end: ${this.#describe(healed)}`,
+    );
+    hold(
+      await this.#advance(() => this.#isEven(healed), untilUs),
+      21,
+      () => `the members do not become equal: ${this.#describe(healed)}`,
+    );
+    await this.#checkHashes(healed);
+  }
+
+  #chooseQuorum(): readonly FullMember[] {
+    const others = this.#members.filter(({ number }) => !this.#removed.has(number));
+    const count = Math.floor(others.length / 2) + 1;
+    const site = this.engine.decisions.site('client', 'quorum');
+    const chosen: FullMember[] = [];
+    while (chosen.length < count) {
+      const [member] = others.splice(site.below(others.length), 1);
+      if (member !== undefined) chosen.push(member);
+    }
+    return chosen.sort((a, b) => a.number - b.number);
+  }
+
+  #isEven(members: readonly FullMember[]): boolean {
+    const indexes = members.map(({ running }) => running?.member.appliedIndex);
+    const leader = members.find(({ running }) => running?.member.isLeader === true);
+    const commit = leader?.running?.member.commitIndex;
+    return commit !== undefined && indexes.every((index) => index === commit);
+  }
+
+  async #checkHashes(members: readonly FullMember[]): Promise<void> {
+    const hashes: string[] = [];
+    for (const { running } of members) {
+      running?.member.hashKv(0).then(
+        ({ hash, hashRevision }) => hashes.push(`${hash} at ${hashRevision}`),
+        (error: unknown) => this.#rejected(error),
+      );
+    }
+    await this.#advance(() => hashes.length === members.length, this.engine.now + SECOND);
+    hold(
+      new Set(hashes).size === 1,
+      11,
+      () => `members that applied the same have hashes ${hashes.join(', ')}`,
+    );
+  }
+
+  #describe(members: readonly FullMember[]): string {
+    return members
+      .map(({ number, running }) => {
+        if (running === undefined) return `${number} does not serve`;
+        const { isLeader, term, appliedIndex, commitIndex, leader } = running.member;
+        return `${number} ${isLeader ? 'leads' : `follows ${leader}`} term ${term} applied ${appliedIndex} commit ${commitIndex}`;
+      })
+      .join(', ');
+  }
+
+  #member(number: number): FullMember {
+    const member = this.#members[number - 1];
+    if (member === undefined) throw new RangeError(`there is no member ${number}`);
+    return member;
+  }
+}

@@ -1,0 +1,30 @@
+/** What clients do in a full run, and what is checked of it at the end. */
+import type { Conclave } from '../../../../recipes/connect.ts';
+import type { Site } from '../../engine/decisions.ts';
+import type { CommitLog } from '../commit-log.ts';
+import type { FullKnobs } from '../knobs.ts';
+import type { Life } from '../process.ts';
+
+export type ClientContext = {
+  readonly name: string;
+  readonly conclave: Conclave;
+  readonly life: Life;
+  readonly knobs: FullKnobs;
+  /** The choices of this client. */
+  readonly choose: Site;
+  /** Microseconds of the simulation: the clock of histories. */
+  readonly now: () => number;
+  /** Set when clients are to come to an end. */
+  readonly isEnding: () => boolean;
+  /** Aborts then. */
+  readonly ending: AbortSignal;
+  /** A little time of the client's own clock. */
+  readonly pause: (meanMs: number) => Promise<void>;
+};
+
+export interface Workload {
+  /** Runs until `isEnding`; rejects only with what nobody expects. */
+  run(client: ClientContext): Promise<void>;
+  /** Everything is over and every member agrees. Throws a `Violation`. */
+  check(log: CommitLog, end: number): void;
+}
