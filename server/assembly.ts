@@ -2,7 +2,7 @@
 import type { Logger } from 'pino';
 import type { Arrival } from './arrival.ts';
 import { AutoCompaction } from './auto-compaction.ts';
-import { systemClock, systemRandom, systemTimers } from './clock.ts';
+import { type Environment, systemEnvironment } from './clock.ts';
 import type { MemberOptions } from './embed.ts';
 import { isBlank, writeFoundation } from './founding.ts';
 import { idToHex } from './ids.ts';
@@ -30,6 +30,8 @@ export type AssemblyOptions = {
   readonly stores: Stores;
   readonly logger: Logger;
   readonly requestTimeoutMs: number;
+  /** @default the system's */
+  readonly environment?: Environment;
   readonly onFatal: (error: Error) => void;
   readonly onExpelled: (reason: string) => void;
 };
@@ -56,8 +58,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Parts> {
   const { state, log, identity } = stores;
   const heartbeatMs = options.heartbeatIntervalMs ?? 100;
   const electionTimeoutMs = options.electionTimeoutMs ?? 1_000;
-  const clock = systemClock;
-  const timers = systemTimers;
+  const { clock, timers, random } = assembly.environment ?? systemEnvironment;
 
   const machine = new Machine({
     minLeaseTtlSeconds: Math.ceil((1.5 * electionTimeoutMs) / 1000),
@@ -75,7 +76,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Parts> {
     heartbeatTicks: 1,
     preVote: true,
     checkQuorum: true,
-    random: systemRandom,
+    random,
     recovered,
     appliedIndex: state.appliedIndex,
   });

@@ -2,6 +2,13 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import type { Clock, Random, Timers } from './ports.ts';
 
+/** Everything about the world that a member cannot know beforehand. */
+export type Environment = {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly random: Random;
+};
+
 export const systemClock: Clock = {
   nowMs: () => performance.now(),
   wallMs: () => Date.now(),
@@ -24,4 +31,10 @@ export const systemTimers: Timers = {
 export const systemRandom: Random = {
   below: (bound) => randomInt(bound),
   id: () => BigInt.asUintN(63, randomBytes(8).readBigUInt64BE()) || 1n,
+};
+
+export const systemEnvironment: Environment = {
+  clock: systemClock,
+  timers: systemTimers,
+  random: systemRandom,
 };

@@ -9,6 +9,7 @@
 import type { AutoCompaction } from './auto-compaction.ts';
 import type { ClientCall } from './clients/call.ts';
 import type { Command, CommandResult } from './command.ts';
+import { Compactor } from './compactor.ts';
 import { Fault, type FaultCode } from './faults.ts';
 import { Installation } from './installation.ts';
 import { limits } from './limits.ts';
@@ -19,7 +20,6 @@ import type { Clock, Log, State, Timers } from './ports.ts';
 import { type Message, NO_NODE, type SnapshotOutcome, type StorageWrite } from './raft/message.ts';
 import type { Effects, Proposal, Published, Replica, ReplicaEvent } from './replica.ts';
 import type { ReceivedSnapshot } from './storage/transfer.ts';
-import { SLICE_MS, sleep, yieldTurn } from './time-slice.ts';
 import { orAborted, Waiting } from './waiting.ts';
 
 /** Told what the loop measures. */
@@ -76,6 +76,7 @@ export class Node {
   readonly retention: LogRetention;
   readonly #options: NodeOptions;
   readonly #replica: Replica;
+  readonly #compactor: Compactor;
   readonly #proposals = new Waiting<CommandResult>();
   readonly #transfers = new Waiting<void>();
   readonly #reads = new Waiting<void>();
@@ -89,7 +90,6 @@ export class Node {
   #stopped = false;
   #failure: Error | undefined;
   #compactRevision: Revision;
-  #compacting: Promise<void> = Promise.resolve();
   /** The log write under way. */
   #writing: Promise<void> = Promise.resolve();
   #writeBeganMs: number | undefined;
@@ -101,11 +101,18 @@ export class Node {
     this.#compactRevision = options.replica.machine.compactRevision;
     this.installation = new Installation(options);
     this.retention = new LogRetention(options);
+    this.#compactor = new Compactor({
+      ...options,
+      machine: options.replica.machine,
+      installation: this.installation,
+      retryMs: options.tickMs,
+      onFailure: (error) => this.#fail(error),
+    });
   }
 
   start(): void {
     this.#stopTicking = this.#options.timers.every(this.#options.tickMs, () => this.#tick());
-    this.#scheduleCompaction();
+    this.#compactor.schedule();
     this.#schedule();
   }
 
@@ -113,8 +120,9 @@ export class Node {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#stopTicking();
+    this.#compactor.stop();
     this.#rejectEverybody();
-    await Promise.all([this.#writing, this.#compacting]);
+    await Promise.all([this.#writing, this.#compactor.done]);
   }
 
   /** Proposals that wait for their entry to be applied. */
@@ -185,8 +193,8 @@ export class Node {
   }
 
   /** Resolves once everything below the compact revision is physically gone. */
-  async compacted(): Promise<void> {
-    await this.#compacting;
+  compacted(): Promise<void> {
+    return this.#compactor.done;
   }
 
   /**
@@ -333,7 +341,7 @@ export class Node {
   #onInstalled(): void {
     this.#compactRevision = this.#replica.machine.compactRevision;
     this.#options.onInstalled();
-    this.#scheduleCompaction();
+    this.#compactor.schedule();
   }
 
   /** Nothing can be applied until the state has caught up with its disk; otherwise the next turn. */
@@ -399,40 +407,14 @@ export class Node {
   #onCompacted(): void {
     this.#compactRevision = this.#replica.machine.compactRevision;
     this.#options.onCompacted(this.#compactRevision);
-    this.#scheduleCompaction();
-  }
-
-  #scheduleCompaction(): void {
-    this.#compacting = this.#compacting
-      .then(() => this.#compactPhysically())
-      .catch((error: unknown) => this.#fail(error));
-  }
-
-  /** Removes garbage in slices; what is removed can no longer be read, so no reader is disturbed. */
-  async #compactPhysically(): Promise<void> {
-    const { state, timers, tickMs } = this.#options;
-    while (!this.#stopped && this.#failure === undefined) {
-      // The state that comes may need another compaction: one is scheduled behind its installation.
-      if (this.installation.isRunning) return;
-      if (state.backlogBytes > limits.overlayBytes / 2) {
-        // A full disk is tried again; removing must not pile up in memory meanwhile.
-        await state.flush().catch(() => sleep(timers, tickMs));
-        continue;
-      }
-      const untilMs = this.#now() + SLICE_MS;
-      while (this.#now() < untilMs) {
-        const step = this.#replica.machine.compactionStep(state);
-        if (step.writes.length > 0) state.apply(state.appliedIndex, step.writes);
-        if (step.done) return;
-      }
-      await yieldTurn(timers);
-    }
+    this.#compactor.schedule();
   }
 
   #fail(error: unknown): void {
     if (this.#failure !== undefined || this.#stopped) return;
     this.#failure = error instanceof Error ? error : new Error(String(error));
     this.#stopTicking();
+    this.#compactor.stop();
     this.#rejectEverybody();
     this.#options.onFatal(this.#failure);
   }

@@ -65,6 +65,8 @@ export class Peering implements TransportHandlers {
   #transport: Transport | undefined;
   /** Ends transfers of copies when this member stops, or leads no more. */
   #sending = new AbortController();
+  /** Who is sent a copy, and what ends that. */
+  readonly #receivers = new Map<bigint, AbortSignal>();
   #isExpelled = false;
 
   constructor(options: PeeringOptions) {
@@ -197,7 +199,12 @@ export class Peering implements TransportHandlers {
   snapshotNeeded(to: bigint): void {
     const { node, logger } = this.#options;
     const { signal } = this.#sending;
-    this.#sendSnapshot(to, signal).then(
+    if (this.#receivers.get(to) === signal) return;
+    this.#receivers.set(to, signal);
+    const sent = this.#sendSnapshot(to, signal).finally(() => {
+      if (this.#receivers.get(to) === signal) this.#receivers.delete(to);
+    });
+    sent.then(
       (index) => {
         logger.info({ peer: idToHex(to), index }, 'sent a copy of the state');
         node.snapshotReported(to, { sent: true, index });

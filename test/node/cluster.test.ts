@@ -99,10 +99,10 @@ describe('three members', () => {
     const writing = (async () => {
       while (!stopping) await put(cluster.client(name), `k${written++}`);
     })();
-    await expect.poll(() => written).toBeGreaterThan(20);
+    await expect.poll(() => written, { timeout: 10_000 }).toBeGreaterThan(20);
     const before = written;
     await cluster.stop(leader);
-    await expect.poll(() => written).toBeGreaterThan(before + 20);
+    await expect.poll(() => written, { timeout: 10_000 }).toBeGreaterThan(before + 20);
     stopping = true;
     await writing;
     const { count } = await cluster.client(other).kv.range({

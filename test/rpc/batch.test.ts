@@ -185,7 +185,7 @@ test('more calls than may be under way wait in the transport', async () => {
       })),
     );
   }
-  await expect.poll(() => started).toBeGreaterThanOrEqual(8_192);
+  await expect.poll(() => started, { timeout: 10_000 }).toBeGreaterThanOrEqual(8_192);
   // Whatever else is read now would have been started by the time another stream got its answer.
   const other = new Exchange(face);
   other.send({ id: 1, method: Method.RANGE, request: encoded.local });
