@@ -10,10 +10,10 @@
  *   the header of the oldest one kept, and in the first frame of every replaced tail;
  * - after the first failed write nothing more is written and everything is refused with that error.
  */
-import { randomBytes } from 'node:crypto';
+import { randomInt } from 'node:crypto';
 import { assert } from '../assert.ts';
 import { limits } from '../limits.ts';
-import type { Log, LogPosition, Recovered } from '../ports.ts';
+import type { Log, LogPosition, Random, Recovered } from '../ports.ts';
 import type { Entry, HardState } from '../raft/message.ts';
 import { type Disk, nodeDisk } from './disk.ts';
 import { CorruptionError, LogReleasedError, StorageFailedError } from './errors.ts';
@@ -30,6 +30,8 @@ import { WalIndex } from './wal-index.ts';
 import { type RecoveredWal, recoverWal, type WalIdentity } from './wal-recovery.ts';
 import { type Segment, SegmentFactory } from './wal-segment.ts';
 
+type Salts = Pick<Random, 'below'>;
+
 export type WalOptions = {
   /** Directory of the log; made when it does not exist. The caller owns it exclusively. */
   readonly path: string;
@@ -44,31 +46,40 @@ export type WalOptions = {
   readonly afterReset?: () => Promise<void>;
   /** @default the real one */
   readonly disk?: Disk;
+  /** For the salts of segments. @default unpredictable: clients must not be able to forge frames */
+  readonly random?: Salts;
 };
+
+const systemRandom: Salts = { below: randomInt };
+const SALTS = 2 ** 32;
+
+type HeaderContent = Omit<SegmentHeader, 'format' | 'salt' | 'bytes'>;
 
 /** Throws `CorruptionError` for damage and `DataDirectoryError` for another member's log. */
 export async function openWal(options: WalOptions): Promise<{ log: Log; recovered: Recovered }> {
-  const { path, identity, create = true, disk = nodeDisk } = options;
+  const { path, identity, create = true, disk = nodeDisk, random = systemRandom } = options;
   await disk.makeDirectory(path);
   const factory = new SegmentFactory(disk, path, options.segmentBytes ?? limits.walSegmentBytes);
   const found = await recoverWal(disk, path, identity);
   if (found === undefined && !create) {
     throw new CorruptionError(path, undefined, 'the log of this member is missing');
   }
-  const state = found ?? (await begin(factory, identity, options.start ?? { index: 0, term: 0 }));
-  const { hardState, start, entries } = state;
-  const log = new Wal(options, disk, factory, state);
-  return { log, recovered: { hardState, start, entries } };
+  const start = options.start ?? { index: 0, term: 0 };
+  const state = found ?? (await begin(factory, random, identity, start));
+  const { hardState, entries } = state;
+  const log = new Wal(options, disk, random, factory, state);
+  return { log, recovered: { hardState, start: state.start, entries } };
 }
 
 /** The first segment has a header and no frame: nothing was promised yet. */
 async function begin(
   factory: SegmentFactory,
+  random: Salts,
   identity: WalIdentity,
   start: LogPosition,
 ): Promise<RecoveredWal> {
   const hardState = { term: start.term, votedFor: 0n, commit: start.index };
-  const segment = await installEmpty(factory, {
+  const segment = await installEmpty(factory, random, {
     ...identity,
     number: 1,
     sequence: 1,
@@ -92,20 +103,23 @@ async function begin(
 /** A segment with a header and no frame yet. */
 function installEmpty(
   factory: SegmentFactory,
-  content: Omit<SegmentHeader, 'format' | 'salt' | 'bytes'>,
+  random: Salts,
+  content: HeaderContent,
 ): Promise<Segment> {
   return factory.install(HEADER_BYTES, (segmentBytes) => {
-    const header = newHeader(content, segmentBytes);
+    const header = newHeader(content, segmentBytes, random);
     const bytes = Buffer.alloc(HEADER_BYTES);
     encodeSegmentHeader(bytes, header);
     return { header, bytes };
   });
 }
 
-const newHeader = (
-  content: Omit<SegmentHeader, 'format' | 'salt' | 'bytes'>,
-  bytes: number,
-): SegmentHeader => ({ format: FORMAT, salt: randomBytes(4).readUInt32LE(), bytes, ...content });
+const newHeader = (content: HeaderContent, bytes: number, random: Salts): SegmentHeader => ({
+  format: FORMAT,
+  salt: random.below(SALTS),
+  bytes,
+  ...content,
+});
 
 /** Scratch space up to this size is kept from one append to the next. */
 const SCRATCH_BYTES = 1024 * 1024;
@@ -113,6 +127,7 @@ const SCRATCH_BYTES = 1024 * 1024;
 class Wal implements Log {
   readonly #path: string;
   readonly #disk: Disk;
+  readonly #random: Salts;
   readonly #factory: SegmentFactory;
   readonly #identity: WalIdentity;
   readonly #afterReset: () => Promise<void>;
@@ -129,7 +144,14 @@ class Wal implements Log {
   /** Writes outside the acknowledgement path: end marks and removals, in order. */
   #background: Promise<void> = Promise.resolve();
 
-  constructor(options: WalOptions, disk: Disk, factory: SegmentFactory, state: RecoveredWal) {
+  constructor(
+    options: WalOptions,
+    disk: Disk,
+    random: Salts,
+    factory: SegmentFactory,
+    state: RecoveredWal,
+  ) {
+    this.#random = random;
     this.#path = options.path;
     this.#disk = disk;
     this.#factory = factory;
@@ -194,7 +216,11 @@ class Wal implements Log {
     const before = this.#current;
     let checksum = 0;
     const segment = await this.#factory.install(HEADER_BYTES + bytes, (segmentBytes) => {
-      const header = newHeader(this.#following(this.#index.last, this.#hardState), segmentBytes);
+      const header = newHeader(
+        this.#following(this.#index.last, this.#hardState),
+        segmentBytes,
+        this.#random,
+      );
       const scratch = this.#scratchOf(HEADER_BYTES + bytes);
       encodeSegmentHeader(scratch, header);
       checksum = encodeFrame(scratch, HEADER_BYTES, {
@@ -210,10 +236,7 @@ class Wal implements Log {
     this.#inBackground(() => before.seal());
   }
 
-  #following(
-    base: LogPosition,
-    hardState: HardState,
-  ): Omit<SegmentHeader, 'format' | 'salt' | 'bytes'> {
+  #following(base: LogPosition, hardState: HardState): HeaderContent {
     return {
       ...this.#identity,
       number: this.#current.header.number + 1,
@@ -291,7 +314,7 @@ class Wal implements Log {
     this.#appending = true;
     try {
       const content = { ...this.#following(position, hardState), restart: true };
-      const segment = await installEmpty(this.#factory, content);
+      const segment = await installEmpty(this.#factory, this.#random, content);
       before = this.#segments;
       this.#segments = [...before, segment];
       this.#index = new WalIndex(position);

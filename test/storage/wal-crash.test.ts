@@ -2,8 +2,9 @@
 import { expect, test } from 'vitest';
 import type { Log } from '../../server/ports.ts';
 import { LogReleasedError, StorageFailedError } from '../../server/storage/errors.ts';
+import { openWal } from '../../server/storage/wal.ts';
 import { type Below, SimDisk, seeded } from './sim-disk.ts';
-import { type Batch, Ledger, openOn, type Reset } from './wal-driver.ts';
+import { type Batch, identity, Ledger, openOn, type Reset } from './wal-driver.ts';
 
 class DiskError extends Error {
   override name = 'DiskError';
@@ -162,6 +163,26 @@ test('what a restart reports after a failed flush is made durable first', async 
   const nothingCached: Below = () => 0;
   const { recovered: afterCut } = await openOn(restarted.cutPower(nothingCached));
   ledger.with(lost).expectToMatch(afterCut);
+});
+
+test('one source of chance gives one log, byte for byte', async () => {
+  const written = async (seed: number): Promise<readonly Buffer[]> => {
+    const disk = new SimDisk();
+    const random = { below: seeded(seed) };
+    const { log } = await openWal({ path: '/wal', identity, disk, segmentBytes: 8_192, random });
+    const ledger = new Ledger();
+    const below = seeded(1);
+    for (let count = 0; count < 30; count++) {
+      const batch = ledger.draw(below);
+      await log.append(batch);
+      ledger.add(batch);
+    }
+    const hardState = { term: 99, votedFor: 0n, commit: 900 };
+    await log.reset({ index: 900, term: 99 }, hardState);
+    return disk.files().map((path) => disk.bytes(path));
+  };
+  expect(await written(1)).toEqual(await written(1));
+  expect(await written(1)).not.toEqual(await written(2));
 });
 
 test('each append is one write', async () => {
