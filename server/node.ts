@@ -18,6 +18,7 @@ import type { MembershipCommand } from './membership.ts';
 import type { Revision } from './mvcc/types.ts';
 import type { Clock, Log, State, Timers } from './ports.ts';
 import { type Message, NO_NODE, type SnapshotOutcome, type StorageWrite } from './raft/message.ts';
+import { ReadRounds } from './read-rounds.ts';
 import type { Effects, Proposal, Published, Replica, ReplicaEvent } from './replica.ts';
 import type { ReceivedSnapshot } from './storage/transfer.ts';
 import { orAborted, Waiting } from './waiting.ts';
@@ -64,13 +65,6 @@ export type NodeOptions = {
   readonly onFatal: (error: Error) => void;
 };
 
-type Barrier = {
-  readonly id: number;
-  readonly passed: Promise<void>;
-  /** Until then it waits for a leader. */
-  readonly holdUntilMs: number;
-};
-
 export class Node {
   readonly installation: Installation;
   readonly retention: LogRetention;
@@ -79,11 +73,8 @@ export class Node {
   readonly #compactor: Compactor;
   readonly #proposals = new Waiting<CommandResult>();
   readonly #transfers = new Waiting<void>();
-  readonly #reads = new Waiting<void>();
-  readonly #readDeadlines = new Map<number, number>();
+  readonly #reads: ReadRounds;
   #queued: Proposal[] = [];
-  /** The read round that those who ask in this turn share. */
-  #barrier: Barrier | undefined;
   #nextId = 1;
   #turnScheduled = false;
   #stopTicking: () => void = () => {};
@@ -101,6 +92,7 @@ export class Node {
     this.#compactRevision = options.replica.machine.compactRevision;
     this.installation = new Installation(options);
     this.retention = new LogRetention(options);
+    this.#reads = new ReadRounds(options);
     this.#compactor = new Compactor({
       ...options,
       machine: options.replica.machine,
@@ -162,8 +154,9 @@ export class Node {
   linearize(signal?: AbortSignal): Promise<void> {
     return this.#acrossLeaders(() => {
       this.#refuseIfStopped();
-      this.#barrier ??= this.#newBarrier();
-      return orAborted(this.#barrier.passed, signal);
+      const passed = this.#reads.join(this.#now(), () => this.#nextId++);
+      this.#schedule();
+      return orAborted(passed, signal);
     });
   }
 
@@ -219,15 +212,6 @@ export class Node {
     return result;
   }
 
-  #newBarrier(): Barrier {
-    const id = this.#nextId++;
-    const nowMs = this.#now();
-    const { requestTimeoutMs, electionTimeoutMs } = this.#options;
-    this.#readDeadlines.set(id, nowMs + requestTimeoutMs);
-    this.#schedule();
-    return { id, passed: this.#reads.wait(id), holdUntilMs: nowMs + electionTimeoutMs };
-  }
-
   #refuseIfStopped(): void {
     if (this.#stopped || this.#failure !== undefined) throw new Fault('stopped');
   }
@@ -267,15 +251,9 @@ export class Node {
       this.#queued = [];
       this.#replica.handle({ kind: 'propose', requests }, nowMs);
     }
-    if (this.#barrier !== undefined && !this.#isHeld(this.#barrier, nowMs)) {
-      this.#replica.handle({ kind: 'read', id: this.#barrier.id }, nowMs);
-      this.#barrier = undefined;
-    }
+    const read = this.#reads.take(nowMs, this.#replica.leader !== NO_NODE);
+    if (read !== undefined) this.#replica.handle({ kind: 'read', id: read }, nowMs);
     this.#carryOut(nowMs);
-  }
-
-  #isHeld({ holdUntilMs }: Barrier, nowMs: number): boolean {
-    return this.#replica.leader === NO_NODE && nowMs < holdUntilMs;
   }
 
   #carryOut(nowMs: number): void {
@@ -291,7 +269,7 @@ export class Node {
     if (effects.leadershipChanged) {
       this.#options.observer.leadershipChanged();
       this.#options.onLeadership();
-      if (this.#barrier !== undefined) this.#schedule();
+      if (this.#reads.isAnyHeld) this.#schedule();
     }
     if (effects.membersChanged || effects.configuration !== undefined) this.#options.onMembers();
     if (this.#replica.machine.compactRevision !== this.#compactRevision) this.#onCompacted();
@@ -304,15 +282,12 @@ export class Node {
       else this.#reject(outcome.id, outcome.fault);
     }
     for (const id of effects.transferred) this.#transfers.resolve(id, undefined);
-    for (const id of effects.readable) {
-      this.#readDeadlines.delete(id);
-      this.#reads.resolve(id, undefined);
-    }
+    for (const id of effects.readable) this.#reads.resolve(id);
   }
 
   #reject(id: number, fault: FaultCode): void {
     if (this.#proposals.reject(id, fault)) this.#options.observer.proposalFailed();
-    else if (!this.#transfers.reject(id, fault)) this.#rejectRead(id, fault);
+    else if (!this.#transfers.reject(id, fault)) this.#reads.reject(id, fault);
   }
 
   #write(write: StorageWrite, nowMs: number): void {
@@ -361,7 +336,7 @@ export class Node {
       const nowMs = this.#now();
       this.#noticeSlowDisk(nowMs);
       this.#replica.handle({ kind: 'tick' }, nowMs);
-      this.#expireReads(nowMs);
+      this.#reads.expire(nowMs);
       this.#compactByPolicy(nowMs);
       if (!this.installation.isRunning) {
         this.retention.release(nowMs).catch((error: unknown) => this.#fail(error));
@@ -376,18 +351,6 @@ export class Node {
     if (this.#writeBeganMs === undefined || this.installation.isRunning) return;
     if (nowMs - this.#writeBeganMs <= this.#options.electionTimeoutMs) return;
     this.#replica.handle({ kind: 'storage-slow' }, nowMs);
-  }
-
-  #expireReads(nowMs: number): void {
-    for (const [id, deadlineMs] of this.#readDeadlines) {
-      if (deadlineMs > nowMs) return;
-      this.#rejectRead(id, 'timeout');
-    }
-  }
-
-  #rejectRead(id: number, fault: FaultCode): void {
-    this.#readDeadlines.delete(id);
-    this.#reads.reject(id, fault);
   }
 
   #compactByPolicy(nowMs: number): void {
@@ -423,8 +386,6 @@ export class Node {
     this.#proposals.rejectAll('stopped');
     this.#transfers.rejectAll('stopped');
     this.#reads.rejectAll('stopped');
-    this.#readDeadlines.clear();
     this.#queued = [];
-    this.#barrier = undefined;
   }
 }
