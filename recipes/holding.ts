@@ -16,7 +16,8 @@ import type { Session } from '../sdk/session.ts';
 import { compare, type Operations, type Txn } from '../sdk/txn.ts';
 import type { RecipeContext } from './context.ts';
 import type { LineEnd } from './line.ts';
-import { type Grant, LineMember, type Membership } from './line-driver.ts';
+import { type Grant, LineMember } from './line-driver.ts';
+import type { LineView, Membership } from './line-membership.ts';
 import type { RecipeKind } from './metrics.ts';
 import { formatSequencer } from './sequencer.ts';
 import { onAbort } from './signals.ts';
@@ -40,6 +41,8 @@ export type WaitOptions = {
   readonly signal?: AbortSignal | undefined;
   readonly timeoutMs?: number | undefined;
   readonly maxHoldMs?: number | undefined;
+  /** The place was created by another transaction, which showed this. @default join by itself */
+  readonly entered?: LineView | undefined;
 };
 
 export class Holding implements AsyncDisposable {
@@ -265,7 +268,8 @@ export async function waitForHold(
           giveUp(new ConclaveError('NOT_ACQUIRED', message));
         });
   try {
-    member.start();
+    if (options.entered) member.adopt(options.entered);
+    else member.start();
     const result = await outcome;
     measure('acquired');
     return result;
@@ -283,7 +287,7 @@ export function adoptHold(
   context: RecipeContext,
   subject: HoldSubject,
   membership: Membership,
-  grant: Grant,
+  view: LineView,
   maxHoldMs: number | undefined,
 ): Holding {
   let holding: Holding | undefined;
@@ -297,7 +301,7 @@ export function adoptHold(
       holding?.ended(ended);
     },
   });
-  member.adopt(grant);
+  member.adopt(view);
   if (holding === undefined) {
     throw waitError(context.session, subject, end ?? { kind: 'session-lost' });
   }

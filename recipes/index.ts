@@ -75,11 +75,11 @@ export type { Handler, Job, JobContext, WorkerEvent } from './job.ts';
 export { UnrecoverableJobError } from './job.ts';
 export type { LeadContext, Leadership } from './leadership.ts';
 export type { LineEntry, Meta } from './line-record.ts';
+export type { LockHandle } from './lock-handle.ts';
 export { type Measured, noMetrics, type RecipeKind, type RecipeMetrics } from './metrics.ts';
 export type {
   AcquireOptions,
   LineUp,
-  LockHandle,
   Mutex,
   MutexOptions,
   TryAcquireOptions,

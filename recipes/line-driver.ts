@@ -7,8 +7,7 @@
 import { isConclaveError } from '../sdk/errors.ts';
 import type { KeyValue } from '../sdk/kv.ts';
 import type { Session } from '../sdk/session.ts';
-import { compare, op } from '../sdk/txn.ts';
-import type { Watch } from '../sdk/watch.ts';
+import { compare, type Operation, op } from '../sdk/txn.ts';
 import {
   begin,
   exclusive,
@@ -21,34 +20,21 @@ import {
   type Step,
   step,
 } from './line.ts';
+import {
+  enterOperations,
+  firstAttempt,
+  type LineTiming,
+  type LineView,
+  lineTiming,
+  lookOperations,
+  type Membership,
+  memberName,
+  readLook,
+} from './line-membership.ts';
 import { goneKey } from './names.ts';
 import { fullJitterMs, mayRepeat, pause, untilAnswered } from './repeat.ts';
-import { onAbort } from './signals.ts';
-
-export type LineTiming = {
-  /**
-   * How often a member reads its place again, whatever the watches say: a store that compacted away
-   * a delete must not make it wait for ever. @default 15000
-   */
-  readonly recheckMs: number;
-  /** A hold shorter than this does not pay for a watch on its own key. @default 250 */
-  readonly ownWatchAfterMs: number;
-};
-
-export const lineTiming: LineTiming = { recheckMs: 15_000, ownWatchAfterMs: 250 };
-
-export type Membership = {
-  /** Ends in `/`. */
-  readonly prefix: string;
-  /** Unique among the attempts of the session. */
-  readonly attempt: string;
-  readonly value: string;
-  /** @default one holder, first come, first served */
-  readonly policy?: Policy;
-  /** How far a look reads: the nearest place ahead, or all of them. @default 'nearest' */
-  readonly reach?: 'nearest' | 'all';
-  readonly timing?: Partial<LineTiming>;
-};
+import { type LinkedSignal, linkedSignal, onAbort } from './signals.ts';
+import { untilGone, whenGone } from './wake.ts';
 
 export type Grant = { readonly createRevision: bigint; readonly token: bigint };
 
@@ -72,8 +58,10 @@ export class LineMember {
   readonly #calls = new AbortController();
   #state: LineState = { kind: 'joining' };
   #joining: Promise<Joined> = Promise.resolve('absent');
-  #aheadWatch: Watch | undefined;
-  #ownWatch: Watch | undefined;
+  /** The last answer: what the policy judges, and what waiting starts from. */
+  #view: LineView | undefined;
+  #aheadWait: LinkedSignal | undefined;
+  #ownWait: LinkedSignal | undefined;
   #cancelOwnWatch: () => void = () => undefined;
   #cancelRecheck: () => void = () => undefined;
   #unfollow: () => void = () => undefined;
@@ -81,7 +69,7 @@ export class LineMember {
 
   constructor(session: Session, membership: Membership, handlers: Handlers) {
     this.session = session;
-    this.#name = `${session.id}-${membership.attempt}`;
+    this.#name = memberName(session, membership);
     this.key = membership.prefix + this.#name;
     this.#membership = membership;
     this.#timing = { ...lineTiming, ...membership.timing };
@@ -97,10 +85,11 @@ export class LineMember {
     this.#advance(begin());
   }
 
-  /** Takes over a place that was created and granted in one exchange, without waiting. */
-  adopt(grant: Grant): void {
+  /** Takes over a place that was created by somebody else's transaction, which showed this. */
+  adopt(view: LineView): void {
     this.#follow();
-    this.#dispatch({ kind: 'joined', own: grant.createRevision, ahead: [] });
+    this.#view = view;
+    this.#dispatch({ kind: 'joined', own: view.own, ahead: view.ahead });
   }
 
   /**
@@ -127,9 +116,13 @@ export class LineMember {
   #dispatch(event: LineEvent): void {
     // Timers of a frozen process fire late: whatever arrives first after the deadline is the end.
     const expired = this.session.state === 'lost' && event.kind !== 'left';
-    const policy = this.#membership.policy ?? exclusive;
-    this.#advance(step(policy, this.#state, expired ? { kind: 'session-lost' } : event));
+    this.#advance(step(this.#policy, this.#state, expired ? { kind: 'session-lost' } : event));
   }
+
+  readonly #policy: Policy = (ahead) => {
+    const { policy } = this.#membership;
+    return policy && this.#view ? policy({ ...this.#view, ahead }) : exclusive(ahead);
+  };
 
   #advance({ state, effects }: Step): void {
     this.#state = state;
@@ -146,18 +139,17 @@ export class LineMember {
         void this.#look(effect.own);
         break;
       case 'watch-ahead':
-        void this.#watchAhead(effect.place, effect.from);
+        void this.#watchAhead(effect.place);
         break;
       case 'unwatch-ahead':
-        void this.#aheadWatch?.cancel();
-        this.#aheadWatch = undefined;
+        this.#unwatchAhead();
         break;
       case 'watch-own':
         this.#watchOwnAfter(effect.own, effect.soon ? 0 : this.#timing.ownWatchAfterMs);
         break;
       case 'unwatch-own':
         this.#cancelOwnWatch();
-        void this.#ownWatch?.cancel();
+        this.#ownWait?.abort();
         break;
       case 'recheck-later':
         this.#recheckLater();
@@ -182,14 +174,13 @@ export class LineMember {
   }
 
   async #join(): Promise<Joined> {
-    const { prefix, value } = this.#membership;
     const { client, lease } = this.session;
-    const gone = goneKey(this.#name);
-    // `gone` exists only once this attempt was given up with an unknown outcome.
+    const membership = this.#membership;
+    const entered = enterOperations(client, membership, this.key, lease);
     const txn = client.kv
       .txn()
-      .if(compare.createRevision(this.key, '==', 0n), compare.createRevision(gone, '==', 0n))
-      .then(op.put(this.key, value, { lease }), op.list({ prefix }, this.#aheadFields()))
+      .if(...firstAttempt(this.key, this.#name))
+      .then<Operation[]>(...entered, ...lookOperations(membership))
       .else(op.get(this.key));
     let joined: Joined = 'absent';
     for (let attempt = 0; this.#state.kind === 'joining'; attempt++) {
@@ -197,8 +188,11 @@ export class LineMember {
         const result = await txn.commit();
         const own = result.succeeded ? result.revision : result.responses[0]?.createRevision;
         if (result.succeeded) {
-          const ahead = result.responses[1].kvs.filter((kv) => kv.key !== this.key).map(place);
-          this.#dispatch({ kind: 'joined', own: result.revision, ahead: this.#ordered(ahead) });
+          const { revision, responses } = result;
+          const look = readLook(membership, this.key, responses.slice(entered.length));
+          if (this.#admits({ own: revision, revision, ...look })) {
+            this.#dispatch({ kind: 'joined', own: revision, ahead: look.ahead });
+          }
         } else if (own !== undefined) {
           this.#dispatch({ kind: 'found', own });
         }
@@ -221,23 +215,21 @@ export class LineMember {
     return joined;
   }
 
-  /** What a look lists: the newest places, of which the own one is the very newest when joining. */
-  #aheadFields(own?: bigint) {
-    const filter = own === undefined ? {} : { maxCreateRevision: own - 1n };
-    if (this.#membership.reach === 'all') return { order: 'create', ...filter } as const;
-    const limit = own === undefined ? 2 : 1;
-    return { order: 'create', descending: true, limit, ...filter } as const;
-  }
-
-  #ordered(ahead: Place[]): Place[] {
-    return this.#membership.reach === 'all' ? ahead : ahead.reverse();
+  /** Takes note of a view; the first may show that this member has no business in the line. */
+  #admits(view: LineView): boolean {
+    const problem = this.#view === undefined && this.#membership.check?.(view.beside);
+    this.#view = view;
+    if (!problem) return true;
+    this.#dispatch({ kind: 'refused', error: problem });
+    this.session.reap(() => this.#remove(view.own));
+    return false;
   }
 
   async #look(own: bigint): Promise<void> {
     const { client } = this.session;
     const read = client.kv
       .txn()
-      .then(op.get(this.key), op.list({ prefix: this.#membership.prefix }, this.#aheadFields(own)));
+      .then<Operation[]>(op.get(this.key), ...lookOperations(this.#membership, own));
     try {
       const { signal } = this.#calls;
       const { responses, revision } = await untilAnswered(
@@ -245,11 +237,13 @@ export class LineMember {
         () => read.commit({ signal }),
         signal,
       );
-      const [self, ahead] = responses as readonly [KeyValue | null, { kvs: readonly KeyValue[] }];
+      const [self, ...listed] = responses as readonly unknown[];
+      const look = readLook(this.#membership, this.key, listed);
+      if (!this.#admits({ own, revision, ...look })) return;
       this.#dispatch({
         kind: 'looked',
-        own: self?.createRevision,
-        ahead: this.#ordered(ahead.kvs.map(place)),
+        own: (self as KeyValue | null)?.createRevision,
+        ahead: look.ahead,
         revision,
       });
     } catch {
@@ -265,17 +259,27 @@ export class LineMember {
     });
   }
 
-  async #watchAhead(ahead: Place, from: bigint): Promise<void> {
-    void this.#aheadWatch?.cancel();
-    const watch = this.session.client.kv.watch(ahead.key, { from, puts: false });
-    this.#aheadWatch = watch;
-    await this.#untilGone(watch, ahead.createRevision);
+  async #watchAhead(ahead: Place): Promise<void> {
+    const view = this.#view;
+    if (view === undefined) return;
+    this.#unwatchAhead();
+    const wait = linkedSignal(this.#calls.signal);
+    this.#aheadWait = wait;
+    const { client } = this.session;
+    const wake = this.#membership.wake ?? whenGone;
+    await wake({ client, place: ahead, view, restMs: this.#restMs(), signal: wait.signal });
+    wait.unlink();
     // Gone, or the watch failed: either way only a fresh look can tell what comes next.
-    if (this.#aheadWatch === watch) this.#dispatch({ kind: 'ahead-gone', place: ahead });
+    if (this.#aheadWait === wait) this.#dispatch({ kind: 'ahead-gone', place: ahead });
+  }
+
+  #unwatchAhead(): void {
+    this.#aheadWait?.abort();
+    this.#aheadWait = undefined;
   }
 
   #watchOwnAfter(own: bigint, delayMs: number): void {
-    if (this.#ownWatch !== undefined) return;
+    if (this.#ownWait !== undefined) return;
     this.#cancelOwnWatch();
     if (delayMs === 0) {
       void this.#watchOwn(own);
@@ -287,34 +291,16 @@ export class LineMember {
   }
 
   async #watchOwn(own: bigint): Promise<void> {
-    while (!this.#calls.signal.aborted) {
-      const watch = this.session.client.kv.watch(this.key, { from: own + 1n, puts: false });
-      this.#ownWatch = watch;
-      const gone = await this.#untilGone(watch, own);
+    const wait = linkedSignal(this.#calls.signal);
+    this.#ownWait = wait;
+    const { signal } = wait;
+    const onPut = this.#membership.onOwnWrite;
+    while (!signal.aborted) {
+      const place = { key: this.key, createRevision: own };
+      const options = { from: own + 1n, restMs: this.#restMs(), signal, onPut };
+      const gone = await untilGone(this.session.client, place, options);
       if (gone) this.#dispatch({ kind: 'own-gone' });
     }
-  }
-
-  /**
-   * Follows one key until it is deleted (true) or the watch ends otherwise (false, after a pause,
-   * so that a store that refuses watches is not flooded).
-   */
-  async #untilGone(watch: Watch, createRevision: bigint): Promise<boolean> {
-    try {
-      for await (const notice of watch) {
-        if (notice.type === 'events') return true;
-        // Compaction passed the watch: the listing says whether it is still the same key.
-        if (notice.type === 'reset' && notice.kvs[0]?.createRevision !== createRevision) {
-          return true;
-        }
-      }
-    } catch {
-      // Told apart below: the slow re-read covers what a broken watch would have reported.
-    }
-    const { client } = this.session;
-    const delayMs = this.#recheckDelayMs() / 10;
-    await pause(client.clock, delayMs, this.#calls.signal).catch(() => undefined);
-    return false;
   }
 
   #recheckLater(): void {
@@ -326,6 +312,11 @@ export class LineMember {
 
   #recheckDelayMs(): number {
     return this.#timing.recheckMs * (0.75 + 0.5 * this.session.client.random());
+  }
+
+  /** Between watches that fail. */
+  #restMs(): number {
+    return this.#recheckDelayMs() / 10;
   }
 
   async #withdraw(own: bigint | undefined): Promise<void> {
@@ -346,7 +337,9 @@ export class LineMember {
   async #remove(own: bigint | 'unknown'): Promise<boolean> {
     const { client, lease } = this.session;
     const txn = client.kv.txn();
+    const { remove } = this.#membership;
     try {
+      if (remove) return await remove(own);
       if (own !== 'unknown') {
         await txn
           .if(compare.createRevision(this.key, '==', own))
@@ -363,9 +356,3 @@ export class LineMember {
     return true;
   }
 }
-
-const place = (kv: KeyValue): Place => ({
-  key: kv.key,
-  createRevision: kv.createRevision,
-  value: kv.value,
-});

@@ -34,6 +34,8 @@
 export type Place = {
   readonly key: string;
   readonly createRevision: bigint;
+  /** Of the last write: a member may change its value in its place. */
+  readonly modRevision: bigint;
   readonly value: Uint8Array;
 };
 
@@ -77,7 +79,7 @@ export type LineEvent =
   | { readonly kind: 'found'; readonly own: bigint }
   /** The store does not know the session's lease any more. */
   | { readonly kind: 'lease-gone' }
-  /** The enqueue was refused for good and the key does not exist. */
+  /** The enqueue was refused for good, and the key does not exist or is being removed. */
   | { readonly kind: 'refused'; readonly error: unknown }
   /** One read at `revision`: the own key's create revision, if any, and the places ahead. */
   | {
@@ -138,7 +140,7 @@ export function step(policy: Policy, state: LineState, event: LineEvent): Step {
     case 'session-lost':
       return finish({ kind: 'session-lost' });
     case 'refused':
-      if (state.kind !== 'joining') return stay(state);
+      if (state.kind !== 'joining' && state.kind !== 'looking') return stay(state);
       return finish({ kind: 'failed', error: event.error });
     case 'looked':
       return looked(policy, state, event);

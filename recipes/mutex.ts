@@ -8,15 +8,14 @@
  *
  * Not reentrant: a second `acquire` in the same session waits for the first.
  */
-import { type ConclaveError, invalidArgument, isConclaveError } from '../sdk/errors.ts';
+import { invalidArgument } from '../sdk/errors.ts';
 import type { KeyValue } from '../sdk/kv.ts';
 import type { Observable } from '../sdk/observe.ts';
 import { type Duration, parseDuration } from '../sdk/options.ts';
-import { compare, op } from '../sdk/txn.ts';
 import type { RecipeContext } from './context.ts';
 import { parsePeriod } from './durations.ts';
-import { adoptHold, type Holding, type HoldState, sessionLost, waitForHold } from './holding.ts';
-import type { Membership } from './line-driver.ts';
+import { waitForHold } from './holding.ts';
+import type { Membership } from './line-membership.ts';
 import {
   encodeLineRecord,
   inLineOrder,
@@ -24,11 +23,11 @@ import {
   lineEntry,
   type Meta,
 } from './line-record.ts';
-import { goneKey, lockPrefix, randomId } from './names.ts';
+import { HeldLock, type LockHandle, lockAsObservable, usingLock } from './lock-handle.ts';
+import { lockPrefix, randomId } from './names.ts';
 import { viewPrefix } from './prefix-view.ts';
-import { untilAnswered } from './repeat.ts';
-import { linkedSignal, onAbort } from './signals.ts';
-import { observe, observeShared } from './streams.ts';
+import { observeShared } from './streams.ts';
+import { tryHold } from './try-hold.ts';
 
 export type MutexOptions = {
   /** Ends a hold that lasts longer: its signal aborts with LOCK_LOST. @default no limit */
@@ -58,27 +57,6 @@ export type AcquireOptions = TryAcquireOptions & {
 
 /** Who holds and who waits, in order. */
 export type LineUp = { readonly holder: LineEntry | null; readonly waiters: readonly LineEntry[] };
-
-export interface LockHandle extends AsyncDisposable {
-  readonly name: string;
-  /** Fencing token: strictly rises from holder to holder of this name. */
-  readonly token: bigint;
-  /** The key that stands for this hold. */
-  readonly key: string;
-  /** For servers that check the hold against the store: see `verifySequencer`. */
-  readonly sequencer: string;
-  /** Aborts when the hold ends; the reason is a ConclaveError LOCK_LOST, SESSION_LOST or RELEASED. */
-  readonly signal: AbortSignal;
-  readonly state$: Observable<HoldState>;
-  /** Looks at the clock each time. */
-  readonly isHeld: boolean;
-  /** @throws ConclaveError RELEASED, LOCK_LOST, SESSION_LOST, SESSION_SUSPENDED */
-  assertHeld(): void;
-  /** The transaction under the condition that this hold still stands when it commits. */
-  guard: Holding['guard'];
-  /** Idempotent. @throws ConclaveError when not confirmed in time; it is then retried meanwhile */
-  release(): Promise<void>;
-}
 
 export class Mutex {
   readonly name: string;
@@ -112,7 +90,11 @@ export class Mutex {
    * @throws ConclaveError NOT_ACQUIRED, ABORTED, SESSION_LOST; LOCK_LOST when somebody removed this
    *   waiter's key
    */
-  async acquire(options: AcquireOptions = {}): Promise<LockHandle> {
+  acquire(options: AcquireOptions = {}): Promise<LockHandle> {
+    return this.#acquire(options);
+  }
+
+  async #acquire(options: AcquireOptions): Promise<HeldLock> {
     const { signal, timeout, onPosition } = options;
     const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
     const maxHoldMs = this.#maxHoldMs(options);
@@ -122,7 +104,7 @@ export class Mutex {
     try {
       const wait = { signal, timeoutMs, maxHoldMs };
       const holding = await waitForHold(this.#context, this.#subject, membership, wait);
-      return new Lock(this.name, holding);
+      return new HeldLock(this.name, holding);
     } finally {
       following.abort();
     }
@@ -135,48 +117,10 @@ export class Mutex {
    * @throws ConclaveError SESSION_LOST, or what the store answers
    */
   async tryAcquire(options: TryAcquireOptions = {}): Promise<LockHandle | null> {
-    const { session } = this.#context;
-    const { client, lease } = session;
     const maxHoldMs = this.#maxHoldMs(options);
     const membership = this.#membership(options.meta);
-    if (session.state === 'lost') throw sessionLost(session);
-    const member = `${session.id}-${membership.attempt}`;
-    const key = this.#prefix + member;
-    const prefix = this.#prefix;
-    const gone = goneKey(member);
-    const attempt = client.kv
-      .txn()
-      .if(
-        compare.range.createRevision({ prefix }, '==', 0n),
-        compare.createRevision(gone, '==', 0n),
-      )
-      .then(op.put(key, membership.value, { lease }))
-      .else(op.get(key));
-    let result: Awaited<ReturnType<typeof attempt.commit>>;
-    try {
-      result = await untilAnswered(client, () => attempt.commit(), session.signal);
-    } catch (error) {
-      if (session.signal.aborted || isConclaveError(error, 'LEASE_NOT_FOUND')) {
-        throw sessionLost(session);
-      }
-      // The key may be there or may yet appear; nobody will use it.
-      if (!isConclaveError(error) || error.outcome !== 'not-applied') {
-        session.reap(async () => {
-          await client.kv
-            .txn()
-            .then(op.put(gone, '', { lease }), op.delete(key))
-            .commit();
-          return true;
-        });
-      }
-      throw error;
-    }
-    // A repetition after a lost answer finds the key of the attempt that did reach the store.
-    const own = result.succeeded ? result.revision : result.responses[0]?.createRevision;
-    if (own === undefined) return null;
-    const grant = { createRevision: own, token: own };
-    const holding = adoptHold(this.#context, this.#subject, membership, grant, maxHoldMs);
-    return new Lock(this.name, holding);
+    const holding = await tryHold(this.#context, this.#subject, membership, maxHoldMs);
+    return holding && new HeldLock(this.name, holding);
   }
 
   /**
@@ -185,19 +129,8 @@ export class Mutex {
    * @throws what `acquire` throws, what `fn` throws, and the loss if the lock was lost while `fn`
    *   ran, even when `fn` did not notice
    */
-  async using<R>(
-    fn: (lock: LockHandle) => Promise<R> | R,
-    options: AcquireOptions = {},
-  ): Promise<R> {
-    const lock = (await this.acquire(options)) as Lock;
-    try {
-      const result = await fn(lock);
-      const lost = lock.lostReason;
-      if (lost) throw lost;
-      return result;
-    } finally {
-      await lock[Symbol.asyncDispose]();
-    }
+  using<R>(fn: (lock: LockHandle) => Promise<R> | R, options: AcquireOptions = {}): Promise<R> {
+    return usingLock(() => this.#acquire(options), fn);
   }
 
   /**
@@ -205,18 +138,7 @@ export class Mutex {
    * completes when it is released, errors when it is lost or cannot be acquired.
    */
   hold$(options: Omit<AcquireOptions, 'signal'> = {}): Observable<LockHandle> {
-    const acquire = (signal: AbortSignal) => this.acquire({ ...options, signal });
-    return observe(async function* (signal) {
-      const lock = await acquire(signal);
-      try {
-        yield lock;
-        await eitherAborts(lock.signal, signal);
-        const { reason } = lock.signal;
-        if (!signal.aborted && !isConclaveError(reason, 'RELEASED')) throw reason;
-      } finally {
-        await lock[Symbol.asyncDispose]();
-      }
-    });
+    return lockAsObservable((signal) => this.#acquire({ ...options, signal }));
   }
 
   /** Who holds and who waits now. One exchange. */
@@ -270,60 +192,7 @@ export class Mutex {
   }
 }
 
-/** A Holding under the mutex's name, showing no more than LockHandle says. */
-class Lock implements LockHandle {
-  readonly name: string;
-  readonly #holding: Holding;
-  readonly guard: Holding['guard'];
-
-  constructor(name: string, holding: Holding) {
-    this.name = name;
-    this.#holding = holding;
-    this.guard = holding.guard.bind(holding);
-  }
-
-  get token(): bigint {
-    return this.#holding.token;
-  }
-  get key(): string {
-    return this.#holding.key;
-  }
-  get sequencer(): string {
-    return this.#holding.sequencer;
-  }
-  get signal(): AbortSignal {
-    return this.#holding.signal;
-  }
-  get state$(): Observable<HoldState> {
-    return this.#holding.state$;
-  }
-  get isHeld(): boolean {
-    return this.#holding.isHeld;
-  }
-  get lostReason(): ConclaveError | undefined {
-    return this.#holding.lostReason;
-  }
-  assertHeld(): void {
-    this.#holding.assertHeld();
-  }
-  release(): Promise<void> {
-    return this.#holding.release();
-  }
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#holding[Symbol.asyncDispose]();
-  }
-}
-
 function lineUp(kvs: Iterable<KeyValue>): LineUp {
   const [holder, ...waiters] = inLineOrder(kvs).map(lineEntry);
   return { holder: holder ?? null, waiters };
-}
-
-/** Resolves once either signal has aborted. */
-async function eitherAborts(...signals: readonly AbortSignal[]): Promise<void> {
-  const either = linkedSignal(...signals);
-  await new Promise<void>((resolve) => {
-    onAbort(either.signal, resolve);
-  });
-  either.unlink();
 }

@@ -48,7 +48,12 @@ class ModelStore {
 
   nearestBelow(createRevision: bigint): Place[] {
     return [...this.keys]
-      .map(([key, created]) => ({ key, createRevision: created, value: noValue }))
+      .map(([key, created]) => ({
+        key,
+        createRevision: created,
+        modRevision: created,
+        value: noValue,
+      }))
       .filter((place) => place.createRevision < createRevision)
       .sort((a, b) => (a.createRevision < b.createRevision ? 1 : -1))
       .slice(0, 1);
@@ -329,6 +334,7 @@ test('no interleaving yields two holders, a stale grant, or a waiter that is nev
 const place = (key: string, createRevision: bigint): Place => ({
   key,
   createRevision,
+  modRevision: createRevision,
   value: noValue,
 });
 

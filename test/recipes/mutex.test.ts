@@ -1,7 +1,8 @@
 import { firstValueFrom, toArray } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { inLineOrder } from '../../recipes/line-record.ts';
-import { type LineUp, type LockHandle, Mutex } from '../../recipes/mutex.ts';
+import type { LockHandle } from '../../recipes/lock-handle.ts';
+import { type LineUp, Mutex } from '../../recipes/mutex.ts';
 import { lockPrefix } from '../../recipes/names.ts';
 import { verifySequencer } from '../../recipes/sequencer.ts';
 import { op } from '../../sdk/txn.ts';

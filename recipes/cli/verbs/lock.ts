@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { ConclaveError } from '../../../sdk/errors.ts';
-import { type LockHandle, Mutex } from '../../mutex.ts';
+import { type LockHandle, Mutex } from '../../lock-handle.ts';
 import { durationOption, exitCodeOption } from '../arguments.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { execute } from '../run/execute.ts';
