@@ -2,8 +2,9 @@
  * The follower: takes the leader's entries, answers only for what is durable, and campaigns when the
  * leader has been silent for too long.
  *
- * Invariant F1: the commit index never passes the part of the log that was compared with this
- * leader's in this term; what lies beyond may be another leader's and about to be replaced.
+ * Invariant F1: by the leader's word the commit index never passes the part of the log that was
+ * compared with this leader's in this term; what lies beyond may be another leader's and about to be
+ * replaced. Others say which very entry is committed (`learnCommit`, `onSnapshot`): it has to be here.
  */
 import { campaign, campaignForVotes } from './candidate.ts';
 import type { Append, Heartbeat, Message } from './message.ts';

@@ -11,11 +11,6 @@ import type { Leader, State } from './state.ts';
 
 /** The peer needs `progress.next`, which is not here. */
 export function needSnapshot(state: State, to: NodeId, progress: Progress): void {
-  // A state is not carried to somebody who is not there to take it.
-  if (!progress.active) {
-    waitForHeartbeat(progress);
-    return;
-  }
   progress.next = progress.match + 1;
   progress.flow = { kind: 'snapshot' };
   progress.doubtful = false;
