@@ -308,8 +308,13 @@ export class Node {
 
   #stored(sequence: number): void {
     this.#writeBeganMs = undefined;
-    this.#replica.handle({ kind: 'stored', sequence }, this.#now());
-    this.installation.end();
+    const nowMs = this.#now();
+    this.#replica.handle({ kind: 'stored', sequence }, nowMs);
+    if (this.installation.isRunning) {
+      // Everybody takes over the state as it was sent, before what follows it in the log is applied.
+      this.#carryOut(nowMs);
+      this.installation.end();
+    }
     this.#turn();
   }
 

@@ -9,6 +9,7 @@ import { type AddressInfo, createConnection, Server, type Socket } from 'node:ne
 import type { Logger } from 'pino';
 import type { Member } from '../rpc/member.ts';
 import type { RpcServer } from '../rpc/server.ts';
+import { mendAuthority } from './authority.ts';
 import { mountHealth } from './health.ts';
 import { type Metrics, mountMetrics } from './metrics.ts';
 import { OriginPolicy } from './origin-policy.ts';
@@ -103,8 +104,8 @@ export class Listener implements MountPoint {
     this.#sockets.add(socket);
     socket.on('close', () => this.#sockets.delete(socket));
     sniff(socket, this.#silenceMs, (protocol) => {
-      if (protocol === 'http2') this.#options.rpc.accept(socket);
-      else this.#http.emit('connection', socket);
+      if (protocol === 'http1') this.#http.emit('connection', socket);
+      else mendAuthority(socket, this.#silenceMs, () => this.#options.rpc.accept(socket));
     });
   }
 

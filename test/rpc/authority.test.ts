@@ -1,0 +1,65 @@
+/** Connections of clients that put something else than an authority into `:authority`. */
+import { once } from 'node:events';
+import { type ClientHttp2Session, connect } from 'node:http2';
+import { connect as connectTcp } from 'node:net';
+import { expect, test } from 'vitest';
+import { StatusResponse } from '../../server/wire/etcdserverpb/rpc.ts';
+import { Face } from '../support/face.ts';
+import { within } from '../support/wait.ts';
+
+const EMPTY_MESSAGE = Buffer.alloc(5);
+
+/** As etcdctl 3.4 does: waits for the settings, then asks under a name that is a URL. */
+async function statusOf(session: ClientHttp2Session, authority: string): Promise<StatusResponse> {
+  const stream = session.request({
+    ':method': 'POST',
+    ':path': '/etcdserverpb.Maintenance/Status',
+    ':authority': authority,
+    'content-type': 'application/grpc',
+    te: 'trailers',
+  });
+  stream.end(EMPTY_MESSAGE);
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  return StatusResponse.decode(Buffer.concat(chunks).subarray(EMPTY_MESSAGE.length));
+}
+
+test.each([
+  'http://127.0.0.1:2379',
+  '#initially=[http://127.0.0.1:2379;http://127.0.0.1:22379]',
+  'http://a-name-of-more-than-one-hundred-and-twenty-six-bytes-in-huffman-code/'.repeat(4),
+  'localhost:2379',
+])('calls under the name %s are served, one after another and side by side', async (authority) => {
+  await using face = await Face.open();
+  const session = connect(face.url);
+  await once(session, 'remoteSettings');
+  expect((await statusOf(session, authority)).raftTerm).toBe(2n);
+  const all = await Promise.all(Array.from({ length: 20 }, () => statusOf(session, authority)));
+  expect(all.map(({ leader }) => leader)).toEqual(all.map(() => 0xabcn));
+  session.close();
+});
+
+test('a connection may stay without a call, and ping meanwhile', async () => {
+  await using face = await Face.open({ listener: { silenceMs: 50 } });
+  const session = connect(face.url);
+  await once(session, 'remoteSettings');
+  await new Promise((resolve, reject) => {
+    session.ping((error) => (error === null ? resolve(undefined) : reject(error)));
+  });
+  expect((await statusOf(session, 'localhost')).raftTerm).toBe(2n);
+  const idle = connect(face.url);
+  // The second settings are Node's own: from then on it has the connection.
+  await once(idle, 'remoteSettings');
+  await once(idle, 'remoteSettings');
+  expect((await statusOf(idle, 'localhost')).raftTerm).toBe(2n);
+  session.close();
+  idle.close();
+});
+
+test('a client that never acknowledges the settings is given up', async () => {
+  await using face = await Face.open({ listener: { silenceMs: 50 } });
+  const socket = connectTcp(Number(new URL(face.url).port), '127.0.0.1');
+  socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
+  socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
+  await within(once(socket.resume(), 'close'), 5_000, 'giving the connection up');
+});
