@@ -39,9 +39,12 @@ export function noteProcess(pid: number): void {
   save();
 }
 
-/** Takes back everything of this harness. Safe to repeat. */
+/**
+ * Takes back everything of this harness, except directories, which whoever made them removes or
+ * keeps. Safe to repeat.
+ */
 export function releaseAll(): void {
-  release(page);
+  release({ ...page, items: page.items.filter(({ kind }) => kind !== 'directory') });
   page.items.length = 0;
   rmSync(path, { force: true });
 }

@@ -11,6 +11,7 @@ import { type Nemesis, NotFired, restartAll, type World } from './nemesis.ts';
 
 const run = promisify(execFile);
 const disarmTimeoutMs = 10_000;
+const outgrowTimeoutMs = 20_000;
 
 const full = (
   name: string,
@@ -24,13 +25,12 @@ const full = (
     if (victim === undefined || mountPoint === undefined) throw new NotFired('it has no disk');
     const filler = join(mountPoint, 'filler');
     await fill(filler, mountPoint);
-    // Enough that the log needs space which it has not reserved.
-    await world.load.burst({ count: 24, valueBytes: 512 * 1024 });
+    await outgrowReserves(world, victim);
     return {
       async evidence() {
-        const { bavail } = await statfs(mountPoint);
-        if (bavail > 16) throw new NotFired(`${bavail} blocks are free again`);
-        return `${victim.name}: ${await reaction(world, victim)}`;
+        const noticed = await reaction(world, victim);
+        if (noticed === undefined) throw new NotFired(`${victim.name} did not need any space`);
+        return `${victim.name}: ${noticed}`;
       },
       async heal() {
         rmSync(filler);
@@ -50,12 +50,13 @@ export const diskFullFollower = full(
 );
 export const diskFullLeader = full('disk-full-leader', ({ cluster }) => cluster.leader());
 
+/** To the last block, those included that only root may use. */
 async function fill(filler: string, mountPoint: string): Promise<void> {
   let size = 0;
   for (let step = 256 * 1024 * 1024; step >= 4096; ) {
-    const { bavail, bsize } = await statfs(mountPoint);
-    if (bavail === 0) return;
-    const wanted = size + Math.min(step, bavail * bsize);
+    const { bfree, bsize } = await statfs(mountPoint);
+    if (bfree === 0) return;
+    const wanted = size + Math.min(step, bfree * bsize);
     try {
       await run('fallocate', ['-l', `${wanted}`, filler]);
       size = wanted;
@@ -65,10 +66,24 @@ async function fill(filler: string, mountPoint: string): Promise<void> {
   }
 }
 
-async function reaction({ cluster }: World, victim: FaultMember): Promise<string> {
-  if (!victim.isRunning) return `ended: ${victim.process.logTail(1).slice(0, 160)}`;
+/** Logs are allocated ahead: large values use that up until the member has something to say. */
+async function outgrowReserves(world: World, victim: FaultMember): Promise<void> {
+  const deadline = performance.now() + outgrowTimeoutMs;
+  while (performance.now() < deadline && (await reaction(world, victim)) === undefined)
+    await world.load.burst({ count: 8, valueBytes: 512 * 1024 });
+}
+
+/** What the member, or the cluster, did about it; undefined when nothing. */
+async function reaction({ cluster }: World, victim: FaultMember): Promise<string | undefined> {
+  const noticed = victim.process
+    .log()
+    .split('\n')
+    .findLast((line) => /ENOSPC|no space|bytes are free/i.test(line));
+  const words = noticed === undefined ? [] : [noticed.slice(0, 200)];
+  if (!victim.isRunning) return ['it ended', ...words].join(': ');
   const alarms = await alarmsOf(cluster.members.find((member) => member.isRunning) ?? victim);
-  return alarms.length === 0 ? 'full, it went on' : `alarm ${alarms.join(', ')}`;
+  if (alarms.length > 0) return [`alarm ${alarms.join(', ')}`, ...words].join(': ');
+  return words[0];
 }
 
 async function alarmsOf(member: FaultMember): Promise<string[]> {

@@ -33,7 +33,6 @@ const leaseTtlSeconds = 4;
 /** Between two operations of a client, on average. */
 const pauseMs = 25;
 const pauseAfterFailureMs = 60;
-const burstTimeoutMs = 4_000;
 
 export class Load {
   readonly #cluster: FaultCluster;
@@ -116,10 +115,12 @@ export class Load {
 
   /** Large values beside the running clients, a few at a time. Their outcomes do not matter. */
   async burst({ count, valueBytes }: { count: number; valueBytes: number }): Promise<void> {
-    const client = this.#client(`burst${this.#values}`, 0);
-    const deadline = performance.now() + burstTimeoutMs;
-    for (let done = 0; done < count && performance.now() < deadline; done++)
-      await this.#do(client, put(`bulk-${done % 4}`, this.#value().padEnd(valueBytes, '.')));
+    await Promise.all(
+      Array.from({ length: count }, (_, place) => {
+        const client = this.#client(`burst${this.#values}`, place);
+        return this.#do(client, put(`bulk-${place % 4}`, this.#value().padEnd(valueBytes, '.')));
+      }),
+    );
   }
 
   #trusted<One extends StoreOperation | AppendOperation>(operation: One): One {
