@@ -10,6 +10,9 @@ class DiskError extends Error {
   override name = 'DiskError';
 }
 
+/** Far more than any disk here lets through. */
+const MAX_OPERATIONS = 2_000;
+
 /** Appends, releases and resets at random until the disk halts or fails; resolves with what was under way. */
 async function workUntil(
   disk: SimDisk,
@@ -17,7 +20,7 @@ async function workUntil(
   ledger: Ledger,
   below: Below,
 ): Promise<{ inFlight: Batch | Reset | undefined; failure: unknown }> {
-  for (;;) {
+  for (let count = 0; count < MAX_OPERATIONS; count++) {
     if (below(8) === 0) {
       const index = Math.max(ledger.released, ledger.base.index + below(ledger.entries.length + 1));
       ledger.released = index;
@@ -37,6 +40,7 @@ async function workUntil(
     if (outcome !== 'done') return { inFlight: batch, failure: outcome.failure };
     ledger.add(batch);
   }
+  throw new Error(`the log did ${MAX_OPERATIONS} operations and noticed nothing`);
 }
 
 const stopped = new WeakMap<SimDisk, Promise<void>>();
