@@ -20,14 +20,23 @@ export class RealWorldError extends Error {
   override readonly name = 'RealWorldError';
 }
 
-/** Whether the caller of the caller is not of this project. */
-const isLibrary = (stack: string | undefined): boolean =>
-  stack?.split('\n')[2]?.includes('/node_modules/') ?? false;
+/** Whether whoever called the function that asks is not of this project. */
+function isCalledByLibrary(): boolean {
+  const limit = Error.stackTraceLimit;
+  Error.stackTraceLimit = 3;
+  const { stack } = new Error();
+  Error.stackTraceLimit = limit;
+  return stack?.split('\n')[3]?.includes('/node_modules/') ?? false;
+}
 
 type Restored = () => void;
 
 /** Closes the real world until the function returned is called. `soon` takes what has to be later. */
-export function closeRealWorld(random: RandomStream, soon: (run: () => void) => void): Restored {
+export function closeRealWorld(
+  random: RandomStream,
+  soon: (run: () => void) => void,
+  keepStacks: boolean,
+): Restored {
   const restores: Restored[] = [];
   const replace = <T extends object, K extends keyof T>(holder: T, key: K, value: T[K]): void => {
     const before = holder[key];
@@ -48,7 +57,7 @@ export function closeRealWorld(random: RandomStream, soon: (run: () => void) => 
   forbid(Math, 'random', 'Math.random');
   replace(performance, 'now', () => {
     // A library may measure: it gets a clock that stands still, which decides nothing.
-    if (isLibrary(new Error().stack)) return 0;
+    if (isCalledByLibrary()) return 0;
     throw new RealWorldError('performance.now was called while a simulation runs');
   });
   forbid(AbortSignal, 'timeout', 'AbortSignal.timeout');
@@ -69,6 +78,8 @@ export function closeRealWorld(random: RandomStream, soon: (run: () => void) => 
   };
   replace(crypto, 'randomFillSync', fill as typeof crypto.randomFillSync);
   syncBuiltinESMExports();
+  // Shipped code makes many errors that nobody reads: their stacks would cost most of the time.
+  replace(Error, 'stackTraceLimit', keepStacks ? Error.stackTraceLimit : 0);
   return () => {
     for (const restore of restores.reverse()) restore();
     syncBuiltinESMExports();

@@ -2,6 +2,7 @@
  * Whole clusters with clients: the shipped members (loop, replica, log, services) and the shipped SDK
  * and recipes, on simulated machines, disks and links.
  */
+import { setMaxListeners } from 'node:events';
 import type { PointName } from '../../../server/points.ts';
 import type { SimulatedCluster } from '../cluster.ts';
 import { type Engine, MS, SECOND } from '../engine/engine.ts';
@@ -27,7 +28,7 @@ export type FullRunOptions = {
   readonly events: number;
 };
 
-export const defaultFullRun: FullRunOptions = { events: 12_000 };
+export const defaultFullRun: FullRunOptions = { events: 8_000 };
 
 const LONGEST_US = 300 * SECOND;
 /** A healed quorum, and its clients, have so long. */
@@ -104,7 +105,12 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
     const { engine } = this;
     engine.tell(() => `knobs ${JSON.stringify(this.knobs)}`);
     const random = new RandomStream(engine.decisions.seed, 'dice of the shipped code');
-    const openRealWorld = closeRealWorld(random, (run) => engine.after(0, run));
+    const openRealWorld = closeRealWorld(
+      random,
+      (run) => engine.after(0, run),
+      engine.narrate !== undefined,
+    );
+    setMaxListeners(0, this.#ending.signal);
     const onRejection = (reason: unknown) => this.#rejected(reason);
     process.on('unhandledRejection', onRejection);
     try {
