@@ -87,14 +87,12 @@ function onAppend(state: State, follower: Follower, message: Append): void {
     return;
   }
 
-  const isOnlyCommit =
-    entries.length === 0 && message.commit > 0 && prevIndex <= follower.matchIndex;
   const replacedFrom = log.merge(entries);
   if (replacedFrom !== undefined) state.durability.replacedFrom(replacedFrom);
   const matchIndex = Math.max(prevIndex + entries.length, log.commit);
   follower.matchIndex = Math.max(follower.matchIndex, matchIndex);
   state.commitTo(Math.min(message.commit, follower.matchIndex));
-  // All that it says of the log was confirmed before.
+  const isOnlyCommit = entries.length === 0 && message.commit > 0;
   if (isOnlyCommit) return;
   state.sendWhenStored({ kind: 'append-accepted', from, to, term, matchIndex });
 }

@@ -244,3 +244,32 @@ test('what was committed and not given out yet is in the snapshot, and not given
   expect(raft.ready().committed).toEqual([]);
   expect(raft.appliedIndex).toBe(9);
 });
+
+test('a candidate that learns of a committed change applies it before it goes on', () => {
+  const entries = [change(1)];
+  const recovered = { ...config.recovered, entries };
+  const raft = new Raft({ ...config, recovered });
+  raft.campaign();
+  expect(raft.role).toBe('pre-candidate');
+  const commit = { commitIndex: 1, commitTerm: 1 };
+  const answer = { kind: 'pre-vote-response', from: 2n, to: 1n, term: 2, granted: true } as const;
+  raft.step({ ...answer, ...commit });
+  expect(raft.role).toBe('follower');
+  raft.campaign();
+  expect(raft.role).toBe('follower');
+  expect(work(raft)[0]?.committed).toEqual(entries);
+  raft.configure(1, config.configuration);
+  raft.applied(1);
+  raft.campaign();
+  raft.step({ ...answer, ...commit });
+  expect(raft.role).toBe('candidate');
+});
+
+test('only the leader hands over', () => {
+  const raft = new Raft(config);
+  raft.step({ kind: 'heartbeat', from: 2n, to: 1n, term: 2, commit: 0, context: 0 });
+  raft.step({ kind: 'timeout-now', from: 3n, to: 1n, term: 2 });
+  expect(raft.role).toBe('follower');
+  raft.step({ kind: 'timeout-now', from: 2n, to: 1n, term: 2 });
+  expect(raft.role).toBe('candidate');
+});

@@ -243,3 +243,40 @@ test('majorities', () => {
   expect(tally(of(1n, 2n, 3n, 4n), votes({ 1: true, 2: false, 3: false }))).toBe('lost');
   expect(tally(of(1n, 2n, 3n), votes({ 1: true, 9: true }))).toBe('open');
 });
+
+test('after a refusal a candidate does not wait for members that cannot be reached', () => {
+  const refusal = {
+    kind: 'pre-vote-response',
+    from: 2n,
+    to: 1n,
+    term: 1,
+    granted: false,
+    commitIndex: 0,
+    commitTerm: 0,
+  } as const;
+  const given = { ...config.recovered, hardState: { term: 1, votedFor: 0n, commit: 0 } };
+  const asking = () => {
+    const raft = new Raft({ ...config, preVote: true, recovered: given });
+    raft.unreachable(3n);
+    return raft;
+  };
+  const lost = asking();
+  lost.campaign();
+  expect(lost.role).toBe('pre-candidate');
+  lost.step(refusal);
+  expect(lost.role).toBe('follower');
+
+  // 3 was heard since, so it may answer.
+  const open = asking();
+  open.step({ kind: 'timeout-now', from: 3n, to: 1n, term: 1 });
+  open.campaign();
+  open.step(refusal);
+  expect(open.role).toBe('pre-candidate');
+});
+
+test('without pre-vote a broken connection to the leader is no reason to campaign', () => {
+  const raft = new Raft({ ...config, preVote: false });
+  raft.step({ kind: 'heartbeat', from: 2n, to: 1n, term: 1, commit: 0, context: 0 });
+  raft.unreachable(2n);
+  expect(raft.leader).toBe(2n);
+});
