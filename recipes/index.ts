@@ -76,13 +76,13 @@ export { UnrecoverableJobError } from './job.ts';
 export type { LeadContext, Leadership } from './leadership.ts';
 export type { LineEntry, Meta } from './line-record.ts';
 export type { LockHandle } from './lock-handle.ts';
+export type { LockOptions, TryLockOptions, WaitLockOptions } from './lock-options.ts';
 export { type Measured, noMetrics, type RecipeKind, type RecipeMetrics } from './metrics.ts';
 export type {
   AcquireOptions,
   LineUp,
   Mutex,
   MutexOptions,
-  TryAcquireOptions,
 } from './mutex.ts';
 export { escapeName, unescapeName } from './names.ts';
 export type { Picked, Pool, PoolEvent, PoolOptions } from './pool.ts';
@@ -91,6 +91,9 @@ export type { PushOptions, Queue, QueuedJob, QueueOptions, QueueStats } from './
 export type { ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
 export type { InstanceData, Registration, RegistrationState } from './registration.ts';
 export type { Discovery, RegisterOptions } from './registry.ts';
+export type { RwHandle, UpgradeOptions } from './rw-handle.ts';
+export type { RwEntry, RwLineUp, RwLock } from './rw-lock.ts';
+export type { PlaceMode, RwMode } from './rw-rules.ts';
 export { parseSequencer, type Sequencer, verifySequencer } from './sequencer.ts';
 export { RecipeSession } from './session.ts';
 export {

@@ -24,12 +24,23 @@ type LineRecord = {
   /** The candidate's value as text, or in base64 when it is not UTF-8. */
   readonly text?: string;
   readonly base64?: string;
+} & LineTerms;
+
+/** What members of some lines are judged by. */
+export type LineTerms = {
+  /** How a member of a read-write lock shares it. */
+  readonly mode?: string;
+  /** How many permits of a semaphore it takes. */
+  readonly weight?: number;
+  /** The name of the rule that it stands in line by. */
+  readonly rule?: string;
 };
 
 export type LineContent = {
   readonly sinceMs: number;
   readonly meta: Meta;
   readonly value?: Uint8Array;
+  readonly terms?: LineTerms;
 };
 
 export function encodeLineRecord(content: LineContent): string {
@@ -38,6 +49,7 @@ export function encodeLineRecord(content: LineContent): string {
     sinceMs: content.sinceMs,
     ...(Object.keys(content.meta).length === 0 ? {} : { meta: content.meta }),
     ...(content.value === undefined ? {} : valueFields(Buffer.from(content.value))),
+    ...content.terms,
   };
   return JSON.stringify(record);
 }
@@ -66,6 +78,11 @@ export function decodeLineRecord(value: Uint8Array): LineContent {
     sinceMs: typeof record.sinceMs === 'number' ? record.sinceMs : 0,
     meta: typeof record.meta === 'object' && record.meta !== null ? record.meta : {},
     ...(bytes === undefined ? {} : { value: bytes }),
+    terms: {
+      ...(typeof record.mode === 'string' ? { mode: record.mode } : {}),
+      ...(typeof record.weight === 'number' ? { weight: record.weight } : {}),
+      ...(typeof record.rule === 'string' ? { rule: record.rule } : {}),
+    },
   };
 }
 

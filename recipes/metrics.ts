@@ -7,7 +7,16 @@
  */
 import type { ErrorCode } from '../sdk/errors.ts';
 
-export type RecipeKind = 'mutex' | 'election' | 'queue' | 'registry';
+export type RecipeKind =
+  | 'mutex'
+  | 'multi'
+  | 'rw'
+  | 'semaphore'
+  | 'line'
+  | 'rate-limit'
+  | 'election'
+  | 'queue'
+  | 'registry';
 
 export type Measured = { readonly recipe: RecipeKind; readonly name: string };
 

@@ -8,46 +8,27 @@
  *
  * Not reentrant: a second `acquire` in the same session waits for the first.
  */
-import { invalidArgument } from '../sdk/errors.ts';
 import type { KeyValue } from '../sdk/kv.ts';
 import type { Observable } from '../sdk/observe.ts';
-import { type Duration, parseDuration } from '../sdk/options.ts';
 import type { RecipeContext } from './context.ts';
-import { parsePeriod } from './durations.ts';
 import { waitForHold } from './holding.ts';
 import type { Membership } from './line-membership.ts';
-import {
-  encodeLineRecord,
-  inLineOrder,
-  type LineEntry,
-  lineEntry,
-  type Meta,
-} from './line-record.ts';
+import { inLineOrder, type LineEntry, lineEntry, type Meta } from './line-record.ts';
 import { HeldLock, type LockHandle, lockAsObservable, usingLock } from './lock-handle.ts';
-import { lockPrefix, randomId } from './names.ts';
+import {
+  type LockOptions,
+  LockSettings,
+  type TryLockOptions,
+  type WaitLockOptions,
+} from './lock-options.ts';
+import { lockPrefix } from './names.ts';
 import { viewPrefix } from './prefix-view.ts';
 import { observeShared } from './streams.ts';
 import { tryHold } from './try-hold.ts';
 
-export type MutexOptions = {
-  /** Ends a hold that lasts longer: its signal aborts with LOCK_LOST. @default no limit */
-  readonly maxHold?: Duration;
-  /** How often a waiter reads its place again, whatever watches say. @default '15s' */
-  readonly recheck?: Duration;
-};
+export type MutexOptions = LockOptions;
 
-export type TryAcquireOptions = {
-  /** Shown to others beside the holder, with the session's own meta. */
-  readonly meta?: Meta;
-  /** Overrides the mutex's own. */
-  readonly maxHold?: Duration;
-};
-
-export type AcquireOptions = TryAcquireOptions & {
-  /** Gives up waiting: rejects with ABORTED. */
-  readonly signal?: AbortSignal;
-  /** Gives up waiting: rejects with NOT_ACQUIRED. @default no limit */
-  readonly timeout?: Duration;
+export type AcquireOptions = WaitLockOptions & {
   /**
    * Hears how many are ahead, the holder included, first on joining and then on each change. Costs a
    * listing and a watch on the whole line: for tens of waiters, not thousands.
@@ -62,8 +43,7 @@ export class Mutex {
   readonly name: string;
   readonly #context: RecipeContext;
   readonly #prefix: string;
-  readonly #maxHold: Duration | undefined;
-  readonly #recheckMs: number | undefined;
+  readonly #settings: LockSettings;
   /** Who holds and waits, kept current while anybody listens. */
   readonly watch$: Observable<LineUp>;
 
@@ -72,9 +52,7 @@ export class Mutex {
     this.name = name;
     this.#context = context;
     this.#prefix = lockPrefix(name);
-    this.#maxHold = options.maxHold;
-    if (options.maxHold !== undefined) parseDuration(options.maxHold, 'maxHold');
-    if (options.recheck !== undefined) this.#recheckMs = parsePeriod(options.recheck, 'recheck');
+    this.#settings = new LockSettings(context.session, options);
     const { client } = context.session;
     const prefix = this.#prefix;
     this.watch$ = observeShared(async function* (signal) {
@@ -95,14 +73,12 @@ export class Mutex {
   }
 
   async #acquire(options: AcquireOptions): Promise<HeldLock> {
-    const { signal, timeout, onPosition } = options;
-    const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
-    const maxHoldMs = this.#maxHoldMs(options);
+    const { onPosition } = options;
+    const wait = this.#settings.wait(options);
     const membership = this.#membership(options.meta);
     const following = new AbortController();
     if (onPosition) void this.#followPosition(membership, onPosition, following.signal);
     try {
-      const wait = { signal, timeoutMs, maxHoldMs };
       const holding = await waitForHold(this.#context, this.#subject, membership, wait);
       return new HeldLock(this.name, holding);
     } finally {
@@ -116,8 +92,8 @@ export class Mutex {
    *
    * @throws ConclaveError SESSION_LOST, or what the store answers
    */
-  async tryAcquire(options: TryAcquireOptions = {}): Promise<LockHandle | null> {
-    const maxHoldMs = this.#maxHoldMs(options);
+  async tryAcquire(options: TryLockOptions = {}): Promise<LockHandle | null> {
+    const maxHoldMs = this.#settings.maxHoldMs(options);
     const membership = this.#membership(options.meta);
     const holding = await tryHold(this.#context, this.#subject, membership, maxHoldMs);
     return holding && new HeldLock(this.name, holding);
@@ -151,24 +127,8 @@ export class Mutex {
     return { recipe: 'mutex', name: this.name, lostCode: 'LOCK_LOST' } as const;
   }
 
-  #maxHoldMs(options: TryAcquireOptions): number | undefined {
-    const maxHold = options.maxHold ?? this.#maxHold;
-    if (maxHold === undefined) return undefined;
-    const ms = parseDuration(maxHold, 'maxHold');
-    if (ms === 0) throw invalidArgument('maxHold', maxHold, 'longer than 0');
-    return ms;
-  }
-
-  #membership(meta: Meta = {}): Membership {
-    const { session } = this.#context;
-    const { clock, random } = session.client;
-    const content = { sinceMs: clock.wallMs(), meta: { ...session.meta, ...meta } };
-    return {
-      prefix: this.#prefix,
-      attempt: randomId(random),
-      value: encodeLineRecord(content),
-      ...(this.#recheckMs === undefined ? {} : { timing: { recheckMs: this.#recheckMs } }),
-    };
+  #membership(meta?: Meta): Membership {
+    return { prefix: this.#prefix, ...this.#settings.membership(meta) };
   }
 
   async #followPosition(

@@ -4,6 +4,12 @@
  *
  *     conclave/lock/<name>/<session>-<attempt>        value: LineRecord
  *     conclave/election/<name>/<session>-<attempt>    value: LineRecord
+ *     conclave/rw/<name>/{r,w}/<session>-<attempt>    value: LineRecord with the mode
+ *     conclave/semaphore/<name>/limit                 the limit, stored once
+ *     conclave/semaphore/<name>/line/<session>-…      value: LineRecord with the weight
+ *     conclave/line/<name>/<session>-<attempt>        value: LineRecord
+ *     conclave/rate/<name>/state                      rate, burst and how far they are used
+ *     conclave/rate/<name>/line/<session>-<attempt>   who waits, in order
  *     conclave/gone/<session>-<attempt>               an attempt that may never join a line again
  *     conclave/queue/<name>/job/<id>                  the payload
  *     conclave/queue/<name>/ready/<id>                may be claimed
@@ -62,6 +68,17 @@ export const lockPrefix = (name: string): string =>
 
 export const electionPrefix = (name: string): string =>
   `${rootPrefix}election/${escapeName(name, 'name')}/`;
+
+export const rwPrefix = (name: string): string => `${rootPrefix}rw/${escapeName(name, 'name')}/`;
+
+export const semaphorePrefix = (name: string): string =>
+  `${rootPrefix}semaphore/${escapeName(name, 'name')}/`;
+
+export const linePrefix = (name: string): string =>
+  `${rootPrefix}line/${escapeName(name, 'name')}/`;
+
+export const ratePrefix = (name: string): string =>
+  `${rootPrefix}rate/${escapeName(name, 'name')}/`;
 
 export const servicePrefix = (service: string): string =>
   `${rootPrefix}service/${escapeName(service, 'service')}/`;

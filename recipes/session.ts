@@ -6,11 +6,13 @@ import type { Session, SessionState } from '../sdk/session.ts';
 import type { Background, RecipeContext } from './context.ts';
 import { Election, type ElectionOptions } from './election.ts';
 import type { Handler } from './job.ts';
+import type { LockOptions } from './lock-options.ts';
 import { harmless, type RecipeMetrics } from './metrics.ts';
 import { Mutex, type MutexOptions } from './mutex.ts';
 import { Queue, type QueueOptions } from './queue.ts';
 import { type ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
 import { Discovery } from './registry.ts';
+import { RwLock } from './rw-lock.ts';
 import { Worker, type WorkerOptions } from './worker.ts';
 
 /**
@@ -36,6 +38,11 @@ export class RecipeSession implements Session {
   /** Mutual exclusion. @throws ConclaveError INVALID_ARGUMENT */
   mutex(name: string, options?: MutexOptions): Mutex {
     return new Mutex(this.#context, name, options);
+  }
+
+  /** Many readers or one writer, first come, first served. @throws ConclaveError INVALID_ARGUMENT */
+  rw(name: string, options?: LockOptions): RwLock {
+    return new RwLock(this.#context, name, options);
   }
 
   /** Leader election. @throws ConclaveError INVALID_ARGUMENT */
