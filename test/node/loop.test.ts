@@ -1,0 +1,106 @@
+/** One member's loop on virtual time, over stores in memory whose writes take as long as they are told. */
+import { pino } from 'pino';
+import { expect, test } from 'vitest';
+import { assemble } from '../../server/assembly.ts';
+import { systemRandom } from '../../server/clock.ts';
+import type { PutRequest } from '../../server/mvcc/types.ts';
+import { openStores } from '../../server/stores.ts';
+import { VirtualTime } from '../support/virtual-time.ts';
+
+const put = (key: string): PutRequest => ({
+  kind: 'put',
+  key: Buffer.from(key),
+  value: Buffer.from(key),
+  lease: 0n,
+  prevKv: false,
+  ignoreValue: false,
+  ignoreLease: false,
+});
+
+async function leader() {
+  const time = new VirtualTime();
+  const identity = { name: 'a', clusterId: 1n, memberId: 2n };
+  const stores = await openStores(undefined, identity, () => {});
+  let gate: Promise<void> = Promise.resolve();
+  const append = stores.log.append.bind(stores.log);
+  stores.log.append = async (batch) => {
+    await gate;
+    await append(batch);
+  };
+  const failures: Error[] = [];
+  const parts = await assemble({
+    options: { heartbeatIntervalMs: 100, electionTimeoutMs: 1_000 },
+    arrival: {
+      kind: 'found',
+      identity,
+      founders: [{ id: 2n, name: 'a', peerUrls: [] }],
+      known: undefined,
+    },
+    stores,
+    logger: pino({ level: 'silent' }),
+    requestTimeoutMs: 7_000,
+    environment: { clock: time, timers: time, random: systemRandom },
+    onFatal: (error) => failures.push(error),
+    onExpelled: () => {},
+  });
+  parts.node.start();
+  parts.campaign();
+  await time.pass(10);
+  expect(parts.member.isLeader).toBe(true);
+  /** Writes wait from now on; the function returned lets them go. */
+  const hold = (): (() => void) => {
+    let open = () => {};
+    gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    return open;
+  };
+  return { ...parts, stores, time, hold, failures };
+}
+
+test('a member founded alone leads at once, without waiting for an election timeout', async () => {
+  const { member } = await leader();
+  expect(member.members.map(({ name }) => name)).toEqual(['a']);
+});
+
+test('a leader whose log takes longer than an election steps down, and leads again when it can', async () => {
+  const { member, time, hold } = await leader();
+  const open = hold();
+  const written = member.propose(put('k'));
+  await time.pass(1_000);
+  expect(member.isLeader).toBe(true);
+  await time.pass(200);
+  expect(member.isLeader).toBe(false);
+  open();
+  await time.pass(5_000);
+  expect(member.isLeader).toBe(true);
+  await expect(written).resolves.toMatchObject({ kind: 'put' });
+});
+
+test('a read while nobody leads waits for one election, then says so', async () => {
+  const { member, time, hold } = await leader();
+  const open = hold();
+  void member.propose(put('k')).catch(() => {});
+  await time.pass(1_200);
+  const refused = expect(member.linearize()).rejects.toMatchObject({ code: 'no-leader' });
+  await time.pass(1_100);
+  await refused;
+  const served = member.linearize();
+  open();
+  await time.pass(5_000);
+  await served;
+});
+
+test('after a storage error everybody is told, once, and nothing is taken any more', async () => {
+  const { member, stores, time, failures } = await leader();
+  stores.log.append = () => Promise.reject(new Error('EIO'));
+  const refused = expect(member.propose(put('k'))).rejects.toMatchObject({ code: 'stopped' });
+  const waiting = expect(member.linearize()).resolves.toBeUndefined();
+  await time.pass(10);
+  await refused;
+  await waiting;
+  await expect(member.propose(put('k'))).rejects.toMatchObject({ code: 'stopped' });
+  await expect(member.linearize()).rejects.toMatchObject({ code: 'stopped' });
+  await time.pass(5_000);
+  expect(failures.map(({ message }) => message)).toEqual(['EIO']);
+});
