@@ -1,6 +1,6 @@
 /** Looks for a mutant with what must find it. */
 import { join } from 'node:path';
-import { type Killer, seedsOf } from './mutant.ts';
+import { type Killer, type Layer, seedsOf } from './mutant.ts';
 import type { Finished, Workshop } from './workshop.ts';
 
 export type Kill =
@@ -8,7 +8,8 @@ export type Kill =
   | { readonly kind: 'survived'; readonly by: string; readonly detail: string };
 
 /** The longest that one killer may take. */
-const LIMIT_MS = 12 * 60_000;
+const SIMULATION_LIMIT_MS = 12 * 60_000;
+const TEST_LIMIT_MS = 3 * 60_000;
 
 const tsx = ['--import', 'tsx'];
 
@@ -17,8 +18,30 @@ const BROKEN = /seed (\d+) breaks invariant (\d+)/;
 /** A test that failed, as against a file that could not even be loaded. */
 const FAILED_TEST = /Tests\s+\d+ failed/;
 
-export async function hunt(workshop: Workshop, killer: Killer): Promise<Kill> {
+export function hunt(workshop: Workshop, killer: Killer): Promise<Kill> {
   return killer.kind === 'simulation' ? simulate(workshop, killer) : test(workshop, killer);
+}
+
+/** @returns what the killers of this sound copy complain about; undefined when all are content. */
+export async function complaint(
+  workshop: Workshop,
+  killers: readonly Killer[],
+): Promise<string | undefined> {
+  const tests = killers.filter((killer) => killer.kind === 'test');
+  const layers = new Set(
+    killers.flatMap((killer) => (killer.kind === 'simulation' ? [killer.layer] : [])),
+  );
+  if (tests.length > 0) {
+    const files = [...new Set(tests.map(({ file }) => file))];
+    const names = [...new Set(tests.map(({ name }) => name))].join('|');
+    const { exitCode, output } = await runTests(workshop, files, names);
+    if (exitCode !== 0) return output;
+  }
+  for (const layer of layers) {
+    const { exitCode, output } = await runSeeds(workshop, layer, seedsOf.T1);
+    if (exitCode !== 0) return output;
+  }
+  return undefined;
 }
 
 async function simulate(
@@ -26,36 +49,36 @@ async function simulate(
   { layer, budget }: Extract<Killer, { kind: 'simulation' }>,
 ): Promise<Kill> {
   const seeds = seedsOf[budget];
-  const { exitCode, output } = await workshop.run(
-    [...tsx, 'test/sim/main.ts', '--layer', layer, '--seeds', `${seeds}`, '--no-shrink'],
-    LIMIT_MS,
-  );
-  const [, seed, invariant] = BROKEN.exec(output) ?? [];
-  if (exitCode !== 0 && seed !== undefined) {
+  const finished = await runSeeds(workshop, layer, seeds);
+  const [, seed, invariant] = BROKEN.exec(finished.output) ?? [];
+  if (finished.exitCode !== 0 && seed !== undefined) {
     return { kind: 'killed', by: `invariant ${invariant} (${layer})`, seeds: Number(seed) };
   }
-  return survived(`${seeds} seeds (${layer})`, { exitCode, output });
+  return survived(`${seeds} seeds (${layer})`, finished);
 }
 
 async function test(
   workshop: Workshop,
   { file, name }: Extract<Killer, { kind: 'test' }>,
 ): Promise<Kill> {
-  const { exitCode, output } = await workshop.run(
-    [
-      join('node_modules', 'vitest', 'vitest.mjs'),
-      'run',
-      '--config',
-      'test/vitest.config.ts',
-      '--bail=1',
-      ...(name === undefined ? [] : ['-t', name]),
-      file,
-    ],
-    LIMIT_MS,
-  );
-  const by = name === undefined ? file : `${file}: ${name}`;
-  if (exitCode !== 0 && FAILED_TEST.test(output)) return { kind: 'killed', by, seeds: undefined };
-  return survived(by, { exitCode, output });
+  const finished = await runTests(workshop, [file], name);
+  const by = `${file.replace(/^test\/|\.test\.ts$/g, '')}: ${name}`;
+  if (finished.exitCode !== 0 && FAILED_TEST.test(finished.output)) {
+    return { kind: 'killed', by, seeds: undefined };
+  }
+  return survived(by, finished);
+}
+
+function runSeeds(workshop: Workshop, layer: Layer, seeds: number): Promise<Finished> {
+  const options = ['--layer', layer, '--seeds', `${seeds}`, '--no-shrink'];
+  return workshop.run([...tsx, 'test/sim/main.ts', ...options], SIMULATION_LIMIT_MS);
+}
+
+/** The tests of the files whose names match. */
+function runTests(workshop: Workshop, files: readonly string[], names: string): Promise<Finished> {
+  const vitest = join('node_modules', 'vitest', 'vitest.mjs');
+  const options = ['--config', 'test/vitest.config.ts', '--bail=1', '-t', names];
+  return workshop.run([vitest, 'run', ...options, ...files], TEST_LIMIT_MS);
 }
 
 /** An exit code without a finding is a killer that is broken itself: shown, and never a kill. */

@@ -2,15 +2,22 @@
  * `npm run mutants`: plants every defect of the list, one at a time, and has it found.
  *
  * Seeds alone prove nothing: this table is the evidence that the simulator and the tests bite. Exits
- * with 1 when a mutant survives that has no written argument why nobody can tell it from the original.
+ * with 1 when a mutant survives that has no written argument.
  */
+import { writeFileSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
-import { hunt, type Kill } from './hunt.ts';
+import { complaint, hunt, type Kill } from './hunt.ts';
 import { mutants } from './list/index.ts';
 import type { Killer, Mutant } from './mutant.ts';
+import { columns, type Result, row } from './table.ts';
 import { Workshop } from './workshop.ts';
 
-type Options = { readonly only?: readonly number[]; readonly jobs: number };
+type Options = {
+  readonly only?: readonly number[];
+  readonly jobs: number;
+  readonly quick: boolean;
+  readonly markdown?: string;
+};
 
 const numbers = (text: string): readonly number[] =>
   text.split(',').map((part) => {
@@ -21,80 +28,85 @@ const numbers = (text: string): readonly number[] =>
     return number;
   });
 
+const count = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 1) {
+    throw new InvalidArgumentError('It must be a whole number, at least 1.');
+  }
+  return value;
+};
+
 const program = new Command('mutants')
   .description('Plants defects in a copy of the sources and has them found.')
   .option('--only <numbers>', 'only these mutants, with commas between', numbers)
-  .option('--jobs <count>', 'how many at a time', Number, 2)
+  .option('--quick', 'only what tests and at most 100 seeds find', false)
+  .option('--jobs <count>', 'how many at a time', count, 2)
+  .option('--markdown <file>', 'write the table to this file as well')
   .parse();
-const { only, jobs } = program.opts<Options>();
+const { only, quick, jobs, markdown } = program.opts<Options>();
 
-type Result = { readonly mutant: Mutant; readonly kills: readonly Kill[] };
-
-const chosen = mutants.filter(({ number }) => only?.includes(number) ?? true);
+const startMs = performance.now();
+const isDue = (killer: Killer): boolean =>
+  !quick || killer.kind === 'test' || killer.budget === 'T1';
+const chosen = mutants
+  .filter(({ number }) => only?.includes(number) ?? true)
+  .map((mutant): Mutant => ({ ...mutant, killers: mutant.killers.filter(isDue) }))
+  .filter(({ killers, exempt }) => killers.length > 0 || exempt !== undefined);
 const results: Result[] = [];
-const waiting = [...chosen];
-if (await isQuietWithoutMutants()) {
-  await Promise.all(Array.from({ length: Math.max(1, jobs) }, work));
-  process.exitCode = summarize() ? 0 : 1;
-} else process.exitCode = 1;
+process.exitCode = (await main()) ? 0 : 1;
 
-/** A killer that finds something in sound code proves nothing about a mutant. */
-async function isQuietWithoutMutants(): Promise<boolean> {
-  const killers = new Map(
-    chosen
-      .flatMap((mutant) => mutant.killers)
-      .map((killer): [string, Killer] =>
-        killer.kind === 'test'
-          ? [`${killer.file} ${killer.name}`, killer]
-          : [killer.layer, { ...killer, budget: 'T1' }],
-      ),
-  );
-  await using workshop = await Workshop.open();
-  let isQuiet = true;
-  for (const killer of killers.values()) {
-    const kill = await hunt(workshop, killer);
-    const broken = kill.kind === 'killed' || kill.detail !== '';
-    if (broken)
-      console.log(`without any mutant: ${kill.by} ${'detail' in kill ? kill.detail : ''}`);
-    isQuiet &&= !broken;
+/** @returns whether every mutant was found. */
+async function main(): Promise<boolean> {
+  // A killer that finds something in sound code proves nothing about a mutant.
+  const fault = await complaintWithoutMutants();
+  if (fault !== undefined) {
+    console.log(`without any mutant:\n${fault.slice(-4_000)}`);
+    return false;
   }
-  return isQuiet;
+  console.log(columns.text);
+  const waiting = [...chosen];
+  await Promise.all(Array.from({ length: jobs }, () => work(waiting)));
+  if (markdown !== undefined) writeFileSync(markdown, columns.markdown + markdownRows());
+  return summarize();
 }
 
-async function work(): Promise<void> {
+async function complaintWithoutMutants(): Promise<string | undefined> {
+  await using workshop = await Workshop.open();
+  return complaint(
+    workshop,
+    chosen.flatMap(({ killers }) => killers),
+  );
+}
+
+async function work(waiting: Mutant[]): Promise<void> {
   await using workshop = await Workshop.open();
   for (let mutant = waiting.shift(); mutant !== undefined; mutant = waiting.shift()) {
-    results.push(await examine(workshop, mutant));
+    const result = { mutant, kills: await killsOf(workshop, mutant) };
+    results.push(result);
+    console.log(row(result).text);
   }
 }
 
-async function examine(workshop: Workshop, mutant: Mutant): Promise<Result> {
-  const kills = await workshop.with(mutant, async () => {
-    const found: Kill[] = [];
-    for (const killer of mutant.killers) found.push(await hunt(workshop, killer));
-    return found;
+function killsOf(workshop: Workshop, mutant: Mutant): Promise<readonly Kill[]> {
+  return workshop.with(mutant, async () => {
+    const kills: Kill[] = [];
+    for (const killer of mutant.killers) kills.push(await hunt(workshop, killer));
+    return kills;
   });
-  const result = { mutant, kills };
-  console.log(row(result));
-  return result;
 }
 
-function row({ mutant, kills }: Result): string {
-  const head = `${String(mutant.number).padStart(3)}  ${mutant.name.padEnd(58)}`;
-  if (mutant.equivalent !== undefined) return `${head}  equivalent: ${mutant.equivalent}`;
-  const found = kills.map((kill) => {
-    if (kill.kind === 'survived') return `SURVIVED ${kill.by}${kill.detail}`;
-    return kill.seeds === undefined ? kill.by : `${kill.seeds} seeds, ${kill.by}`;
-  });
-  return `${head}  ${found.join('; ')}`;
+function markdownRows(): string {
+  const sorted = results.toSorted((a, b) => a.mutant.number - b.mutant.number);
+  return sorted.map((result) => row(result).markdown).join('');
 }
 
 function summarize(): boolean {
-  const killed = results.filter(({ kills }) => kills.every(({ kind }) => kind === 'killed'));
-  const equivalent = results.filter(({ mutant }) => mutant.equivalent !== undefined);
-  const survivors = results.filter((result) => !killed.includes(result));
+  const exempt = results.filter(({ mutant }) => mutant.exempt !== undefined);
+  const survivors = results.filter(({ kills }) => kills.some(({ kind }) => kind === 'survived'));
+  const killed = results.length - exempt.length - survivors.length;
+  const minutes = ((performance.now() - startMs) / 60_000).toFixed(1);
   console.log(
-    `\n${results.length} mutants: ${killed.length - equivalent.length} killed, ${equivalent.length} equivalent, ${survivors.length} survived`,
+    `\n${results.length} mutants: ${killed} killed, ${exempt.length} exempt, ${survivors.length} survived, in ${minutes} minutes`,
   );
   for (const { mutant } of survivors) console.log(`survived: ${mutant.number} ${mutant.name}`);
   return survivors.length === 0;

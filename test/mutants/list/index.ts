@@ -1,15 +1,21 @@
 /** Every mutant, by number. */
 import type { Mutant } from '../mutant.ts';
 import { leaseMutants } from './lease.ts';
+import { memberMutants } from './members.ts';
 import { mvccMutants } from './mvcc.ts';
 import { raftMutants } from './raft.ts';
 import { replicaMutants } from './replica.ts';
 import { sdkMutants } from './sdk.ts';
+import { storageMutants } from './storage.ts';
+import { watchMutants } from './watch.ts';
 
 export const mutants: readonly Mutant[] = [
   ...raftMutants,
+  ...storageMutants,
+  ...memberMutants,
   ...mvccMutants,
   ...leaseMutants,
+  ...watchMutants,
   ...replicaMutants,
   ...sdkMutants,
 ].sort((a, b) => a.number - b.number);

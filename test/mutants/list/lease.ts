@@ -1,10 +1,8 @@
 /** Defects of leases over several members. */
 import type { Killer, Mutant } from '../mutant.ts';
+import { seeds, test } from './killers.ts';
 
-const leases = (name?: string): Killer =>
-  name === undefined
-    ? { kind: 'test', file: 'test/replica/leases.test.ts' }
-    : { kind: 'test', file: 'test/replica/leases.test.ts', name };
+const leases = (name: string): Killer => test('replica/leases', name);
 
 const lease = (
   number: number,
@@ -41,12 +39,20 @@ export const leaseMutants: readonly Mutant[] = [
     leases('a new leader gives every lease its full time'),
   ),
   lease(
+    50,
+    'a deposed leader renews leases',
+    'local-member.ts',
+    '    await this.linearize();\n    if (!this.#options.replica.isServingLeader)',
+    '    if (!this.#options.replica.isServingLeader)',
+    seeds('T2', 'full'),
+  ),
+  lease(
     51,
     'a key attached to another lease is still deleted with the old one',
     'mvcc/store.ts',
     'if (leaseBefore !== NO_LEASE) draft.remove(attachmentKey(leaseBefore, key));',
     '',
-    { kind: 'test', file: 'test/machine/lease.test.ts' },
+    test('machine/lease', 'a put attaches the key anew'),
   ),
   lease(
     52,

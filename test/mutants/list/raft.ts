@@ -1,13 +1,6 @@
-/** Defects of the Raft core. */
+/** Defects of elections, replication and reads in the Raft core. */
 import type { Killer, Mutant } from '../mutant.ts';
-
-const seeds = (budget: 'T1' | 'T2'): Killer => ({ kind: 'simulation', layer: 'raft', budget });
-
-const scripts = (name: string): Killer => ({
-  kind: 'test',
-  file: 'test/raft/scripts.test.ts',
-  name,
-});
+import { script, seeds } from './killers.ts';
 
 const raft = (
   number: number,
@@ -65,13 +58,30 @@ export const raftMutants: readonly Mutant[] = [
     seeds('T1'),
   ),
   raft(
+    6,
+    'pre-vote granted while the leader is alive',
+    'step.ts',
+    "if (message.kind === 'pre-vote') return true;",
+    "if (message.kind === 'pre-vote') return false;",
+    script('prevote isolated member'),
+  ),
+  raft(
+    7,
+    'target of a transfer is not asked for its log',
+    'vote.ts',
+    'state.log.isCoveredBy({ index: request.lastIndex, term: request.lastTerm });\n  if (granted)',
+    '(request.transfer ||\n      state.log.isCoveredBy({ index: request.lastIndex, term: request.lastTerm }));\n  if (granted)',
+    seeds('T2'),
+    script('transfer late hand over'),
+  ),
+  raft(
     8,
     'commits entries of earlier terms by counting',
     'replication.ts',
     '|| state.log.term(index) !== state.term) return;',
     ') return;',
     seeds('T2'),
-    scripts('commit figure 8'),
+    script('commit figure 8'),
   ),
   raft(
     9,
@@ -98,6 +108,14 @@ export const raftMutants: readonly Mutant[] = [
     seeds('T1'),
   ),
   raft(
+    12,
+    'every append cuts off what follows',
+    'log.ts',
+    'const fresh = entries.findIndex((entry) => !this.#knows(entry));',
+    'const fresh = entries.findIndex((entry) => entry.index > this.#commit);',
+    seeds('T1'),
+  ),
+  raft(
     13,
     'commit not clamped to matched index',
     'follower.ts',
@@ -106,12 +124,20 @@ export const raftMutants: readonly Mutant[] = [
     seeds('T2'),
   ),
   raft(
+    14,
+    'append of an earlier term accepted',
+    'step.ts',
+    'else if (message.term < state.term) answerPastTerm(state, message);',
+    "else if (message.term < state.term && message.kind !== 'append')\n    answerPastTerm(state, message);",
+    seeds('T1'),
+  ),
+  raft(
     15,
     'acknowledges its last index',
     'follower.ts',
     'const matchIndex = Math.max(prevIndex + entries.length, log.commit);',
     'const matchIndex = log.lastIndex;',
-    scripts('append conflicting'),
+    script('append conflicting'),
   ),
   raft(
     16,
@@ -119,7 +145,7 @@ export const raftMutants: readonly Mutant[] = [
     'durability.ts',
     'this.#underWay.lastIndex = Math.min(this.#underWay.lastIndex, kept);',
     '',
-    scripts('storage late ack'),
+    script('storage late ack'),
   ),
   raft(
     17,
@@ -152,5 +178,23 @@ export const raftMutants: readonly Mutant[] = [
     'if (reads.waiting.length === 0 || state.log.commit < leader.firstIndex) return;',
     'if (reads.waiting.length === 0) return;',
     seeds('T1'),
+  ),
+  raft(
+    27,
+    'the number of a request for a read index is used again when it is repeated',
+    'read-index.ts',
+    'reads.waiting = [...reads.sent.ids, ...reads.waiting];',
+    'reads.waiting = [...reads.sent.ids, ...reads.waiting];\n  state.readRequest -= 1;',
+    seeds('T2'),
+    script('read forwarded by a follower'),
+  ),
+  raft(
+    29,
+    'reads by the lease of a leader that was heard lately',
+    'read-index.ts',
+    '(leader.peers.get(voter)?.readContext ?? 0)',
+    '(leader.peers.get(voter)?.active === true ? reads.context : 0)',
+    seeds('T1'),
+    script('read needs a quorum'),
   ),
 ];

@@ -1,5 +1,6 @@
 /** Defects of answers, clients, members and snapshots, between Raft and the state machine. */
-import type { Killer, Mutant } from '../mutant.ts';
+import type { Mutant } from '../mutant.ts';
+import { test } from './killers.ts';
 
 const replica = (
   number: number,
@@ -8,23 +9,21 @@ const replica = (
   find: string,
   replace: string,
   killer: string,
-  test?: string,
-): Mutant => {
-  const killers: Killer[] = [
-    test === undefined
-      ? { kind: 'test', file: `test/${killer}` }
-      : { kind: 'test', file: `test/${killer}`, name: test },
-  ];
-  return { number, name, patches: [{ file: `server/${file}`, find, replace }], killers };
-};
+  testName: string,
+): Mutant => ({
+  number,
+  name,
+  patches: [{ file: `server/${file}`, find, replace }],
+  killers: [test(killer, testName)],
+});
 
-const forwarding = 'replica/forwarding.test.ts';
-const clients = 'replica/clients.test.ts';
-const snapshots = 'replica/snapshot.test.ts';
-const members = 'replica/membership.test.ts';
-const leases = 'replica/leases.test.ts';
-const machineClients = 'machine/clients.test.ts';
-const machineMembers = 'machine/membership.test.ts';
+const forwarding = 'replica/forwarding';
+const clients = 'replica/clients';
+const snapshots = 'replica/snapshot';
+const members = 'replica/membership';
+const leases = 'replica/leases';
+const machineClients = 'machine/clients';
+const machineMembers = 'machine/membership';
 
 export const replicaMutants: readonly Mutant[] = [
   // Answers.
@@ -44,6 +43,7 @@ export const replicaMutants: readonly Mutant[] = [
     '      this.#leadershipChanged = true;\n      this.#settleTransfers(nowMs);',
     '      this.#leadershipChanged = true;\n      this.#proposer.endTermsBefore(this.term + 1, nowMs);\n      this.#settleTransfers(nowMs);',
     forwarding,
+    'cut off the log of a former leader|survives a change of leader',
   ),
   replica(
     203,
@@ -125,6 +125,7 @@ export const replicaMutants: readonly Mutant[] = [
     'if (held !== undefined) return held.slot;',
     '',
     clients,
+    'the same call on another member',
   ),
   replica(
     212,
@@ -251,6 +252,7 @@ export const replicaMutants: readonly Mutant[] = [
     'id <= 0n || this.#removed.includes(id)',
     'id <= 0n',
     machineMembers,
+    'removing a member: its id',
   ),
   replica(
     233,
@@ -305,6 +307,7 @@ export const replicaMutants: readonly Mutant[] = [
     '      this.machine.load(this.#state, nowMs);\n',
     '',
     snapshots,
+    'members, leases and everything else',
   ),
   replica(
     243,

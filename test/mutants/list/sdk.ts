@@ -1,18 +1,19 @@
 /** Defects of the client and the recipes. */
 import type { Mutant, Patch } from '../mutant.ts';
+import { test } from './killers.ts';
 
 const mutant = (
   number: number,
   name: string,
   [file, find, replace]: readonly [file: string, find: string, replace: string],
-  [test, testName]: readonly [file: string, name: string],
+  killer: readonly [file: string, name: string],
 ): Mutant => {
   const patch: Patch = { file, find, replace };
   return {
     number,
     name,
     patches: [patch],
-    killers: [{ kind: 'test', file: `test/${test}.test.ts`, name: testName }],
+    killers: [test(...killer)],
   };
 };
 

@@ -1,16 +1,17 @@
 /** Defects of the log, the state on disk, and the transfer of states. */
 import type { Mutant } from '../mutant.ts';
+import { test } from './killers.ts';
 
 const mutant = (
   number: number,
   name: string,
   [file, find, replace]: readonly [file: string, find: string, replace: string],
-  [test, testName]: readonly [file: string, name: string],
+  killer: readonly [file: string, name: string],
 ): Mutant => ({
   number,
   name,
   patches: [{ file: `server/storage/${file}.ts`, find, replace }],
-  killers: [{ kind: 'test', file: `test/${test}.test.ts`, name: testName }],
+  killers: [test(...killer)],
 });
 
 const powerCuts = ['storage/wal-crash', 'power cuts lose nothing'] as const;
@@ -70,7 +71,7 @@ export const storageMutants: readonly Mutant[] = [
     ['storage/state-directory', 'a power cut at any step'],
   ),
   mutant(
-    37,
+    328,
     'a tail that conflicts with a snapshot is kept',
     [
       'wal-index',
@@ -80,7 +81,7 @@ export const storageMutants: readonly Mutant[] = [
     ['ports/log', 'without a tail that conflicts'],
   ),
   mutant(
-    38,
+    329,
     'two snapshots in quick succession: one removes the other',
     [
       'lmdb',
