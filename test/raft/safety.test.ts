@@ -4,7 +4,7 @@
  * `RAFT_SEED=123 npx vitest run --config test/vitest.config.ts test/raft/safety.test.ts`.
  */
 import { expect, test } from 'vitest';
-import { Simulation } from './simulation.ts';
+import { Simulation, situations } from './simulation.ts';
 
 const givenSeed = process.env['RAFT_SEED'];
 const seeds = (count: number) =>
@@ -18,17 +18,21 @@ for (const { size, count, steps } of [
   { size: 5, count: 120, steps: 5_000 },
 ]) {
   test(`${size} members stay safe under faults, and work again afterwards`, () => {
+    const reached = new Set<string>();
     for (const seed of seeds(count)) {
       const simulation = new Simulation(size, seed);
       try {
         simulation.run(steps);
         simulation.recover();
+        for (const situation of simulation.reached) reached.add(situation);
       } catch (error) {
         throw new Error(`seed ${seed}, step ${simulation.step}: RAFT_SEED=${seed} repeats it`, {
           cause: error,
         });
       }
     }
+    if (size > 1 && givenSeed === undefined)
+      expect([...reached].sort()).toEqual([...situations].sort());
   });
 }
 

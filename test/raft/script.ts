@@ -1,7 +1,8 @@
 /**
  * The language of `scripts/*.txt`: a block is commands, `---`, and what came of them.
  *
- *   members 3 [spare=N] [no-prevote] [no-quorum-check] [append-bytes=N] [inflight=N]
+ *   members 3 [spare=N] [no-prevote] [no-quorum-check] [append-bytes=N]
+ *     [inflight=N] [inflight-bytes=N]
  *   quietly                a block with this line shows no trace: for what is not the subject
  *   elect ID               campaign and settle, without a trace
  *   campaign ID            tick ID|all [N]        propose ID DATA...      read ID READ
@@ -142,6 +143,7 @@ class Runner {
     };
     const appendBytes = number('append-bytes');
     const inflightMessages = number('inflight');
+    const inflightBytes = number('inflight-bytes');
     this.#cluster = new Cluster(
       Number(args[0]),
       number('spare') ?? 0,
@@ -153,6 +155,7 @@ class Runner {
         limits: {
           ...(appendBytes === undefined ? {} : { appendBytes }),
           ...(inflightMessages === undefined ? {} : { inflightMessages }),
+          ...(inflightBytes === undefined ? {} : { inflightBytes }),
         },
       },
       (id) => fixedRandom(id),

@@ -5,7 +5,7 @@
  */
 import { assert } from '../../server/assert.ts';
 import type { Random } from '../../server/ports.ts';
-import { isJoint, membersOf } from '../../server/raft/configuration.ts';
+import { isJoint, isVoter, membersOf } from '../../server/raft/configuration.ts';
 import type { Message, NodeId, Proposal, Ready } from '../../server/raft/message.ts';
 import { Cluster, type Member } from './cluster.ts';
 import { SafetyChecker } from './safety.ts';
@@ -28,6 +28,11 @@ export function seededRandom(seed: number): Random {
 /** Members to be: they know of the founders and are not asked. */
 const SPARES = 2;
 
+/** Rare enough to get lost when something about the schedules changes. */
+export const situations = ['snapshot', 'refusal', 'joint', 'learner', 'removed leader'] as const;
+
+type Situation = (typeof situations)[number];
+
 type Fault =
   | 'loss'
   | 'duplicate'
@@ -44,6 +49,8 @@ export class Simulation {
   step = 0;
   /** Changes with everything that is sent, written or applied. */
   fingerprint = 0;
+  /** What came up at least once. */
+  readonly reached = new Set<Situation>();
   readonly #random: Random;
   readonly #cluster: Cluster;
   readonly #members: readonly Member[];
@@ -92,7 +99,10 @@ export class Simulation {
       () => random,
       {
         onReady: (member, ready) => this.#observe(member, ready),
-        onConfigured: (member) => this.#checker.configured(member),
+        onConfigured: (member) => {
+          this.#checker.configured(member);
+          this.#noteMembers(member);
+        },
       },
     );
     this.#members = [...this.#cluster.members.values()];
@@ -289,7 +299,16 @@ export class Simulation {
       this.#mix(message.kind.length + message.term * 31 + Number(message.to));
     }
     this.#mix(ready.committed.length + (ready.write?.entries.length ?? 0) * 7 + Number(member.id));
+    if (ready.write?.snapshot !== undefined) this.reached.add('snapshot');
+    if (ready.refused.length > 0) this.reached.add('refusal');
     this.#checker.observe(member, ready);
+  }
+
+  #noteMembers({ id, raft, configuration }: Member): void {
+    if (isJoint(configuration)) this.reached.add('joint');
+    if (configuration.learners.length > 0) this.reached.add('learner');
+    const isRemoved = raft?.role === 'leader' && !isVoter(configuration, id);
+    if (isRemoved) this.reached.add('removed leader');
   }
 
   #mix(value: number): void {
