@@ -1,5 +1,5 @@
 /** Every nemesis, and those that each run begins with. */
-import { corruptedLog, truncatedLog } from './damaged-log.ts';
+import { corruptedLog, forgottenLog, truncatedLog } from './damaged-log.ts';
 import { diskFullFollower, diskFullLeader } from './disk-full.ts';
 import { eioFollower, eioLeader, slowFollower, slowLeader } from './failing-disk.ts';
 import { killAll, killFollower, killLeader, killMajority } from './kill.ts';
@@ -48,5 +48,6 @@ export const everyNemesis: readonly Nemesis[] = [
   eioFollower,
   powerCutLeader,
   corruptedLog,
+  forgottenLog,
   diskFullLeader,
 ];

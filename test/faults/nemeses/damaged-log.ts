@@ -48,6 +48,15 @@ export const truncatedLog = damage('wal-truncated', (path, end, random) => {
   return `cut the last ${lost} bytes`;
 });
 
+/** As if the end had never been written: nothing in the log itself can tell. */
+export const forgottenLog = damage('wal-forgotten', (path, end, random) => {
+  const lost = random.between(1, Math.min(reachBytes, end - 1));
+  const file = openSync(path, 'r+');
+  writeSync(file, Buffer.alloc(lost), 0, lost, end - lost);
+  closeSync(file);
+  return `zeroed the last ${lost} bytes`;
+});
+
 export const corruptedLog = damage('wal-corrupted', (path, end, random) => {
   const offset = end - random.between(1, Math.min(reachBytes, end - 1));
   const byte = Buffer.alloc(1);
