@@ -3,12 +3,15 @@ import { once } from 'node:events';
 import { type ClientHttp2Session, connect, constants } from 'node:http2';
 import { createConnection } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
-import { encodeFrame } from '../../server/transport/encode.ts';
+import { SnapshotTransferError } from '../../server/storage/errors.ts';
+import { encodeFrame, encodeMessage } from '../../server/transport/encode.ts';
 import { withPrefix } from '../../server/transport/grpc.ts';
 import { helloHeaders } from '../../server/transport/hello.ts';
 import { PROTOCOL_VERSION } from '../../server/transport/transport.ts';
+import { SnapshotPart } from '../../server/wire/conclave/v1/raft.ts';
 import { waitFor } from '../support/wait.ts';
 import { appendOf, CLUSTER, heartbeat, openRig, type Rig } from './rig.ts';
+import { snapshotOf } from './snapshots.ts';
 
 const HEARTBEATS = '/conclave.v1.Peer/Heartbeats';
 const ends: (() => Promise<void> | void)[] = [];
@@ -27,7 +30,8 @@ async function member(): Promise<Rig> {
 
 function session(rig: Rig): ClientHttp2Session {
   const client = connect(rig.url).on('error', () => {});
-  ends.push(() => client.destroy());
+  // In a turn of its own: see `destroyLater`.
+  ends.push(() => void setImmediate(() => client.destroy()));
   return client;
 }
 
@@ -182,6 +186,47 @@ test('a malformed question and a malformed snapshot end their calls', async () =
   }
 });
 
+test('a chunk is handed on with the checksum it came with', async () => {
+  const written: [number, string, number][] = [];
+  const rig = await openRig(1n, {
+    handlers: {
+      openSnapshot: async () => ({
+        offset: 0,
+        write: async (offset, bytes, checksum) => {
+          written.push([offset, Buffer.from(bytes).toString(), checksum]);
+          throw new SnapshotTransferError('damaged-chunk', 'damaged on its way');
+        },
+        finish: () => Promise.reject(new Error('not finished')),
+        suspend: async () => {},
+      }),
+    },
+  });
+  ends.push(() => rig.transport.close());
+  rig.transport.setPeers({
+    index: 0,
+    peers: [{ id: 2n, urls: ['http://127.0.0.1:1'] }],
+    removed: [],
+  });
+  const { configuration, sha256 } = snapshotOf(Buffer.from('bytes'));
+  const message = encodeMessage({
+    ...{ kind: 'snapshot', from: 2n, to: 1n, term: 1, index: 5, indexTerm: 1 },
+    configuration,
+  });
+  const begin: SnapshotPart = {
+    part: {
+      $case: 'begin',
+      value: { message, id: 'copy', sizeBytes: 5n, sha256: Buffer.from(sha256) },
+    },
+  };
+  const chunk: SnapshotPart = {
+    part: { $case: 'chunk', value: { offset: 0n, data: Buffer.from('bytes'), crc: 0xdead_beef } },
+  };
+  const parts = [begin, chunk].map((part) => withPrefix(SnapshotPart.encode(part).finish()));
+  const outcome = await call(session(rig), '/conclave.v1.Peer/Snapshot', HELLO, ...parts);
+  expect(outcome).toEqual({ status: '2', message: 'damaged on its way' });
+  expect(written).toEqual([[0, 'bytes', 0xdead_beef]]);
+});
+
 test('other protocols, silence and noise cost nothing and disturb nobody', async () => {
   const rig = await member();
   const { hostname, port } = new URL(rig.url);
@@ -210,11 +255,12 @@ test('many strangers do not keep a member out', async () => {
   for (let count = 0; count < 300; count += 1) {
     const socket = createConnection(Number(port), hostname).on('error', () => {});
     ends.push(() => void socket.destroy());
+    // Whoever is let in as far as to introduce itself gets settings first.
     socket.resume().on('close', () => {
-      cut += 1;
+      if (socket.bytesRead === 0) cut += 1;
     });
   }
-  await waitFor('most to be cut', () => cut >= 150 || undefined);
+  await waitFor('most to be cut', () => cut >= 100 || undefined);
   await waitFor('a message', async () => {
     void call(session(rig), HEARTBEATS, HELLO, frameOf(heartbeat(2n, 1n, 1))).catch(() => {});
     await new Promise((resolve) => setTimeout(resolve, 100));

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
+import { createServer } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
 import { fetchMembers } from '../../server/transport/join.ts';
 import { PeerListener } from '../../server/transport/peer-listener.ts';
@@ -41,6 +41,18 @@ const connected = (...rigs: readonly Rig[]) =>
       rigs.every(({ id }) => id === rig.id || rig.transport.connectedMs(id) !== undefined);
     return rigs.every(isConnected) || undefined;
   });
+
+/** Cuts whoever connects to that port; when they did. */
+async function listening(port: number): Promise<readonly number[]> {
+  const attemptsMs: number[] = [];
+  const place = createServer((socket) => {
+    attemptsMs.push(performance.now());
+    socket.destroy();
+  });
+  await once(place.listen(port, '127.0.0.1'), 'listening');
+  ends.push(() => new Promise((resolve) => void place.close(() => resolve())));
+  return attemptsMs;
+}
 
 const told = (rig: Rig, line: string) =>
   waitFor(`"${line}"`, () => rig.told.includes(line) || undefined);
@@ -134,14 +146,10 @@ test('a link that flaps is taken up again each time, and each break is told once
 });
 
 test('a member that is away is tried again, after pauses that grow', async () => {
-  const attemptsMs: number[] = [];
-  const place = createServer((socket) => {
-    attemptsMs.push(performance.now());
-    socket.destroy();
-  });
-  await once(place.listen(0, '127.0.0.1'), 'listening');
-  ends.push(() => new Promise((resolve) => void place.close(() => resolve())));
-  const { port } = place.address() as AddressInfo;
+  const closed = await PeerListener.open(['http://127.0.0.1:0']);
+  const port = Number(new URL(closed.urls[0] ?? '').port);
+  await closed.close();
+  const attemptsMs = await listening(port);
   const one = await open(1n);
   const urls = [`http://127.0.0.1:${port}`];
   one.transport.setPeers({ index: 0, peers: [{ id: 2n, urls }], removed: [] });
@@ -240,10 +248,11 @@ test('nothing of a member is believed before its data directory is remembered fo
   introduce(one, two);
   // One for each stream that two has opened, and one for what one has found there.
   await waitFor('the first contact', () => remembered.length === 3 || undefined);
-  // Both directions wait: what two sends is not even sent yet.
+  // Both directions wait: nothing is even sent.
   two.transport.send([heartbeat(2n, 1n, 1)]);
+  one.transport.send([heartbeat(1n, 2n, 1)]);
   await new Promise((resolve) => setTimeout(resolve, 50));
-  expect(one.received).toEqual([]);
+  expect([...one.received, ...two.received]).toEqual([]);
   expect(two.transport.connectedMs(1n)).toBeUndefined();
   for (const remember of remembered) remember();
   await connected(one, two);
@@ -317,7 +326,7 @@ test('a member whose adding is not applied here yet is let in, and answered', as
   expect(one.transport.connectedMs(9n)).toBeUndefined();
 });
 
-test('the connection of a member that was let in ahead of its adding ends with it', async () => {
+test('a member that was let in ahead of its adding is forgotten when it leaves', async () => {
   const one = await open(1n);
   const nine = await openRig(9n);
   one.transport.setPeers({ index: 5, peers: [], removed: [] });
@@ -325,6 +334,10 @@ test('the connection of a member that was let in ahead of its adding ends with i
   await told(one, 'reachable 9');
   await nine.transport.close();
   await waitFor('its end', () => one.transport.connectedMs(9n) === undefined || undefined);
+  // Nobody calls at its address any more.
+  const attempts = await listening(Number(new URL(nine.url).port));
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  expect(attempts).toEqual([]);
 });
 
 // Joining
