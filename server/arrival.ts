@@ -6,7 +6,7 @@
  * forgotten its vote and what it promised to keep. So an empty directory asks the others first.
  */
 
-import { type InitialMember, identityOf } from './identity.ts';
+import { foundersOf, type InitialMember, identityOf } from './identity.ts';
 import { idToHex } from './ids.ts';
 import type { Founder } from './membership.ts';
 import type { Clock, Timers } from './ports.ts';
@@ -63,11 +63,7 @@ const RETRY_MS = 200;
 export async function arrive(options: ArrivalOptions): Promise<Arrival> {
   const { existing, name, clusterToken, initialCluster } = options;
   const founded = identityOf(name, clusterToken, initialCluster);
-  const founders = initialCluster.map((member) => ({
-    id: identityOf(member.name, clusterToken, initialCluster).memberId,
-    name: member.name,
-    peerUrls: member.peerUrls,
-  }));
+  const founders = foundersOf(clusterToken, initialCluster);
   if (existing !== undefined) return comeBack(options, existing, founded, founders);
   if (options.initialClusterState === 'existing') return join(options);
   const known = await lookForLife(options, founded);

@@ -17,6 +17,7 @@ import { NodeMetrics } from './node-metrics.ts';
 import { Peering } from './peering.ts';
 import type { PeerBook, Recovered, StateReader } from './ports.ts';
 import { type Configuration, singleMember } from './raft/configuration.ts';
+import { NO_NODE } from './raft/message.ts';
 import { Raft } from './raft/raft.ts';
 import { Replica } from './replica.ts';
 import { Roster } from './roster.ts';
@@ -125,8 +126,8 @@ export async function assemble(assembly: AssemblyOptions): Promise<Parts> {
     onCompacted: (revision) => hub.compacted(revision),
     onInstalled: () => hub.installed(machine.revision, machine.compactRevision),
     onLeadership: () => {
-      const { leader, role, term } = raft;
-      logger.info({ leader: idToHex(leader), role, term }, 'leadership');
+      // On its own it leads itself: nobody needs to be told.
+      if (machine.members.length > 1) logger.info(leadershipOf(raft), 'leadership');
       questions.leadershipChanged();
       peering.leadershipChanged();
       introduction.check();
@@ -214,6 +215,12 @@ export async function assemble(assembly: AssemblyOptions): Promise<Parts> {
     campaign,
   };
 }
+
+const leadershipOf = ({ leader, role, term }: Raft) => ({
+  leader: leader === NO_NODE ? 'none' : idToHex(leader),
+  role,
+  term,
+});
 
 /** Who takes part at the applied index. Those who join do not know, nor do those who just founded. */
 function configurationAtStart(

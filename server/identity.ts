@@ -1,5 +1,6 @@
 /** Who is who: ids that the members of a new cluster find without talking to each other. */
 import { createHash } from 'node:crypto';
+import type { Founder } from './membership.ts';
 import type { Identity } from './storage/identity.ts';
 
 export type InitialMember = { readonly name: string; readonly peerUrls: readonly string[] };
@@ -22,6 +23,14 @@ export function identityOf(
     memberId: others ? id('member', token, name, ...list) : id('member', token, name),
   };
 }
+
+/** The members of a new cluster with their ids. */
+export const foundersOf = (token: string, members: readonly InitialMember[]): readonly Founder[] =>
+  members.map(({ name, peerUrls }) => ({
+    id: identityOf(name, token, members).memberId,
+    name,
+    peerUrls,
+  }));
 
 const byName = (a: InitialMember, b: InitialMember): number => (a.name < b.name ? -1 : 1);
 const textsOf = ({ name, peerUrls }: InitialMember): string[] => [

@@ -1,4 +1,6 @@
 /** `conclave/server`: a store inside your process, and what the command line needs to run one. */
+
+export { ArrivalError } from './arrival.ts';
 export type { AutoCompactionPolicy } from './auto-compaction.ts';
 export {
   type Config,
@@ -8,6 +10,7 @@ export {
   loadConfig,
 } from './config.ts';
 export { type MemberOptions, type RunningMember, startMember } from './embed.ts';
+export type { InitialMember } from './identity.ts';
 export { memberOptions } from './member-options.ts';
 export { type RestoreOptions, restoreMember } from './restore.ts';
 export {

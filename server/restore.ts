@@ -1,6 +1,7 @@
 /** A member's data directory out of a saved snapshot. */
-import { identityOf } from './identity.ts';
+import { foundersOf, type InitialMember, identityOf } from './identity.ts';
 import { forgetCluster } from './machine.ts';
+import { Roster } from './roster.ts';
 import { restoreSnapshot } from './storage/restore.ts';
 
 export type RestoreOptions = {
@@ -11,6 +12,11 @@ export type RestoreOptions = {
   /** @default 'default' */
   readonly name?: string;
   readonly clusterToken?: string;
+  /**
+   * The members of the new cluster, this one among them. Each is restored from the same file, with the
+   * same list and token. @default this one alone
+   */
+  readonly initialCluster?: readonly InitialMember[];
 };
 
 /**
@@ -21,7 +27,15 @@ export type RestoreOptions = {
  * @throws {CorruptionError} when the file is not a whole snapshot
  */
 export function restoreMember(options: RestoreOptions): Promise<{ readonly appliedIndex: number }> {
-  const identity = identityOf(options.name ?? 'default', options.clusterToken ?? 'etcd-cluster');
-  const { file, directory } = options;
-  return restoreSnapshot({ file, directory, identity, adapt: forgetCluster });
+  const { file, directory, name = 'default', clusterToken = 'etcd-cluster' } = options;
+  const { initialCluster = [] } = options;
+  return restoreSnapshot({
+    file,
+    directory,
+    identity: identityOf(name, clusterToken, initialCluster),
+    adapt: (state) => [
+      ...forgetCluster(state),
+      ...new Roster().bootstrap(foundersOf(clusterToken, initialCluster), 0),
+    ],
+  });
 }

@@ -1,6 +1,7 @@
-import { rm } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { status } from '@grpc/grpc-js';
 import { describe, expect, test } from 'vitest';
+import { restoreMember } from '../../server/index.ts';
 import { ReplaceRequest } from '../../server/wire/conclave/v1/membership.ts';
 import { refusal, unary } from '../rpc/calls.ts';
 import { MemberCluster } from '../support/member-cluster.ts';
@@ -255,6 +256,28 @@ describe('members with data', () => {
     await Promise.all(cluster.names.map((name) => cluster.launch(name)));
     await cluster.leader();
     expect(await get(cluster.client('c'), 'k')).toBe('2');
+    await cluster.agreement();
+  });
+
+  test('begin a new cluster from one snapshot', async () => {
+    await using cluster = await MemberCluster.start({ durable: true });
+    await put(cluster.client('a'), 'k', 'kept');
+    const blobs: Uint8Array[] = [];
+    for await (const { blob } of cluster.client('b').maintenance.snapshot({})) blobs.push(blob);
+    const file = `${cluster.directory('a')}.snapshot`;
+    await writeFile(file, Buffer.concat(blobs));
+    await Promise.all(cluster.names.map((name) => cluster.stop(name)));
+    const clusterToken = 'restored';
+    const initialCluster = [...cluster.places.values()];
+    for (const name of cluster.names) {
+      const directory = cluster.directory(name);
+      await rm(directory, { recursive: true });
+      await restoreMember({ file, directory, name, clusterToken, initialCluster });
+    }
+    await Promise.all(cluster.names.map((name) => cluster.launch(name, { clusterToken })));
+    await cluster.leader();
+    for (const name of cluster.names) expect(await get(cluster.client(name), 'k')).toBe('kept');
+    await put(cluster.client('c'), 'k', 'new');
     await cluster.agreement();
   });
 
