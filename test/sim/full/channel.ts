@@ -245,6 +245,8 @@ class SimCall implements ClientCall {
 export class ServerCall extends EventEmitter {
   metadata = new Metadata();
   cancelled = false;
+  /** Told of every message that leaves. */
+  onWrite: () => void = () => undefined;
   readonly #answer: (message: Buffer) => void;
   readonly #end: (code: Status, details: string) => void;
   readonly #waiting: Buffer[] = [];
@@ -284,7 +286,10 @@ export class ServerCall extends EventEmitter {
   }
 
   write(message: Buffer, written?: () => void): boolean {
-    if (!this.cancelled && !this.#isEnded) this.#answer(message);
+    if (!this.cancelled && !this.#isEnded) {
+      this.onWrite();
+      this.#answer(message);
+    }
     if (written !== undefined) queueMicrotask(written);
     return true;
   }

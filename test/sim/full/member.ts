@@ -48,19 +48,20 @@ export class FullMember {
     this.number = number;
     this.#role = role;
     this.process = new SimProcess(engine, number, `member ${number}`, world.driftPpm);
-    this.stores = new MemberStores({
-      engine,
-      number,
-      segmentBytes: knobs.segmentBytes,
-      meanFlushUs: knobs.meanFlushUs,
-      faults: () => world.diskFaults,
-      reached: (point) => this.reached(point),
-    });
     const election = engine.decisions.site('protocol', `election ${number}`);
     this.#random = {
       below: (bound) => election.below(bound),
       id: () => (BigInt(number) << 40n) | BigInt(++this.#draws),
     };
+    this.stores = new MemberStores({
+      engine,
+      number,
+      random: this.#random,
+      segmentBytes: knobs.segmentBytes,
+      meanFlushUs: knobs.meanFlushUs,
+      faults: () => world.diskFaults,
+      reached: (point) => this.reached(point),
+    });
   }
 
   get isUp(): boolean {
@@ -137,6 +138,7 @@ export class FullMember {
       life,
       random: this.#random,
       progressIntervalMs: this.#world.knobs.progressIntervalMs,
+      reached: (point) => this.reached(point),
     });
     this.running = {
       ...parts,

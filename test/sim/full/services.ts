@@ -1,25 +1,16 @@
 /** What a member serves to clients: the shipped services, by path, over simulated calls. */
-import { type ServerDuplexStream, status as Status } from '@grpc/grpc-js';
-import { limits } from '../../../server/limits.ts';
+import {
+  type ServerDuplexStream,
+  type ServerWritableStream,
+  status as Status,
+} from '@grpc/grpc-js';
 import type { LocalMember } from '../../../server/local-member.ts';
+import type { PointName } from '../../../server/points.ts';
 import type { Random } from '../../../server/ports.ts';
-import { Admission } from '../../../server/rpc/admission.ts';
-import { serveBatch } from '../../../server/rpc/batch.ts';
-import { driveCatchUp } from '../../../server/rpc/catch-up.ts';
-import { clientMethods } from '../../../server/rpc/client.ts';
-import { clusterMethods } from '../../../server/rpc/cluster.ts';
-import { serveKeepAlive } from '../../../server/rpc/keep-alive.ts';
-import { kvMethods } from '../../../server/rpc/kv.ts';
-import { leaseMethods } from '../../../server/rpc/lease.ts';
-import { maintenanceMethods } from '../../../server/rpc/maintenance.ts';
-import { checkMetadata, needsLeader } from '../../../server/rpc/metadata.ts';
+import { checkMetadata } from '../../../server/rpc/metadata.ts';
 import type { UnaryMethod } from '../../../server/rpc/method.ts';
-import type { ServiceContext } from '../../../server/rpc/services.ts';
+import { serveAll } from '../../../server/rpc/registry.ts';
 import { statusOf } from '../../../server/rpc/status.ts';
-import { OpenStreams } from '../../../server/rpc/streams.ts';
-import { serveWatch } from '../../../server/rpc/watch.ts';
-import { Writes } from '../../../server/rpc/writes.ts';
-import { Method } from '../../../server/wire/conclave/v1/batch.ts';
 import type { Accept, ServerCall } from './channel.ts';
 import type { Life } from './process.ts';
 import { silentLogger } from './silent-logger.ts';
@@ -29,92 +20,61 @@ export type ServiceOptions = {
   readonly life: Life;
   readonly random: Random;
   readonly progressIntervalMs: number;
+  readonly reached: (point: PointName) => void;
 };
 
+const WATCH_PATH = '/etcdserverpb.Watch/Watch';
+
+type Serve = (call: ServerCall) => void;
+
 export class Services {
-  readonly streams: OpenStreams;
-  readonly #unary = new Map<string, UnaryMethod>();
-  readonly #batched: ReadonlyMap<number, UnaryMethod>;
-  readonly #keepAlive: UnaryMethod;
-  readonly #context: ServiceContext;
+  readonly #handlers = new Map<string, Serve>();
   readonly #options: ServiceOptions;
 
   constructor(options: ServiceOptions) {
     this.#options = options;
-    const { member, life, random } = options;
-    this.streams = new OpenStreams(member, life);
-    this.#context = {
-      member,
-      writes: new Writes(member, new Admission(member, limits.requestBytes)),
-      random,
-      clock: life,
-      timers: life,
-      logger: silentLogger,
-      maxTxnOps: limits.txnOps,
-    };
-    const kv = kvMethods(this.#context);
-    const { keepAlive, ...lease } = leaseMethods(this.#context);
-    const cluster = clusterMethods(this.#context);
-    const maintenance = maintenanceMethods(this.#context);
-    const client = clientMethods(this.#context);
-    this.#keepAlive = keepAlive;
-    for (const group of [kv, lease, cluster, maintenance]) {
-      for (const method of Object.values(group)) this.#unary.set(method.path, method);
-    }
-    this.#batched = new Map<number, UnaryMethod>([
-      [Method.RANGE, kv.range],
-      [Method.PUT, kv.put],
-      [Method.DELETE_RANGE, kv.deleteRange],
-      [Method.TXN, kv.txn],
-      [Method.COMPACT, kv.compact],
-      [Method.LEASE_GRANT, lease.grant],
-      [Method.LEASE_REVOKE, lease.revoke],
-      [Method.LEASE_KEEP_ALIVE, keepAlive],
-      [Method.LEASE_TIME_TO_LIVE, lease.timeToLive],
-      [Method.LEASE_LEASES, lease.leases],
-      [Method.STATUS, maintenance.status],
-      [Method.MEMBER_LIST, cluster.memberList],
-      [Method.CLIENT_REGISTER, client.register],
-      [Method.CLIENT_FORGET, client.forget],
-      [Method.PING, client.ping],
-    ]);
-    driveCatchUp(member, { clock: life, timers: life });
+    const { member, life, random, progressIntervalMs } = options;
+    serveAll(
+      {
+        member,
+        random,
+        progressIntervalMs,
+        clock: life,
+        timers: life,
+        logger: silentLogger,
+        report: () => undefined,
+      },
+      {
+        unary: (method) =>
+          this.#handlers.set(method.path, (call) => this.#serveUnary(method, call)),
+        // What the handlers use of grpc-js' streams is all there.
+        bidi: (path, serve) =>
+          this.#handlers.set(path, (call) =>
+            serve(call as unknown as ServerDuplexStream<Buffer, Buffer>),
+          ),
+        serverStream: (path, serve) =>
+          this.#handlers.set(path, (call) =>
+            serve(call as unknown as ServerWritableStream<Buffer, Buffer>),
+          ),
+      },
+    );
   }
 
-  readonly accept: Accept = (path, served) => {
-    // What the handlers use of grpc-js' stream is all there.
-    const call = served as unknown as ServerDuplexStream<Buffer, Buffer>;
-    const { streams } = this;
+  readonly accept: Accept = (path, call) => {
+    const { member, reached } = this.#options;
+    call.onWrite = () => reached(path === WATCH_PATH ? 'watch-sent' : 'request-answered');
     try {
-      checkMetadata(call.metadata, this.#options.member);
-      const needs = { streams, needsLeader: needsLeader(call.metadata) };
-      if (path === '/conclave.v1.Batch/Exchange') {
-        serveBatch(call, {
-          ...needs,
-          timers: this.#options.life,
-          methods: this.#batched,
-          onError: () => undefined,
-        });
-      } else if (path === '/etcdserverpb.Watch/Watch') {
-        serveWatch(call, this.#context, {
-          ...needs,
-          maxMessageBytes: limits.requestBytes + limits.requestOverheadBytes,
-          progressIntervalMs: this.#options.progressIntervalMs,
-        });
-      } else if (path === this.#keepAlive.path) {
-        serveKeepAlive(call, this.#keepAlive, needs);
-      } else this.#serveUnary(path, served);
+      checkMetadata(call.metadata, member);
+      const serve = this.#handlers.get(path);
+      if (serve === undefined) {
+        call.emit('error', { code: Status.UNIMPLEMENTED, details: `${path} is not served` });
+      } else serve(call);
     } catch (error) {
-      served.emit('error', statusOf(error));
+      call.emit('error', statusOf(error));
     }
   };
 
-  #serveUnary(path: string, call: ServerCall): void {
-    const method = this.#unary.get(path);
-    if (method === undefined) {
-      call.emit('error', { code: Status.UNIMPLEMENTED, details: `${path} is not served` });
-      return;
-    }
+  #serveUnary(method: UnaryMethod, call: ServerCall): void {
     const abort = new AbortController();
     call.on('cancelled', () => abort.abort());
     call.on('data', (request: Buffer) => {

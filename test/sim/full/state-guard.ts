@@ -1,4 +1,5 @@
 /** A state that belongs to one life of its process: what a dead one still tries changes nothing. */
+import type { PointName } from '../../../server/points.ts';
 import type { State } from '../../../server/ports.ts';
 import type { Life } from './process.ts';
 
@@ -7,7 +8,8 @@ export class DeadProcessError extends Error {
   override readonly name = 'DeadProcessError';
 }
 
-export function guardedState(state: State, life: Life): State {
+/** `reached`: told before and after each step of it. */
+export function guardedState(state: State, life: Life, reached: (point: PointName) => void): State {
   const alive = (): State => {
     if (!life.isAlive) throw new DeadProcessError('the process was killed');
     return state;
@@ -27,8 +29,16 @@ export function guardedState(state: State, life: Life): State {
     },
     get: (key) => alive().get(key),
     scan: (start, end, options) => alive().scan(start, end, options),
-    apply: (index, writes, term) => alive().apply(index, writes, term),
-    install: (snapshot) => alive().install(snapshot),
+    apply: (index, writes, term) => {
+      reached('before-apply');
+      alive().apply(index, writes, term);
+      reached('after-apply');
+    },
+    install: async (snapshot) => {
+      reached('before-snapshot-install');
+      await alive().install(snapshot);
+      reached('after-snapshot-install');
+    },
     flush: () => alive().flush(),
     size: () => alive().size(),
     close: () => alive().flush(),

@@ -4,7 +4,7 @@
  * leaves what was flushed, and of the rest a random part.
  */
 import type { PointName } from '../../../server/points.ts';
-import type { Log, Recovered, State } from '../../../server/ports.ts';
+import type { Log, Random, Recovered, State } from '../../../server/ports.ts';
 import { agreementOf } from '../../../server/storage/agreement.ts';
 import {
   drawIncarnation,
@@ -43,6 +43,8 @@ export type StoreOptions = {
   readonly segmentBytes: number;
   readonly meanFlushUs: number;
   readonly faults: () => DiskFaults;
+  /** Dice for the salts of log files. */
+  readonly random: Random;
   readonly reached: (point: PointName) => void;
 };
 
@@ -93,12 +95,13 @@ export class MemberStores {
     this.identity ??= { ...identity, incarnation: drawIncarnation() };
     const { clusterId, memberId } = this.identity;
     this.#disk.beforeStep = (step) => this.#beforeStep(step, life);
-    const state = guardedState(this.#state, life);
+    const state = guardedState(this.#state, life, this.#options.reached);
     const { log, recovered } = await openWal({
       path: WAL_PATH,
       identity: { clusterId, memberId },
       segmentBytes: this.#options.segmentBytes,
       disk: this.#disk,
+      random: this.#options.random,
       afterReset: async () => this.#state.confirmInstalled(),
     });
     const agreed = await this.#agree(log, recovered);

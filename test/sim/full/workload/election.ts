@@ -1,6 +1,7 @@
 /** Elections: terms rise, and whoever observes sees leaders in the order of their terms. */
+import type { RecipeSession } from '../../../../recipes/session.ts';
 import { hold } from '../../engine/violation.ts';
-import { ignoreRefusal } from './mutex.ts';
+import { inSessions } from './sessions.ts';
 import type { ClientContext, Workload } from './workload.ts';
 
 export class ElectionWorkload implements Workload {
@@ -8,22 +9,10 @@ export class ElectionWorkload implements Workload {
   readonly #leaders = new Map<bigint, string>();
 
   async run(client: ClientContext): Promise<void> {
-    const { conclave, choose, knobs } = client;
-    const observes = choose.below(3) === 0;
-    while (!client.isEnding()) {
-      try {
-        const session = await conclave.session({ ttl: knobs.leaseTtlSeconds * 1_000 });
-        try {
-          if (observes) await this.#observe(client, session);
-          else await this.#lead(client, session);
-        } finally {
-          await session.close();
-        }
-      } catch (error) {
-        ignoreRefusal(error);
-      }
-      await client.pause(knobs.meanPauseMs);
-    }
+    const observes = client.choose.below(3) === 0;
+    await inSessions(client, (session) =>
+      observes ? this.#observe(client, session) : this.#lead(client, session),
+    );
   }
 
   check(): void {
@@ -31,39 +20,26 @@ export class ElectionWorkload implements Workload {
   }
 
   async #lead(
-    client: ClientContext,
-    session: Awaited<ReturnType<ClientContext['conclave']['session']>>,
+    { name, knobs, ending, pause }: ClientContext,
+    session: RecipeSession,
   ): Promise<void> {
-    const { name, knobs } = client;
     const leadership = await session
       .election<string>('chair')
-      .campaign({ value: name, timeout: 20_000, signal: client.ending });
+      .campaign({ value: name, timeout: 20_000, signal: ending });
     this.#saw(leadership.term, name);
-    await client.pause(knobs.meanPauseMs);
+    await pause(knobs.meanPauseMs);
     await leadership.resign();
   }
 
-  async #observe(
-    client: ClientContext,
-    session: Awaited<ReturnType<ClientContext['conclave']['session']>>,
-  ): Promise<void> {
+  async #observe({ name, ending }: ClientContext, session: RecipeSession): Promise<void> {
     let before = 0n;
-    const stop = new AbortController();
-    for (const signal of [session.signal, client.ending]) {
-      signal.addEventListener('abort', () => stop.abort(signal.reason));
-    }
-    for await (const leader of session.election<string>('chair').observe({ signal: stop.signal })) {
-      if (leader !== null) {
-        const { term, value } = leader;
-        hold(
-          term >= before,
-          17,
-          () => `${client.name} saw the leader of term ${term} after that of ${before}`,
-        );
-        before = term;
-        this.#saw(term, value);
-      }
-      if (client.isEnding()) break;
+    const signal = AbortSignal.any([session.signal, ending]);
+    for await (const leader of session.election<string>('chair').observe({ signal })) {
+      if (leader === null) continue;
+      const { term, value } = leader;
+      hold(term >= before, 17, () => `${name} saw the leader of term ${term} after ${before}`);
+      before = term;
+      this.#saw(term, value);
     }
   }
 

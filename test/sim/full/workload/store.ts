@@ -1,9 +1,11 @@
 /** Reads, writes and transactions on a few keys, by every client; checked for strict serializability. */
 
-import { isConclaveError } from '../../../../sdk/errors.ts';
+import type { Conclave } from '../../../../recipes/connect.ts';
+import { ConclaveError, isConclaveError } from '../../../../sdk/errors.ts';
 import type { KeyValue, Kv } from '../../../../sdk/kv.ts';
 import { compare, op } from '../../../../sdk/txn.ts';
 import { type Outcome, Recorder } from '../../../lin/history.ts';
+import { checkLeases } from '../../../lin/lease.ts';
 import { checkRevisions } from '../../../lin/replay.ts';
 import {
   type Entry,
@@ -16,9 +18,14 @@ import {
   type StoreAnswer,
   type StoreTxn,
 } from '../../../lin/store.ts';
+import { SECOND } from '../../engine/engine.ts';
 import { hold } from '../../engine/violation.ts';
 import type { CommitLog } from '../commit-log.ts';
+import { ignoreRefusal } from './sessions.ts';
 import type { ClientContext, Workload } from './workload.ts';
+
+/** Clocks go wrong by at most so much, against each other. */
+const LARGEST_DRIFT = 0.001;
 
 export class StoreWorkload implements Workload {
   readonly #recorder: Recorder<StoreAction, StoreAnswer>;
@@ -31,20 +38,62 @@ export class StoreWorkload implements Workload {
     this.#recorder = new Recorder(now);
   }
 
-  /** Operations that were answered. */
-  answered = 0;
-
   async run(client: ClientContext): Promise<void> {
+    const hasLeases = client.choose.below(3) === 0;
     while (!client.isEnding()) {
-      await this.#turn(client);
+      if (hasLeases) await this.#lease(client);
+      else await this.#turn(client);
       await client.pause(client.knobs.meanPauseMs);
     }
   }
 
-  check(log: CommitLog): void {
+  check(log: CommitLog, end: number): void {
     const operations = this.#recorder.operations();
-    const wrong = checkRevisions({ log: log.commits, operations });
+    // The SDK does not tell at which revision a lease was granted or ended; and a holder may fail to
+    // renew under faults, so any lease may end. That none does too early is checked next.
+    const wrong = checkRevisions({
+      log: log.commits,
+      operations: operations.filter(
+        ({ action }) => action.kind === 'txn' || action.kind === 'read-at',
+      ),
+      mayExpire: () => true,
+    });
     hold(wrong.length === 0, 9, () => wrong.slice(0, 3).join('; '));
+    const [early] = checkLeases({
+      log: log.commits,
+      operations,
+      unitsPerSecond: SECOND * (1 - LARGEST_DRIFT),
+      // How long there may be no leader to end a lease is bounded by nothing.
+      slackSeconds: Number.POSITIVE_INFINITY,
+      end,
+    });
+    hold(early === undefined, 13, () => `${early}`);
+  }
+
+  /** A lease with two keys: renewed for a while, then revoked or left to expire. */
+  async #lease(client: ClientContext): Promise<void> {
+    const { choose, knobs } = client;
+    this.#values += 1;
+    const lease = BigInt(1_000 + this.#values);
+    const { leaseTtlSeconds: ttlSeconds } = knobs;
+    const granted = await this.#do(client, { kind: 'grant', lease, ttlSeconds });
+    if (granted.kind !== 'ok') return;
+    for (const part of ['a', 'b']) {
+      await this.#do(client, put(`lease-${lease}-${part}`, this.#value(), lease));
+    }
+    for (let renewals = choose.below(6); renewals > 0 && !client.isEnding(); renewals -= 1) {
+      await client.pause((ttlSeconds * 1_000) / 3);
+      const renewed = await this.#do(client, { kind: 'renew', lease });
+      if (renewed.kind === 'fail') return;
+    }
+    if (choose.below(2) === 0) await this.#do(client, { kind: 'revoke', lease });
+  }
+
+  async #do(client: ClientContext, action: StoreAction): Promise<Outcome<StoreAnswer>> {
+    const id = this.#recorder.begin(client.name, action);
+    const outcome = await perform(client.conclave, action);
+    this.#recorder.end(id, outcome);
+    return outcome;
   }
 
   async #turn(client: ClientContext): Promise<void> {
@@ -52,13 +101,17 @@ export class StoreWorkload implements Workload {
     const key = `key-${choose.below(knobs.keys)}`;
     const other = `key-${choose.below(knobs.keys)}`;
     const action = this.#draw(choose.below(100), key, other, () => choose.below(60));
-    const id = this.#recorder.begin(client.name, action);
-    const outcome = await perform(client.conclave.kv, action);
-    this.#recorder.end(id, outcome);
+    if (choose.below(50) === 49) await this.#compact(client);
+    const outcome = await this.#do(client, action);
     if (outcome.kind !== 'ok') return;
-    this.answered += 1;
     this.#newest = Math.max(this.#newest, outcome.answer.revision);
     this.#remember(action, outcome.answer);
+  }
+
+  /** Forgets some history: readers of it are told so, and nobody else notices. */
+  async #compact({ conclave, choose }: ClientContext): Promise<void> {
+    const revision = this.#newest - choose.below(20);
+    if (revision > 0) await conclave.kv.compact(BigInt(revision)).catch(ignoreRefusal);
   }
 
   #draw(dice: number, key: string, other: string, back: () => number): StoreAction {
@@ -112,9 +165,12 @@ export class StoreWorkload implements Workload {
 }
 
 /** Carries an action out through the SDK. Never rejects: a failure is an outcome. */
-export async function perform(kv: Kv, action: StoreAction): Promise<Outcome<StoreAnswer>> {
+export async function perform(
+  conclave: Conclave,
+  action: StoreAction,
+): Promise<Outcome<StoreAnswer>> {
   try {
-    return { kind: 'ok', answer: await send(kv, action) };
+    return { kind: 'ok', answer: await send(conclave, action) };
   } catch (error) {
     if (!isConclaveError(error)) throw error;
     const reason = `${error.code}: ${error.message}`;
@@ -122,8 +178,20 @@ export async function perform(kv: Kv, action: StoreAction): Promise<Outcome<Stor
   }
 }
 
-async function send(kv: Kv, action: StoreAction): Promise<StoreAnswer> {
+async function send({ kv, leases }: Conclave, action: StoreAction): Promise<StoreAnswer> {
   switch (action.kind) {
+    // The SDK does not tell the revisions of leases: 0 claims nothing.
+    case 'grant':
+      await leases.grant(action.ttlSeconds * 1_000, { id: action.lease });
+      return { revision: 0 };
+    case 'revoke':
+      await leases.revoke(action.lease);
+      return { revision: 0 };
+    case 'renew': {
+      const { ttlMs } = await leases.keepAlive(action.lease);
+      if (ttlMs > 0) return { revision: 0 };
+      throw new ConclaveError('LEASE_NOT_FOUND', 'the lease is gone', { outcome: 'not-applied' });
+    }
     case 'txn':
       return sendTxn(kv, action);
     case 'read-at': {
@@ -170,7 +238,7 @@ async function sendTxn(kv: Kv, txn: StoreTxn): Promise<StoreAnswer> {
 async function sendStep(kv: Kv, step: Step, serializable: boolean): Promise<StoreAnswer> {
   switch (step.kind) {
     case 'put': {
-      const { revision } = await kv.put(step.key, step.value);
+      const { revision } = await kv.put(step.key, step.value, { lease: step.lease ?? 0n });
       return { revision: Number(revision), results: [{ kind: 'put' }] };
     }
     case 'delete': {
@@ -186,7 +254,7 @@ async function sendStep(kv: Kv, step: Step, serializable: boolean): Promise<Stor
 }
 
 const operationOf = (step: Step) => {
-  if (step.kind === 'put') return op.put(step.key, step.value);
+  if (step.kind === 'put') return op.put(step.key, step.value, { lease: step.lease ?? 0n });
   return step.kind === 'delete' ? op.delete(step.key) : op.get(step.key);
 };
 
