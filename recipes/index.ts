@@ -94,6 +94,15 @@ export type { Discovery, RegisterOptions } from './registry.ts';
 export type { RwHandle, UpgradeOptions } from './rw-handle.ts';
 export type { RwEntry, RwLineUp, RwLock } from './rw-lock.ts';
 export type { PlaceMode, RwMode } from './rw-rules.ts';
+export type {
+  Permit,
+  PermitEntry,
+  Semaphore,
+  SemaphoreOptions,
+  SemaphoreState,
+  TryPermitOptions,
+  WaitPermitOptions,
+} from './semaphore.ts';
 export { parseSequencer, type Sequencer, verifySequencer } from './sequencer.ts';
 export { RecipeSession } from './session.ts';
 export {

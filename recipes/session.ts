@@ -13,6 +13,7 @@ import { Queue, type QueueOptions } from './queue.ts';
 import { type ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
 import { Discovery } from './registry.ts';
 import { RwLock } from './rw-lock.ts';
+import { Semaphore, type SemaphoreOptions } from './semaphore.ts';
 import { Worker, type WorkerOptions } from './worker.ts';
 
 /**
@@ -43,6 +44,11 @@ export class RecipeSession implements Session {
   /** Many readers or one writer, first come, first served. @throws ConclaveError INVALID_ARGUMENT */
   rw(name: string, options?: LockOptions): RwLock {
     return new RwLock(this.#context, name, options);
+  }
+
+  /** A number of permits, first come, first served. @throws ConclaveError INVALID_ARGUMENT */
+  semaphore(name: string, options?: SemaphoreOptions): Semaphore {
+    return new Semaphore(this.#context, name, options);
   }
 
   /** Leader election. @throws ConclaveError INVALID_ARGUMENT */
