@@ -4,7 +4,12 @@
  * Listens on `http://host:port` and on `unix:/path`.
  */
 import { lstat, rm } from 'node:fs/promises';
-import { createServer, type Server as HttpServer } from 'node:http';
+import {
+  createServer,
+  type Server as HttpServer,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http';
 import { type AddressInfo, createConnection, Server, type Socket } from 'node:net';
 import type { Logger } from 'pino';
 import type { Member } from '../rpc/member.ts';
@@ -43,6 +48,9 @@ export class Listener implements MountPoint {
   readonly #router: Router;
   readonly #servers: Server[] = [];
   readonly #sockets = new Set<Socket>();
+  /** HTTP/1 connections between two requests. */
+  readonly #idle = new Set<Socket>();
+  #isClosing = false;
   readonly #silenceMs: number;
 
   private constructor(options: ListenerOptions) {
@@ -52,7 +60,7 @@ export class Listener implements MountPoint {
     const policy = new OriginPolicy({ hosts, origins: options.origins ?? [] });
     this.#router = new Router(policy, options.logger);
     this.#http = createServer({ headersTimeout: this.#silenceMs }, (request, response) =>
-      this.#router.handle(request, response),
+      this.#answer(request, response),
     );
     mountHealth(this, {
       member: options.member,
@@ -102,11 +110,26 @@ export class Listener implements MountPoint {
 
   #accept(socket: Socket): void {
     this.#sockets.add(socket);
-    socket.on('close', () => this.#sockets.delete(socket));
-    sniff(socket, this.#silenceMs, (protocol) => {
-      if (protocol === 'http1') this.#http.emit('connection', socket);
-      else mendAuthority(socket, this.#silenceMs, () => this.#options.rpc.accept(socket));
+    socket.on('close', () => {
+      this.#sockets.delete(socket);
+      this.#idle.delete(socket);
     });
+    sniff(socket, this.#silenceMs, (protocol) => {
+      if (protocol === 'http1') {
+        this.#idle.add(socket);
+        this.#http.emit('connection', socket);
+      } else mendAuthority(socket, this.#silenceMs, () => this.#options.rpc.accept(socket));
+    });
+  }
+
+  #answer(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request;
+    this.#idle.delete(socket);
+    response.on('close', () => {
+      if (this.#isClosing) socket.destroy();
+      else if (!socket.destroyed) this.#idle.add(socket);
+    });
+    this.#router.handle(request, response);
   }
 
   /**
@@ -120,15 +143,13 @@ export class Listener implements MountPoint {
           server.close(() => resolve());
         }),
     );
-    this.#http.closeIdleConnections();
+    this.#isClosing = true;
+    for (const socket of this.#idle) socket.destroy();
     const timer = setTimeout(() => {
       for (const socket of this.#sockets) socket.destroy();
     }, graceMs);
     const rpcStopped = this.#options.rpc.stop(graceMs);
-    // HTTP/1 keeps connections open between requests; new ones are told to go after their answer.
-    const idle = setInterval(() => this.#http.closeIdleConnections(), 50);
     await Promise.all([rpcStopped, ...stopped]);
-    clearInterval(idle);
     clearTimeout(timer);
   }
 }

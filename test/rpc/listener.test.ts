@@ -218,3 +218,9 @@ test.each(['https://localhost:1', 'localhost:1', 'unix:', 'ftp://x'])(
     await expect(Face.open({ listener: { urls: [url] } })).rejects.toThrow(url);
   },
 );
+
+test('connections kept alive between requests do not hold up the end', async () => {
+  await using face = await Face.open();
+  expect((await fetch(`${face.url}/version`)).status).toBe(200);
+  await within(face.close(5_000), 1_000, 'closing');
+});
