@@ -47,12 +47,14 @@ export async function recoverWal(
 ): Promise<RecoveredWal | undefined> {
   const numbers = await listSegments(disk, directory);
   if (numbers.length === 0) return undefined;
+  // A process that was killed may have left a name that is not durable yet. Sealing the segment before
+  // it is: after a power loss the log would miss what the seal says must follow.
+  await disk.syncDirectory(directory);
   const recovery = new Recovery(identity);
   try {
     for (const number of numbers) {
       await recovery.add(disk, directory, number, number === numbers.at(-1));
     }
-    await disk.syncDirectory(directory);
     return recovery.result();
   } catch (error) {
     await recovery.abandon();

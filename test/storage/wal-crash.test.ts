@@ -282,3 +282,51 @@ test('reading, releasing and restarting at the same time never damages anything'
   expect(read).toBeGreaterThan(10);
   expect(released).toBeGreaterThan(10);
 });
+
+/** Killed between giving the next segment its name and making the name durable. */
+async function killedWithANewName(): Promise<{ disk: SimDisk; ledger: Ledger }> {
+  const disk = new SimDisk();
+  const { log } = await openOn(disk);
+  const ledger = new Ledger();
+  const below = seeded(1);
+  let named = false;
+  const killed = new Promise<void>((resolve) => {
+    disk.beforeStep = async (step) => {
+      if (step === 'rename') named = true;
+      if (step !== 'sync directory' || !named) return;
+      resolve();
+      await new Promise(() => {});
+    };
+  });
+  const working = (async () => {
+    for (;;) {
+      const batch = ledger.draw(below);
+      await log.append(batch);
+      ledger.add(batch);
+    }
+  })();
+  await Promise.race([killed, working]);
+  return { disk: disk.restart(), ledger };
+}
+
+test('a name that a killed process had not made durable is, before anything depends on it', async () => {
+  const whole = (await killedWithANewName()).disk;
+  await openOn(whole);
+  for (let step = 0; step < whole.steps.length; step++) {
+    for (let seed = 1; seed <= 10; seed++) {
+      const { disk, ledger } = await killedWithANewName();
+      let left = step;
+      const reached = new Promise<void>((resolve) => {
+        disk.beforeStep = async () => {
+          if (left-- > 0) return;
+          resolve();
+          await new Promise(() => {});
+        };
+      });
+      await Promise.race([openOn(disk), reached]);
+      const { recovered } = await openOn(disk.cutPower(seeded(seed)));
+      const last = recovered.entries.at(-1)?.index ?? recovered.start.index;
+      expect(last).toBeGreaterThanOrEqual(ledger.lastIndex);
+    }
+  }
+});
