@@ -178,7 +178,9 @@ test.each([
 });
 
 test('refuses more messages and entries than a frame is for', () => {
-  const one = encodeFrame([{ kind: 'timeout-now', from: FROM, to: TO, term: 1 }]).pieces;
+  const one = encodeFrame([
+    { kind: 'timeout-now', from: FROM, to: TO, term: 1, lastIndex: 0 },
+  ]).pieces;
   const piece = Buffer.concat(one);
   expect(decodeFrame(Buffer.alloc(4_096 * piece.length, piece), FROM, TO).length).toBe(4_096);
   expect(() => decodeFrame(Buffer.alloc(4_097 * piece.length, piece), FROM, TO)).toThrow(

@@ -168,6 +168,27 @@ test('one connection is for one member', async () => {
   );
 });
 
+test('a member that connects again before its first connection ends is not lost with that', async () => {
+  const rig = await openRig(1n);
+  ends.push(() => rig.transport.close());
+  // No URL: it is heard of by what it opens itself.
+  rig.transport.setPeers({ index: 0, peers: [{ id: 2n, urls: [] }], removed: [] });
+  const clients = [session(rig), session(rig)];
+  for (const [at, client] of clients.entries()) {
+    void call(client, HEARTBEATS, HELLO, frameOf(heartbeat(2n, 1n, at))).catch(() => {});
+    await waitFor('a message', () => rig.received.length === at + 1 || undefined);
+  }
+  const [first, second] = clients as [ClientHttp2Session, ClientHttp2Session];
+  setImmediate(() => first.destroy());
+  await once(first, 'close');
+  void call(second, HEARTBEATS, HELLO, frameOf(heartbeat(2n, 1n, 3))).catch(() => {});
+  await waitFor('a message', () => rig.received.length === 3 || undefined);
+  expect(rig.told).toEqual([]);
+  setImmediate(() => second.destroy());
+  await waitFor('the break', () => rig.told.length > 0 || undefined);
+  expect(rig.told).toEqual(['unreachable 2']);
+});
+
 test('a malformed question and a malformed snapshot end their calls', async () => {
   const rig = await member();
   const client = session(rig);

@@ -81,7 +81,7 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
   ),
   envelope(fc.record({ kind: of('heartbeat'), commit: number, context: number })),
   envelope(fc.record({ kind: of('heartbeat-response'), context: number, matchIndex: number })),
-  envelope(fc.record({ kind: of('timeout-now') })),
+  envelope(fc.record({ kind: of('timeout-now'), lastIndex: number })),
   envelope(fc.record({ kind: of('read-index'), incarnation: id, request: number })),
   envelope(
     fc.record({ kind: of('read-index-response'), incarnation: id, request: number, index: number }),

@@ -258,6 +258,26 @@ test('nothing of a member is believed before its data directory is remembered fo
   await connected(one, two);
 });
 
+test('a member that neither lets this one in nor refuses it is tried again', async () => {
+  let contacts = 0;
+  const two = await open(2n, {
+    peerBook: {
+      known: () => undefined,
+      remember: () => {
+        contacts += 1;
+        return new Promise(() => {});
+      },
+    },
+  });
+  const one = await open(1n, { options: { electionTimeoutMs: 100 } });
+  introduce(one, two);
+  await waitFor('an end', () =>
+    one.warnings.find((line) => line.includes('did not let this member in in time')),
+  );
+  const before = contacts;
+  await waitFor('another attempt', () => contacts > before || undefined);
+});
+
 test('a second process with the same identity is refused while the first is there', async () => {
   const one = await open(1n);
   const two = await openRig(2n);
