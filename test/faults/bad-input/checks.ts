@@ -11,6 +11,7 @@ import { Message } from '../../../server/wire/conclave/v1/raft.ts';
 import { within } from '../../support/wait.ts';
 import type { FaultCluster } from '../cluster/cluster.ts';
 import { FaultMember } from '../cluster/member.ts';
+import { joinAnew } from '../cluster/replace.ts';
 import { type Greeting, PeerClient, type Refusal } from './peer-client.ts';
 
 const invalidArgument = 3;
@@ -280,10 +281,7 @@ export const badInputs: readonly BadInput[] = [
       try {
         await expectEnd(last, /removed from .*conclave member add/);
       } finally {
-        await client.cluster.memberAdd({ peerURLs: [last.peerUrl] });
-        last.wipe();
-        const initialCluster = cluster.initialCluster();
-        last.start(cluster.startFlags({ initialCluster, state: 'existing' }));
+        await joinAnew(cluster, last);
       }
     },
   },

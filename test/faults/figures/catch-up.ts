@@ -16,6 +16,8 @@ const putsPerSecond = 1_000;
 const putBytes = 256;
 const putKeys = 10_000;
 const maxUnderWay = 512;
+/** What the filling left behind is not measured. */
+const settleMs = 10_000;
 const steadyMs = 10_000;
 const catchUpTimeoutMs = 900_000;
 const callTimeoutMs = 10_000;
@@ -42,6 +44,8 @@ export async function measureCatchUp(
   try {
     await fill(cluster, mebibytes);
     const puts = new SteadyPuts(cluster);
+    await delay(settleMs);
+    puts.take();
     await delay(steadyMs);
     const before = summarise(puts.take());
     const startedAt = performance.now();
