@@ -148,6 +148,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Parts> {
     },
     onFatal,
   });
+  node.retention.stored(recovered.entries);
   const questions = new LeaderQuestions({
     self: identity.memberId,
     leader: () => replica.leader,

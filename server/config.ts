@@ -3,7 +3,7 @@
  * vocabulary, checked against each other and then never changed.
  */
 import type { AutoCompactionPolicy } from './auto-compaction.ts';
-import { ConfigError, refuse } from './config/config-error.ts';
+import { ConfigError, type Origin, refuse } from './config/config-error.ts';
 import { type FlagName, flags } from './config/flags.ts';
 import { gather, type Setting, type Settings, type Surroundings } from './config/sources.ts';
 import {
@@ -154,12 +154,20 @@ const urlsOf = (endpoints: readonly Endpoint[]): string =>
     .sort()
     .join(',');
 
+/** Members of a cluster are to fail apart from each other, so they are not on one machine. */
+function refuseSockets(endpoints: readonly Endpoint[], origin: Origin): void {
+  const socket = endpoints.find(({ kind }) => kind === 'unix');
+  if (socket !== undefined) throw refuse(origin, socket.url, "URLs such as 'http://10.0.0.1:2380'");
+}
+
 function cluster(
   values: Values,
   name: string,
 ): Pick<Config, 'listenPeerUrls' | 'initialAdvertisePeerUrls' | 'initialCluster'> {
   const listenPeerUrls = values.read('listen-peer-urls', listenEndpoints({ empty: false }));
   const initialAdvertisePeerUrls = values.read('initial-advertise-peer-urls', advertisedEndpoints);
+  refuseSockets(listenPeerUrls, values.setting('listen-peer-urls').origin);
+  refuseSockets(initialAdvertisePeerUrls, values.setting('initial-advertise-peer-urls').origin);
   if (values.written('initial-cluster') === undefined) {
     return {
       // A member on its own needs no second port, unless others are to join it.

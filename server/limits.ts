@@ -17,6 +17,8 @@ export const limits = {
   applyLagEntries: 5_000,
   /** Log entries kept behind the newest applied one so that a slow member can catch up. */
   catchUpEntries: 5_000,
+  /** The most that those entries may be together. */
+  catchUpBytes: 64 * MiB,
   /** Backend size from which writes raise the NOSPACE alarm. Flag: --quota-backend-bytes. */
   quotaBytes: 2 * 1024 * MiB,
   /** Recent watch events kept in memory for live watchers. */

@@ -16,7 +16,7 @@ export function abortProcess(logger: Logger): (error: Error) => void {
   return (error) => {
     logger.fatal({ err: error }, 'the member cannot go on; aborting');
     // A caller's logger may buffer: the reason goes out synchronously as well.
-    writeSync(STDERR, `conclave: ${error.message}. Aborting; nothing more is acknowledged.\n`);
+    writeSync(STDERR, `conclave: ${error.message.replace(/\.+$/, '')}. Aborting.\n`);
     process.abort();
   };
 }

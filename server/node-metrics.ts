@@ -52,6 +52,18 @@ export class NodeMetrics implements NodeObserver, PeeringObserver {
     labelNames: ['To'],
     registers: [],
   });
+  readonly #activePeers = new Gauge({
+    name: 'etcd_network_active_peers',
+    help: 'Whether another member is reachable: 1 or 0.',
+    labelNames: ['Local', 'Remote'],
+    registers: [],
+  });
+  readonly #disconnections = new Counter({
+    name: 'etcd_network_disconnected_peers_total',
+    help: 'Times that the connection to another member broke.',
+    labelNames: ['Local', 'Remote'],
+    registers: [],
+  });
   readonly #snapshotsReceived = new Counter({
     name: 'etcd_network_snapshot_receive_success',
     help: 'Copies of the state that came in whole.',
@@ -65,6 +77,12 @@ export class NodeMetrics implements NodeObserver, PeeringObserver {
 
   installed(durationMs: number): void {
     this.#installed.observe(durationMs / 1000);
+  }
+
+  connectionChanged(local: bigint, remote: bigint, isReachable: boolean): void {
+    const labels = { Local: idToHex(local), Remote: idToHex(remote) };
+    this.#activePeers.set(labels, isReachable ? 1 : 0);
+    if (!isReachable) this.#disconnections.inc(labels);
   }
 
   snapshotSendStarted(to: bigint): (outcome: 'sent' | 'failed') => void {
@@ -94,6 +112,8 @@ export class NodeMetrics implements NodeObserver, PeeringObserver {
       this.#installed,
       this.#failed,
       this.#leaderChanges,
+      this.#activePeers,
+      this.#disconnections,
       this.#snapshotsSent,
       this.#snapshotsFailed,
       this.#snapshotsUnderWay,

@@ -293,6 +293,7 @@ export class Node {
   #write(write: StorageWrite, nowMs: number): void {
     const { observer, log } = this.#options;
     const { sequence, snapshot, ...batch } = write;
+    this.retention.stored(batch.entries);
     this.#writeBeganMs = nowMs;
     const stored =
       snapshot === undefined

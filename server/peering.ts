@@ -32,8 +32,9 @@ import type {
   TransportHandlers,
 } from './transport/transport.ts';
 
-/** Told how copies of the state travel. */
+/** Told how this member is connected, and how copies of the state travel. */
 export interface PeeringObserver {
+  connectionChanged(local: bigint, remote: bigint, isReachable: boolean): void;
   snapshotSendStarted(to: bigint): (outcome: 'sent' | 'failed') => void;
   snapshotReceived(from: bigint): void;
 }
@@ -136,14 +137,18 @@ export class Peering implements TransportHandlers {
 
   unreachable(id: bigint): void {
     if (this.#connected.delete(id)) {
-      this.#options.logger.info({ peer: idToHex(id) }, 'lost the connection to a member');
+      const { logger, member, observer } = this.#options;
+      logger.info({ peer: idToHex(id) }, 'lost the connection to a member');
+      observer.connectionChanged(member.memberId, id, false);
     }
     this.#options.node.unreachable(id);
   }
 
   reachable(id: bigint): void {
     this.#connected.add(id);
-    this.#options.logger.info({ peer: idToHex(id) }, 'connected to a member');
+    const { logger, member, observer } = this.#options;
+    logger.info({ peer: idToHex(id) }, 'connected to a member');
+    observer.connectionChanged(member.memberId, id, true);
     this.#campaignFirst();
   }
 

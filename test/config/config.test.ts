@@ -134,6 +134,7 @@ describe('flags that contradict each other', () => {
       ['--initial-cluster', 'default=http://localhost:2380,b=http://localhost:2380'],
       /every URL occurs once/,
     ],
+    [['--listen-peer-urls', 'unix:///run/peer.sock'], /--listen-peer-urls.*http:/],
     [['--auto-compaction-mode', 'revision'], /needs --auto-compaction-retention/],
   ])('%j', (argv, message) => {
     expect(problemOf(argv)).toMatch(message);

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { limits } from '../../server/limits.ts';
 import { LogRetention, type LogRetentionOptions } from '../../server/log-retention.ts';
 
 class Rig {
@@ -73,6 +74,28 @@ test('the disk is released in pieces worth the effort', async () => {
   rig.at(1_000);
   await rig.retention.release(0);
   expect([rig.memory, rig.disk]).toEqual([1_000, 600]);
+});
+
+test('many large entries stay no longer than their bytes allow', async () => {
+  const rig = new Rig(5_000);
+  const data = new Uint8Array(limits.catchUpBytes / 32);
+  const entries = (from: number, to: number) =>
+    Array.from({ length: to - from + 1 }, (_, offset) => ({
+      index: from + offset,
+      term: 1,
+      kind: 'command' as const,
+      data,
+    }));
+  rig.retention.stored(entries(1, 20));
+  await rig.at(20).retention.release(0);
+  expect(rig.memory).toBe(0);
+  rig.retention.stored(entries(21, 60));
+  await rig.at(60).retention.release(0);
+  expect(rig.memory).toBe(28);
+  // Another leader replaced the tail: what was cut off is not what is kept.
+  rig.retention.stored(entries(41, 61));
+  await rig.at(61).retention.release(0);
+  expect(rig.memory).toBeGreaterThanOrEqual(29);
 });
 
 test('what follows a copy stays until its receiver had time to take it up', async () => {
