@@ -27,14 +27,15 @@ export function stepFollower(state: State, follower: Follower, message: Message)
     case 'append':
       follower.electionElapsed = 0;
       onAppend(state, follower, message);
+      inherit(state, follower);
       return;
     case 'heartbeat':
       follower.electionElapsed = 0;
       onHeartbeat(state, follower, message);
       return;
     case 'timeout-now':
-      if (message.from !== follower.leader) return;
-      follower.isHeir = state.isVoter || state.isBehindChange;
+      if (message.from !== follower.leader || !(state.isVoter || state.isBehindChange)) return;
+      follower.heirFrom = message.lastIndex;
       inherit(state, follower);
       return;
     case 'read-index-response':
@@ -46,9 +47,13 @@ export function stepFollower(state: State, follower: Follower, message: Message)
   }
 }
 
-/** Takes over from a leader that handed over, now or when a change of the members is applied. */
-export function inherit(state: State, follower: Follower): void {
-  if (follower.isHeir && state.mayCampaign) campaignForVotes(state, true);
+/**
+ * Takes over from a leader that handed over, as soon as the leader's log is here and a change of the
+ * members in it is applied. It need not be durable yet: entries and candidacy share one flush.
+ */
+export function inherit(state: State, { heirFrom, matchIndex }: Follower): void {
+  if (heirFrom === undefined || heirFrom > matchIndex) return;
+  if (state.mayCampaign) campaignForVotes(state, true);
 }
 
 /**
@@ -98,6 +103,8 @@ function onAppend(state: State, follower: Follower, message: Append): void {
 }
 
 function onHeartbeat(state: State, follower: Follower, message: Heartbeat): void {
+  // It never names more than this member confirmed to this leader.
+  if (message.commit > state.log.lastIndex) state.forgotten = message.commit;
   state.commitTo(Math.min(message.commit, follower.matchIndex));
   state.send({
     kind: 'heartbeat-response',

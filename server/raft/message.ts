@@ -97,8 +97,8 @@ export type HeartbeatResponse = Envelope & {
   readonly matchIndex: number;
 };
 
-/** The leader hands over: the receiver campaigns at once. */
-export type TimeoutNow = Envelope & { readonly kind: 'timeout-now' };
+/** The leader hands over: the receiver campaigns as soon as it has everything up to `lastIndex`. */
+export type TimeoutNow = Envelope & { readonly kind: 'timeout-now'; readonly lastIndex: number };
 
 /**
  * A follower asks for a read index. `incarnation` differs at every start of the follower, so an
@@ -216,6 +216,11 @@ export type Ready = {
    * and gets nothing but heartbeats until `Raft.snapshotReported` or until it is found not to need one.
    */
   readonly needsSnapshot: readonly { readonly to: NodeId; readonly nextIndex: number }[];
+  /**
+   * This member had confirmed the entry at this index as durable, and does not have it: its disk lost
+   * the end of the log, and who knows which votes. It must not go on under its id.
+   */
+  readonly forgotten: number | undefined;
   /** Forwarded proposals that the leader did not take, and never will. */
   readonly refused: readonly { readonly request: number; readonly reason: ProposalRefusal }[];
   /** Set when role, term or leader differ from the last time it was reported. */

@@ -296,6 +296,7 @@ export class Raft {
       state.confirmedReads.length > 0 ||
       state.droppedReads.length > 0 ||
       state.refused.length > 0 ||
+      state.forgotten !== undefined ||
       state.needsSnapshot.length > 0 ||
       this.#applicableIndex > this.#givenToApply ||
       state.durability.hasWork(state.log, state.hardState) ||
@@ -316,6 +317,7 @@ export class Raft {
       reads: state.confirmedReads,
       droppedReads: state.droppedReads,
       needsSnapshot: state.needsSnapshot,
+      forgotten: state.forgotten,
       refused: state.refused,
       leadership,
     };
@@ -323,6 +325,7 @@ export class Raft {
     state.confirmedReads = [];
     state.droppedReads = [];
     state.needsSnapshot = [];
+    state.forgotten = undefined;
     state.refused = [];
     if (leadership !== undefined) this.#reported = leadership;
     return ready;

@@ -17,7 +17,6 @@ import { accepted, hasRoom, type Progress, rejected, sent } from './progress.ts'
 import { quorumValue } from './quorum.ts';
 import { needSnapshot } from './snapshot.ts';
 import type { Leader, State } from './state.ts';
-import { handOver } from './transfer.ts';
 
 /** Sends every peer what it may get now. */
 export function sendAppends(state: State, leader: Leader): void {
@@ -66,9 +65,7 @@ export function onAppendAccepted(state: State, leader: Leader, message: AppendAc
   if (progress === undefined || message.matchIndex > state.log.lastIndex) return;
   progress.active = true;
   state.unsent = true;
-  if (!accepted(progress, message.matchIndex, state.log.firstIndex)) return;
-  advanceCommit(state, leader);
-  handOver(state, leader);
+  if (accepted(progress, message.matchIndex, state.log.firstIndex)) advanceCommit(state, leader);
 }
 
 export function onAppendRejected(state: State, leader: Leader, message: AppendRejected): void {

@@ -35,8 +35,8 @@ export type Follower = {
   electionTimeout: number;
   /** How far this log was compared with the leader's in this term, and confirmed to it. */
   matchIndex: number;
-  /** The leader handed over when this member could not campaign: it does as soon as it can. */
-  isHeir: boolean;
+  /** The leader handed over: this member campaigns once it has this entry, and may. */
+  heirFrom: number | undefined;
   readonly reads: {
     /** Reads for the next request to the leader. */
     waiting: number[];
@@ -81,7 +81,8 @@ export type Leader = {
   heartbeatElapsed: number;
   /** Ticks since the quorum was last checked. */
   quorumElapsed: number;
-  transfer: { readonly to: NodeId; elapsed: number } | undefined;
+  /** `isTold`: the target was told to campaign since the last heartbeat. */
+  transfer: { readonly to: NodeId; elapsed: number; isTold: boolean } | undefined;
   uncommittedBytes: number;
   /** The newest request that was taken from each incarnation of each follower, or refused. */
   readonly forwarded: Map<bigint, number>;
@@ -132,6 +133,7 @@ export class State {
   messages: Message[] = [];
   confirmedReads: { readonly id: number; readonly index: number }[] = [];
   droppedReads: number[] = [];
+  forgotten: number | undefined;
   refused: { readonly request: number; readonly reason: ProposalRefusal }[] = [];
   needsSnapshot: { readonly to: NodeId; readonly nextIndex: number }[] = [];
 
@@ -286,7 +288,7 @@ export class State {
       electionElapsed: 0,
       electionTimeout: this.newElectionTimeout(),
       matchIndex: 0,
-      isHeir: false,
+      heirFrom: undefined,
       reads: { waiting: [], sent: undefined },
     };
   }

@@ -1,6 +1,6 @@
 /**
- * Handing leadership over: the target is brought up to date, then told to campaign at once. Members
- * that hear the leader well answer this one election all the same.
+ * Handing leadership over: when everything is on its way to the target, it is told to campaign as
+ * soon as it has that. Members that hear the leader well answer this one election all the same.
  *
  * A leader that has to go (it was removed, or its disk does not answer) hands over too, for the
  * others would otherwise notice its silence only after an election timeout. When it was removed it
@@ -13,8 +13,8 @@ import type { Leader, State } from './state.ts';
 /** Proposals are refused until the target leads or an election timeout has passed. */
 export function startTransfer(state: State, leader: Leader, to: NodeId): TransferOutcome {
   if (!canLead(state, leader, to)) return 'bad-transferee';
-  leader.transfer = { to, elapsed: 0 };
-  handOver(state, leader);
+  leader.transfer = { to, elapsed: 0, isTold: false };
+  state.unsent = true;
   return 'started';
 }
 
@@ -26,11 +26,15 @@ export function tickTransfer(state: State, leader: Leader): void {
   state.unsent = true;
 }
 
-/** Tells the member that is to lead next to campaign, once its log is complete. */
-export function handOver(state: State, leader: Leader): void {
-  const to = leader.transfer?.to;
-  if (to === undefined || leader.peers.get(to)?.match !== state.log.lastIndex) return;
-  state.send({ kind: 'timeout-now', from: state.id, to, term: state.term });
+/** Tells the member that is to lead next, once it was sent the whole log. */
+export function handOver(state: State, { transfer, peers }: Leader): void {
+  if (transfer === undefined || transfer.isTold) return;
+  const progress = peers.get(transfer.to);
+  const { lastIndex } = state.log;
+  if (progress?.flow.kind !== 'replicate' || progress.next <= lastIndex) return;
+  transfer.isTold = true;
+  const { id: from, term } = state;
+  state.send({ kind: 'timeout-now', from, to: transfer.to, term, lastIndex });
 }
 
 /** After a change of the members: a target that is none any more is given up. */
@@ -45,7 +49,11 @@ export function reviewTransfer(state: State, leader: Leader): void {
 /** The own disk does not answer: whoever holds the most is told to campaign, and this one follows. */
 export function resign(state: State, leader: Leader): void {
   const to = successor(state, leader);
-  if (to !== undefined) state.send({ kind: 'timeout-now', from: state.id, to, term: state.term });
+  if (to !== undefined) {
+    const { id: from, term } = state;
+    const lastIndex = leader.peers.get(to)?.match ?? 0;
+    state.send({ kind: 'timeout-now', from, to, term, lastIndex });
+  }
   state.awaitElection();
 }
 

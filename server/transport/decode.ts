@@ -103,8 +103,8 @@ const readers: Readonly<Record<number, Reader>> = {
     return { kind: 'heartbeat-response', context, matchIndex };
   },
   [bodies['timeout-now']]: (reader) => {
-    readNumbers(reader);
-    return { kind: 'timeout-now' };
+    const [lastIndex] = readNumbers(reader);
+    return { kind: 'timeout-now', lastIndex };
   },
   [bodies['read-index']]: (reader) => {
     const { incarnation, request } = readRequest(reader);

@@ -55,6 +55,8 @@ function measure(message: Message): Size {
       }
       case 'append-accepted':
         return numberSize(message.matchIndex);
+      case 'timeout-now':
+        return numberSize(message.lastIndex);
       case 'append-rejected':
         return (
           numberSize(message.rejectedIndex) +
@@ -65,8 +67,6 @@ function measure(message: Message): Size {
         return numberSize(message.commit) + numberSize(message.context);
       case 'heartbeat-response':
         return numberSize(message.context) + numberSize(message.matchIndex);
-      case 'timeout-now':
-        return 0;
       case 'read-index':
         return idSize(message.incarnation) + numberSize(message.request);
       case 'read-index-response':
@@ -160,6 +160,7 @@ function writeBody(writer: ProtobufWriter, message: Message): void {
       writer.number(2, message.matchIndex);
       return;
     case 'timeout-now':
+      writer.number(1, message.lastIndex);
       return;
     case 'read-index':
       writer.id(1, message.incarnation);

@@ -268,8 +268,18 @@ test('a candidate that learns of a committed change applies it before it goes on
 test('only the leader hands over', () => {
   const raft = new Raft(config);
   raft.step({ kind: 'heartbeat', from: 2n, to: 1n, term: 2, commit: 0, context: 0 });
-  raft.step({ kind: 'timeout-now', from: 3n, to: 1n, term: 2 });
+  raft.step({ kind: 'timeout-now', from: 3n, to: 1n, term: 2, lastIndex: 0 });
   expect(raft.role).toBe('follower');
-  raft.step({ kind: 'timeout-now', from: 2n, to: 1n, term: 2 });
+  raft.step({ kind: 'timeout-now', from: 2n, to: 1n, term: 2, lastIndex: 0 });
   expect(raft.role).toBe('candidate');
+});
+
+test('a member is told that it lacks what it had confirmed, once for each heartbeat', () => {
+  const raft = new Raft(config);
+  const heartbeat = { kind: 'heartbeat', from: 2n, to: 1n, term: 2, context: 0 } as const;
+  raft.step({ ...heartbeat, commit: 0 });
+  expect(work(raft).every((ready) => ready.forgotten === undefined)).toBe(true);
+  raft.step({ ...heartbeat, commit: 4 });
+  expect(raft.ready().forgotten).toBe(4);
+  expect(raft.hasReady()).toBe(false);
 });

@@ -188,7 +188,7 @@ test('a member that may not vote follows but never campaigns', () => {
     commit: 1,
   });
   expect(work(raft)).toMatchObject([{ kind: 'append-accepted', to: 2n, matchIndex: 1 }]);
-  raft.step({ kind: 'timeout-now', from: 2n, to: 4n, term: 1 });
+  raft.step({ kind: 'timeout-now', from: 2n, to: 4n, term: 1, lastIndex: 0 });
   expect(raft.role).toBe('follower');
 });
 
@@ -268,7 +268,7 @@ test('after a refusal a candidate does not wait for members that cannot be reach
 
   // 3 was heard since, so it may answer.
   const open = asking();
-  open.step({ kind: 'timeout-now', from: 3n, to: 1n, term: 1 });
+  open.step({ kind: 'timeout-now', from: 3n, to: 1n, term: 1, lastIndex: 0 });
   open.campaign();
   open.step(refusal);
   expect(open.role).toBe('pre-candidate');

@@ -64,6 +64,7 @@ export class SafetyChecker {
       assert(this.#reads.delete(id), `read ${id} is dropped once`);
     }
     for (const { request } of ready.refused) this.#checkRefused(member, request);
+    assert(ready.forgotten === undefined, 'no honest disk is said to have forgotten anything');
     this.#checkMember(member);
   }
 

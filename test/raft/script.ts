@@ -253,6 +253,9 @@ class Runner {
     for (const peer of ready.needsSnapshot) {
       this.#say(member.id, `has released ${peer.nextIndex}, which ${peer.to} needs`);
     }
+    if (ready.forgotten !== undefined) {
+      this.#say(member.id, `lacks ${ready.forgotten}, which it had confirmed`);
+    }
     for (const { request, reason } of ready.refused) {
       this.#say(member.id, `request ${request} was refused: ${reason}`);
     }

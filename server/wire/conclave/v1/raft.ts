@@ -144,6 +144,8 @@ export interface HeartbeatResponse {
 }
 
 export interface TimeoutNow {
+  /** The receiver campaigns as soon as it has everything up to here. */
+  lastIndex: bigint;
 }
 
 export interface ReadIndex {
@@ -1456,11 +1458,17 @@ export const HeartbeatResponse: MessageFns<HeartbeatResponse> = {
 };
 
 function createBaseTimeoutNow(): TimeoutNow {
-  return {};
+  return { lastIndex: 0n };
 }
 
 export const TimeoutNow: MessageFns<TimeoutNow> = {
-  encode(_: TimeoutNow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: TimeoutNow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.lastIndex !== 0n) {
+      if (BigInt.asUintN(64, message.lastIndex) !== message.lastIndex) {
+        throw new globalThis.Error("value provided for field message.lastIndex of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.lastIndex);
+    }
     return writer;
   },
 
@@ -1477,6 +1485,14 @@ export const TimeoutNow: MessageFns<TimeoutNow> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.lastIndex = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1492,8 +1508,9 @@ export const TimeoutNow: MessageFns<TimeoutNow> = {
   create(base?: DeepPartial<TimeoutNow>): TimeoutNow {
     return TimeoutNow.fromPartial(base ?? {});
   },
-  fromPartial(_: DeepPartial<TimeoutNow>): TimeoutNow {
+  fromPartial(object: DeepPartial<TimeoutNow>): TimeoutNow {
     const message = createBaseTimeoutNow();
+    message.lastIndex = (object.lastIndex !== undefined && object.lastIndex !== null) ? BigInt(object.lastIndex) : 0n;
     return message;
   },
 };
