@@ -83,7 +83,9 @@ export type {
   LineUp,
   Mutex,
   MutexOptions,
+  TryAcquireOptions,
 } from './mutex.ts';
+export type { LockProgress, MutexHandle } from './mutex-handle.ts';
 export { escapeName, unescapeName } from './names.ts';
 export type { Picked, Pool, PoolEvent, PoolOptions } from './pool.ts';
 export type { Pushed } from './producer.ts';
@@ -91,6 +93,7 @@ export type { PushOptions, Queue, QueuedJob, QueueOptions, QueueStats } from './
 export type { ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
 export type { InstanceData, Registration, RegistrationState } from './registration.ts';
 export type { Discovery, RegisterOptions } from './registry.ts';
+export type { Revocation } from './revocation.ts';
 export type { RwHandle, UpgradeOptions } from './rw-handle.ts';
 export type { RwEntry, RwLineUp, RwLock } from './rw-lock.ts';
 export type { PlaceMode, RwMode } from './rw-rules.ts';

@@ -102,16 +102,23 @@ export const lockAsObservable = <L extends LockHandle>(
   acquire: (signal: AbortSignal) => Promise<L>,
 ): Observable<L> =>
   observe(async function* (signal) {
-    const lock = await acquire(signal);
-    try {
-      yield lock;
-      await eitherAborts(lock.signal, signal);
-      const { reason } = lock.signal;
-      if (!signal.aborted && !isConclaveError(reason, 'RELEASED')) throw reason;
-    } finally {
-      await lock[Symbol.asyncDispose]();
-    }
+    yield* holdUntil(await acquire(signal), signal);
   });
+
+/** Yields the lock and keeps it until the signal aborts or it ends; throws its loss. */
+export async function* holdUntil<L extends LockHandle>(
+  lock: L,
+  signal: AbortSignal,
+): AsyncGenerator<L> {
+  try {
+    yield lock;
+    await eitherAborts(lock.signal, signal);
+    const { reason } = lock.signal;
+    if (!signal.aborted && !isConclaveError(reason, 'RELEASED')) throw reason;
+  } finally {
+    await lock[Symbol.asyncDispose]();
+  }
+}
 
 /** Resolves once either signal has aborted. */
 async function eitherAborts(...signals: readonly AbortSignal[]): Promise<void> {

@@ -66,6 +66,20 @@ export const rootPrefix = 'conclave/';
 export const lockPrefix = (name: string): string =>
   `${rootPrefix}lock/${escapeName(name, 'name')}/`;
 
+/**
+ * Where etcd's own locks are: the name as it is, then `/`.
+ *
+ * @throws ConclaveError INVALID_ARGUMENT also for names under which conclave keeps its own keys
+ */
+export function etcdLockPrefix(name: string): string {
+  escapeName(name, 'name');
+  const prefix = `${name}/`;
+  if (prefix.startsWith(rootPrefix)) {
+    throw invalidArgument('name', name, `outside '${rootPrefix}' in the layout of etcd`);
+  }
+  return prefix;
+}
+
 export const electionPrefix = (name: string): string =>
   `${rootPrefix}election/${escapeName(name, 'name')}/`;
 

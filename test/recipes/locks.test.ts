@@ -34,6 +34,14 @@ const kinds: Readonly<Record<string, Kind>> = {
     prefix: (name) => `conclave/lock/${name}/`,
     make: (context, name, options) => new Mutex(context, name, options),
   },
+  'mutex, reentrant': {
+    prefix: (name) => `conclave/lock/${name}/`,
+    make: (context, name, options) => new Mutex(context, name, { reentrant: true, ...options }),
+  },
+  'mutex, in the layout of etcd': {
+    prefix: (name) => `${name.replaceAll('%2F', '/')}/`,
+    make: (context, name, options) => new Mutex(context, name, { layout: 'etcd', ...options }),
+  },
   'rw, to write': {
     prefix: (name) => `conclave/rw/${name}/`,
     make: (context, name, options) => {

@@ -1,8 +1,9 @@
 import { firstValueFrom, toArray } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { inLineOrder } from '../../recipes/line-record.ts';
-import type { LockHandle } from '../../recipes/lock-handle.ts';
+
 import { type LineUp, Mutex } from '../../recipes/mutex.ts';
+import type { MutexHandle } from '../../recipes/mutex-handle.ts';
 import { lockPrefix } from '../../recipes/names.ts';
 import { verifySequencer } from '../../recipes/sequencer.ts';
 import { op } from '../../sdk/txn.ts';
@@ -114,7 +115,7 @@ describe.skipIf(storeMissing)('mutex', () => {
     const name = world.name();
     const holder = await mutexOf(a, name).acquire();
     const waiters = 200;
-    const granted: LockHandle[] = [];
+    const granted: MutexHandle[] = [];
     const waits = Array.from({ length: waiters }, async () => {
       granted.push(await mutexOf(b, name).acquire());
     });
