@@ -59,7 +59,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Parts> {
   const { state, log, identity } = stores;
   const heartbeatMs = options.heartbeatIntervalMs ?? 100;
   const electionTimeoutMs = options.electionTimeoutMs ?? 1_000;
-  const { clock, timers, random } = assembly.environment ?? systemEnvironment;
+  const { clock, timers, random, reached } = assembly.environment ?? systemEnvironment;
 
   const machine = new Machine({
     minLeaseTtlSeconds: Math.ceil((1.5 * electionTimeoutMs) / 1000),
@@ -81,7 +81,14 @@ export async function assemble(assembly: AssemblyOptions): Promise<Parts> {
     recovered,
     appliedIndex: state.appliedIndex,
   });
-  const replica = new Replica({ raft, machine, state, requestTimeoutMs, electionTimeoutMs });
+  const replica = new Replica({
+    raft,
+    machine,
+    state,
+    requestTimeoutMs,
+    electionTimeoutMs,
+    ...(reached === undefined ? {} : { reached }),
+  });
   const hub = new Hub({
     source: {
       history: (from, bounds) => {

@@ -1,5 +1,6 @@
 /** The real clock, the real timers and the real dice. */
 import { randomBytes, randomInt } from 'node:crypto';
+import type { PointName } from './points.ts';
 import type { Clock, Random, Timers } from './ports.ts';
 
 /** Everything about the world that a member cannot know beforehand. */
@@ -7,6 +8,8 @@ export type Environment = {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly random: Random;
+  /** For tests that make something fail at a moment that cannot be seen from outside. */
+  readonly reached?: (point: PointName) => void;
 };
 
 export const systemClock: Clock = {
