@@ -72,7 +72,7 @@ async function main(): Promise<boolean> {
 
 async function complaintWithoutMutants(): Promise<string | undefined> {
   await using workshop = await Workshop.open();
-  return complaint(
+  return await complaint(
     workshop,
     chosen.flatMap(({ killers }) => killers),
   );

@@ -119,8 +119,8 @@ export const raftMutants: readonly Mutant[] = [
     13,
     'commit not clamped to matched index',
     'follower.ts',
-    'state.commitTo(Math.min(message.commit, follower.matchIndex));\n  state.sendWhenStored',
-    'state.commitTo(Math.min(message.commit, log.lastIndex));\n  state.sendWhenStored',
+    'follower.matchIndex = Math.max(follower.matchIndex, matchIndex);\n  state.commitTo(Math.min(message.commit, follower.matchIndex));',
+    'follower.matchIndex = Math.max(follower.matchIndex, matchIndex);\n  state.commitTo(Math.min(message.commit, log.lastIndex));',
     seeds('T2'),
   ),
   raft(

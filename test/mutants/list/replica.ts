@@ -1,6 +1,6 @@
 /** Defects of answers, clients, members and snapshots, between Raft and the state machine. */
 import type { Mutant } from '../mutant.ts';
-import { test } from './killers.ts';
+import { seeds, test } from './killers.ts';
 
 const replica = (
   number: number,
@@ -26,6 +26,18 @@ const machineClients = 'machine/clients';
 const machineMembers = 'machine/membership';
 
 export const replicaMutants: readonly Mutant[] = [
+  {
+    number: 28,
+    name: 'read before what it must see is applied',
+    patches: [
+      {
+        file: 'server/replica.ts',
+        find: '.filter((read) => read.index <= applied)',
+        replace: '.filter((read) => read.index <= applied + 9)',
+      },
+    ],
+    killers: [seeds('T1', 'full'), test(forwarding, 'a read waits until')],
+  },
   // Answers.
   replica(
     201,
@@ -89,15 +101,6 @@ export const replicaMutants: readonly Mutant[] = [
     '',
     forwarding,
     'in flight when the leader is lost',
-  ),
-  replica(
-    208,
-    'a read is released before everything it must see is applied',
-    'replica.ts',
-    'read.index <= applied',
-    'read.index <= applied + 9',
-    forwarding,
-    'a read waits until',
   ),
   replica(
     209,
