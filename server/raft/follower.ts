@@ -19,6 +19,14 @@ export function tickFollower(state: State, follower: Follower): void {
     return;
   }
   tickForwardedReads(state, follower);
+  forgetHandOver(state, follower);
+}
+
+/** The leader says it with every heartbeat while it means it. */
+function forgetHandOver(state: State, follower: Follower): void {
+  if (follower.heir === undefined) return;
+  follower.heir.elapsed += 1;
+  if (follower.heir.elapsed >= 2 * state.config.heartbeatTicks) follower.heir = undefined;
 }
 
 /** Messages of this term; appends and heartbeats are from `follower.leader`. */
@@ -35,7 +43,7 @@ export function stepFollower(state: State, follower: Follower, message: Message)
       return;
     case 'timeout-now':
       if (message.from !== follower.leader || !(state.isVoter || state.isBehindChange)) return;
-      follower.heirFrom = message.lastIndex;
+      follower.heir = { from: message.lastIndex, elapsed: 0 };
       inherit(state, follower);
       return;
     case 'read-index-response':
@@ -51,8 +59,8 @@ export function stepFollower(state: State, follower: Follower, message: Message)
  * Takes over from a leader that handed over, as soon as the leader's log is here and a change of the
  * members in it is applied. It need not be durable yet: entries and candidacy share one flush.
  */
-export function inherit(state: State, { heirFrom, matchIndex }: Follower): void {
-  if (heirFrom === undefined || heirFrom > matchIndex) return;
+export function inherit(state: State, { heir, matchIndex }: Follower): void {
+  if (heir === undefined || heir.from > matchIndex) return;
   if (state.mayCampaign) campaignForVotes(state, true);
 }
 

@@ -104,15 +104,11 @@ export function flushLeader(state: State, leader: Leader): void {
   leaveWhenDue(state, leader);
   if (leader.reads.rounds.length === 0) startRound(state, leader);
   sendAppends(state, leader);
-  handOver(state, leader);
 }
 
 function beat(state: State, leader: Leader): void {
   // A hand-over that got lost is repeated; the target ignores it once it is in the next term.
-  if (leader.transfer !== undefined) {
-    leader.transfer.isTold = false;
-    state.unsent = true;
-  }
+  handOver(state, leader);
   for (const progress of leader.peers.values()) progress.sentAtHeartbeat = progress.next - 1;
   // Reads do not wait longer than this for a round whose messages got lost: they start another.
   const { context } = leader.reads;

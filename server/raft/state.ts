@@ -35,8 +35,8 @@ export type Follower = {
   electionTimeout: number;
   /** How far this log was compared with the leader's in this term, and confirmed to it. */
   matchIndex: number;
-  /** The leader handed over: this member campaigns once it has this entry, and may. */
-  heirFrom: number | undefined;
+  /** The leader hands over: this member campaigns once it has the entry `from`, and may. */
+  heir: { readonly from: number; elapsed: number } | undefined;
   readonly reads: {
     /** Reads for the next request to the leader. */
     waiting: number[];
@@ -81,8 +81,7 @@ export type Leader = {
   heartbeatElapsed: number;
   /** Ticks since the quorum was last checked. */
   quorumElapsed: number;
-  /** `isTold`: the target was told to campaign since the last heartbeat. */
-  transfer: { readonly to: NodeId; elapsed: number; isTold: boolean } | undefined;
+  transfer: { readonly to: NodeId; elapsed: number } | undefined;
   uncommittedBytes: number;
   /** The newest request that was taken from each incarnation of each follower, or refused. */
   readonly forwarded: Map<bigint, number>;
@@ -288,7 +287,7 @@ export class State {
       electionElapsed: 0,
       electionTimeout: this.newElectionTimeout(),
       matchIndex: 0,
-      heirFrom: undefined,
+      heir: undefined,
       reads: { waiting: [], sent: undefined },
     };
   }

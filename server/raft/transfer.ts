@@ -1,6 +1,6 @@
 /**
- * Handing leadership over: when everything is on its way to the target, it is told to campaign as
- * soon as it has that. Members that hear the leader well answer this one election all the same.
+ * Handing leadership over: the target is told to campaign as soon as it has the whole log, and that
+ * grows no more meanwhile. Members that hear the leader well answer this one election all the same.
  *
  * A leader that has to go (it was removed, or its disk does not answer) hands over too, for the
  * others would otherwise notice its silence only after an election timeout. When it was removed it
@@ -13,8 +13,8 @@ import type { Leader, State } from './state.ts';
 /** Proposals are refused until the target leads or an election timeout has passed. */
 export function startTransfer(state: State, leader: Leader, to: NodeId): TransferOutcome {
   if (!canLead(state, leader, to)) return 'bad-transferee';
-  leader.transfer = { to, elapsed: 0, isTold: false };
-  state.unsent = true;
+  leader.transfer = { to, elapsed: 0 };
+  handOver(state, leader);
   return 'started';
 }
 
@@ -26,15 +26,10 @@ export function tickTransfer(state: State, leader: Leader): void {
   state.unsent = true;
 }
 
-/** Tells the member that is to lead next, once it was sent the whole log. */
-export function handOver(state: State, { transfer, peers }: Leader): void {
-  if (transfer === undefined || transfer.isTold) return;
-  const progress = peers.get(transfer.to);
-  const { lastIndex } = state.log;
-  if (progress?.flow.kind !== 'replicate' || progress.next <= lastIndex) return;
-  transfer.isTold = true;
-  const { id: from, term } = state;
-  state.send({ kind: 'timeout-now', from, to: transfer.to, term, lastIndex });
+/** Tells the member that is to lead next; said again with every heartbeat, until it has worked. */
+export function handOver(state: State, leader: Leader): void {
+  const to = leader.transfer?.to;
+  if (to !== undefined) tell(state, to, state.log.lastIndex);
 }
 
 /** After a change of the members: a target that is none any more is given up. */
@@ -49,12 +44,13 @@ export function reviewTransfer(state: State, leader: Leader): void {
 /** The own disk does not answer: whoever holds the most is told to campaign, and this one follows. */
 export function resign(state: State, leader: Leader): void {
   const to = successor(state, leader);
-  if (to !== undefined) {
-    const { id: from, term } = state;
-    const lastIndex = leader.peers.get(to)?.match ?? 0;
-    state.send({ kind: 'timeout-now', from, to, term, lastIndex });
-  }
+  if (to !== undefined) tell(state, to, leader.peers.get(to)?.match ?? 0);
   state.awaitElection();
+}
+
+function tell(state: State, to: NodeId, lastIndex: number): void {
+  const { id: from, term } = state;
+  state.send({ kind: 'timeout-now', from, to, term, lastIndex });
 }
 
 /** The voter that holds the most, the first of several. */
