@@ -16,21 +16,15 @@ import { Fault } from '../faults.ts';
 import type { Clock, PeerBook, Random, Timers } from '../ports.ts';
 import type { Message } from '../raft/message.ts';
 import type { OutgoingSnapshot } from '../storage/transfer.ts';
-import { ASK_PATH } from './asker.ts';
 import type { ClientSession } from './client-session.ts';
-import { decodeFrame } from './decode.ts';
 import { type GateFacts, type Refusal, refusalOf } from './gatekeeper.ts';
 import { helloHeaders, hexId, parseHello } from './hello.ts';
-import { encodeMembers, MEMBERS_PATH } from './join.ts';
-import { APPENDS_PATH, HEARTBEATS_PATH, type LinkOptions, PeerLink } from './peer-link.ts';
+import { type LinkOptions, PeerLink } from './peer-link.ts';
 import type { PeerListener } from './peer-listener.ts';
-import { type PeerConnection, type PeerMethod, PeerServer } from './peer-server.ts';
-import { MalformedFrame } from './protobuf.ts';
-import { decodeQuestions, encodeReplies } from './questions.ts';
-import type { ServerCall } from './server-call.ts';
+import { peerMethods } from './peer-methods.ts';
+import { type PeerConnection, PeerServer } from './peer-server.ts';
 import { TICKS_PER_ELECTION_TIMEOUT } from './silence.ts';
-import { receiveSnapshot } from './snapshot-receiver.ts';
-import { SNAPSHOT_PATH, sendSnapshot } from './snapshot-sender.ts';
+import { sendSnapshot } from './snapshot-sender.ts';
 import {
   type AskOptions,
   type Hello,
@@ -38,7 +32,6 @@ import {
   PROTOCOL_VERSION,
   type Question,
   type Replies,
-  type Reply,
   type SnapshotMessage,
   SnapshotSendError,
   type Transport,
@@ -118,7 +111,6 @@ export class PeerTransport implements Transport {
       disconnected: ({ id }) => this.#broken(id),
       refused: ({ id }, code, sentence) => handlers.refused(id, code, sentence),
     };
-    const frames = (call: ServerCall, hello: Hello) => this.#receive(call, hello);
     this.#server = new PeerServer({
       maxMessageBytes: frameBytes,
       timers,
@@ -127,35 +119,12 @@ export class PeerTransport implements Transport {
       refusal: (hello) => refusalOf(hello, this.#facts),
       trust: (hello) => this.#trust(hello),
       introduce,
-      methods: new Map<string, PeerMethod>([
-        [
-          HEARTBEATS_PATH,
-          (call, hello, connection) => {
-            frames(call, hello);
-            this.#arrived(connection, hello);
-          },
-        ],
-        [APPENDS_PATH, frames],
-        [ASK_PATH, (call, hello) => this.#answer(call, hello.from)],
-        [
-          SNAPSHOT_PATH,
-          (call, hello) => {
-            const onError = (error: unknown) =>
-              logger.warn({ err: error, member: hexId(hello.from) }, 'a snapshot did not arrive');
-            receiveSnapshot(call, hello, { handlers, onError });
-          },
-        ],
-      ]),
-      openMethods: new Map([
-        [
-          MEMBERS_PATH,
-          (call) => {
-            call.accept({});
-            call.send(encodeMembers(handlers.members()));
-            call.end(0);
-          },
-        ],
-      ]),
+      ...peerMethods({
+        memberId,
+        handlers,
+        logger,
+        arrived: (connection, hello) => this.#arrived(connection, hello),
+      }),
       closed: (connection) => this.#departed(connection),
     });
     if (options.listener === undefined) return;
@@ -304,45 +273,6 @@ export class PeerTransport implements Transport {
       // Another connection was faster; the gate compares the two.
       if (peerBook.known(from) === undefined) throw error;
     }
-  }
-
-  #receive(call: ServerCall, hello: Hello): void {
-    const { memberId } = this.#options.identity;
-    call.read(
-      (frame) => {
-        try {
-          for (const message of decodeFrame(frame, hello.from, memberId)) {
-            if (message.kind === 'snapshot')
-              throw new MalformedFrame('a snapshot without its bytes');
-            this.#handlers.receive(message);
-          }
-        } catch (error) {
-          const member = hexId(hello.from);
-          this.#options.logger.error({ err: error, member }, 'a member sent a malformed message');
-          throw error;
-        }
-      },
-      () => call.end(0),
-    );
-  }
-
-  #answer(call: ServerCall, from: bigint): void {
-    const answer = async (question: Question): Promise<Reply | Fault> => {
-      try {
-        return await this.#handlers.answer(question, from, call.signal);
-      } catch (error) {
-        if (error instanceof Fault) return error;
-        const { logger } = this.#options;
-        logger.error({ err: error, kind: question.kind }, 'a question could not be answered');
-        return new Fault('timeout');
-      }
-    };
-    call.read(
-      async (bytes) => {
-        call.send(encodeReplies(await Promise.all(decodeQuestions(bytes).map(answer))));
-      },
-      () => call.end(0),
-    );
   }
 
   /** The connection that carries this member's messages, if it stands. */

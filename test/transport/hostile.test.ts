@@ -91,7 +91,7 @@ test('a malformed frame ends its stream and is logged; the member goes on', asyn
     message: 'Cannot read a message: a field has wire type 7 instead of 2',
   });
   expect(rig.received).toEqual([heartbeat(2n, 1n, 7)]);
-  expect(rig.warnings).toContain('a member sent a malformed message');
+  expect(rig.warnings).toContain('a message of a member was malformed');
   // The same connection serves the next stream.
   void call(client, HEARTBEATS, HELLO, frameOf(heartbeat(2n, 1n, 8))).catch(() => {});
   await waitFor('a message', () => rig.received.length === 2 || undefined);

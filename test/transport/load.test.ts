@@ -76,7 +76,8 @@ test('heartbeats pass a snapshot and appends to a slow member, and memory stays 
   await waitFor('the last answers', () => tripsMs.length === beats || undefined);
 
   tripsMs.sort((a, b) => a - b);
-  expect(tripsMs.at(-1)).toBeLessThan(ELECTION_MS / 2);
+  // All but a few: this process may be held up itself. The appends alone wait for longer than that.
+  expect(tripsMs[Math.floor(0.95 * beats)]).toBeLessThan(0.4 * ELECTION_MS);
   expect(breaks).toBe(0);
   // The load was more than could be sent: the rest was dropped, not kept.
   expect(taken).toBeGreaterThan(10);

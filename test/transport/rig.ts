@@ -1,4 +1,6 @@
 /** Members that have a transport and nothing else, in this process, on real connections. */
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { pino } from 'pino';
 import { systemClock, systemRandom, systemTimers } from '../../server/clock.ts';
 import type { PeerBook } from '../../server/ports.ts';
@@ -10,6 +12,7 @@ import type {
   RefusalCode,
   TransportHandlers,
 } from '../../server/transport/transport.ts';
+import { waitFor } from '../support/wait.ts';
 
 export const CLUSTER = 0xc1n;
 export const ELECTION_MS = 1_000;
@@ -143,3 +146,46 @@ export const appendOf = (
     data,
   })),
 });
+
+/** Resolves when each of them is connected to all the others. */
+export const connected = (...rigs: readonly Rig[]) =>
+  waitFor('connections', () => {
+    const isConnected = (rig: Rig) =>
+      rigs.every(({ id }) => id === rig.id || rig.transport.connectedMs(id) !== undefined);
+    return rigs.every(isConnected) || undefined;
+  });
+
+/** Resolves when that line was told. */
+export const told = (rig: Rig, line: string) =>
+  waitFor(`"${line}"`, () => rig.told.includes(line) || undefined);
+
+/** What a test has to close at its end. */
+export class Ends {
+  readonly #ends: (() => Promise<void>)[] = [];
+
+  async open(id: bigint, options?: RigOptions): Promise<Rig> {
+    const rig = await openRig(id, options);
+    this.add(() => rig.transport.close());
+    return rig;
+  }
+
+  add(end: () => Promise<void>): void {
+    this.#ends.push(end);
+  }
+
+  /** Cuts whoever connects to that port; the times when somebody did. */
+  async cutting(port: number): Promise<readonly number[]> {
+    const attemptsMs: number[] = [];
+    const place = createServer((socket) => {
+      attemptsMs.push(performance.now());
+      socket.destroy();
+    });
+    await once(place.listen(port, '127.0.0.1'), 'listening');
+    this.add(() => new Promise((resolve) => void place.close(() => resolve())));
+    return attemptsMs;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#ends.splice(0).map((end) => end()));
+  }
+}
