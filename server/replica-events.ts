@@ -56,6 +56,8 @@ export type Effects = {
   readonly membersChanged: boolean;
   /** Members that need the state, as their entries are no longer in memory. Each is named once. */
   readonly needsSnapshot: Ready['needsSnapshot'];
+  /** The disk of this member lost the entry at this index, which it had confirmed, see `Ready`. */
+  readonly forgotten: number | undefined;
   /** Committed entries are left over for the next turn. */
   readonly more: boolean;
 };

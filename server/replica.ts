@@ -186,6 +186,7 @@ export class Replica {
       configuration: this.#takeConfiguration(),
       membersChanged: this.#members !== this.machine.members,
       needsSnapshot: this.#needsSnapshot,
+      forgotten: ready?.forgotten,
       more: this.#mayApplyMore || this.#raft.hasReady(),
     };
     this.#outcomes = [];
