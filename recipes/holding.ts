@@ -41,8 +41,8 @@ export type WaitOptions = {
   readonly signal?: AbortSignal | undefined;
   readonly timeoutMs?: number | undefined;
   readonly maxHoldMs?: number | undefined;
-  /** The place was created by another transaction, which showed this. @default join by itself */
-  readonly entered?: LineView | undefined;
+  /** The place that another transaction created, as `adopt` takes it. @default join by itself */
+  readonly entered?: LineView | bigint | undefined;
 };
 
 export class Holding implements AsyncDisposable {
@@ -268,7 +268,7 @@ export async function waitForHold(
           giveUp(new ConclaveError('NOT_ACQUIRED', message));
         });
   try {
-    if (options.entered) member.adopt(options.entered);
+    if (options.entered !== undefined) member.adopt(options.entered);
     else member.start();
     const result = await outcome;
     measure('acquired');

@@ -78,6 +78,8 @@ export type { LineEntry, Meta } from './line-record.ts';
 export type { LockHandle } from './lock-handle.ts';
 export type { LockOptions, TryLockOptions, WaitLockOptions } from './lock-options.ts';
 export { type Measured, noMetrics, type RecipeKind, type RecipeMetrics } from './metrics.ts';
+export type { MultiLockHandle } from './multi-handle.ts';
+export type { MultiLock } from './multi-lock.ts';
 export type {
   AcquireOptions,
   LineUp,

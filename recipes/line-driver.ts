@@ -58,6 +58,8 @@ export class LineMember {
   readonly #calls = new AbortController();
   #state: LineState = { kind: 'joining' };
   #joining: Promise<Joined> = Promise.resolve('absent');
+  /** Copies of the enqueue that may still be on their way. */
+  #lingering: number;
   /** The last answer: what the policy judges, and what waiting starts from. */
   #view: LineView | undefined;
   #aheadWait: LinkedSignal | undefined;
@@ -72,6 +74,7 @@ export class LineMember {
     this.#name = memberName(session, membership);
     this.key = membership.prefix + this.#name;
     this.#membership = membership;
+    this.#lingering = membership.lingering ? 1 : 0;
     this.#timing = { ...lineTiming, ...membership.timing };
     this.#handlers = handlers;
   }
@@ -85,11 +88,18 @@ export class LineMember {
     this.#advance(begin());
   }
 
-  /** Takes over a place that was created by somebody else's transaction, which showed this. */
-  adopt(view: LineView): void {
+  /**
+   * Takes over a place that was created by another transaction, which showed this; or one with this
+   * create revision, when its answer was lost.
+   */
+  adopt(seen: LineView | bigint): void {
     this.#follow();
-    this.#view = view;
-    this.#dispatch({ kind: 'joined', own: view.own, ahead: view.ahead });
+    if (typeof seen === 'bigint') {
+      this.#dispatch({ kind: 'found', own: seen });
+      return;
+    }
+    this.#view = seen;
+    this.#dispatch({ kind: 'joined', own: seen.own, ahead: seen.ahead });
   }
 
   /**
@@ -194,6 +204,8 @@ export class LineMember {
             this.#dispatch({ kind: 'joined', own: revision, ahead: look.ahead });
           }
         } else if (own !== undefined) {
+          // One of the copies has arrived.
+          this.#lingering -= 1;
           this.#dispatch({ kind: 'found', own });
         }
         return own ?? 'absent';
@@ -203,7 +215,10 @@ export class LineMember {
           return 'absent';
         }
         // One lost answer is enough: that enqueue may still be on its way.
-        if (!isConclaveError(error) || error.outcome !== 'not-applied') joined = 'unknown';
+        if (!isConclaveError(error) || error.outcome !== 'not-applied') {
+          joined = 'unknown';
+          this.#lingering += 1;
+        }
         if (!mayRepeat(error)) {
           this.#dispatch({ kind: 'refused', error });
           return joined;
@@ -341,6 +356,8 @@ export class LineMember {
     try {
       if (remove) return await remove(own);
       if (own !== 'unknown') {
+        // A copy that arrives after the delete must find that its time is over.
+        if (this.#lingering > 0) await client.kv.put(goneKey(this.#name), '', { lease });
         await txn
           .if(compare.createRevision(this.key, '==', own))
           .then(op.delete(this.key))

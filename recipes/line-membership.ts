@@ -56,6 +56,8 @@ export type Membership = {
   readonly onOwnWrite?: (kv: KeyValue) => void;
   /** Removes the own key along with others. @default a transaction of its own */
   readonly remove?: (own: bigint | 'unknown') => Promise<boolean>;
+  /** A copy of the enqueue may still be on its way when the place is adopted. @default false */
+  readonly lingering?: boolean;
   readonly timing?: Partial<LineTiming>;
 };
 

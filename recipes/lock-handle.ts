@@ -27,11 +27,12 @@ export interface LockHandle extends AsyncDisposable {
   release(): Promise<void>;
 }
 
-/** What the helpers below need beyond LockHandle. */
-export type Losable = LockHandle & { readonly lostReason: ConclaveError | undefined };
+/** What the helpers below need of a handle. */
+export type Ending = AsyncDisposable & { readonly signal: AbortSignal };
+export type Losable = AsyncDisposable & { readonly lostReason: ConclaveError | undefined };
 
 /** A Holding under the recipe's name, showing no more than LockHandle says. */
-export class HeldLock implements Losable {
+export class HeldLock implements LockHandle, Losable {
   readonly name: string;
   readonly guard: Holding['guard'];
   readonly #holding: Holding;
@@ -98,7 +99,7 @@ export async function usingLock<L extends Losable, R>(
  * A lock as a subscription: emits the handle, completes when it is released, errors when it is lost
  * or cannot be acquired. Unsubscribing releases.
  */
-export const lockAsObservable = <L extends LockHandle>(
+export const lockAsObservable = <L extends Ending>(
   acquire: (signal: AbortSignal) => Promise<L>,
 ): Observable<L> =>
   observe(async function* (signal) {
@@ -106,7 +107,7 @@ export const lockAsObservable = <L extends LockHandle>(
   });
 
 /** Yields the lock and keeps it until the signal aborts or it ends; throws its loss. */
-export async function* holdUntil<L extends LockHandle>(
+export async function* holdUntil<L extends Ending>(
   lock: L,
   signal: AbortSignal,
 ): AsyncGenerator<L> {

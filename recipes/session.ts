@@ -8,6 +8,7 @@ import { Election, type ElectionOptions } from './election.ts';
 import type { Handler } from './job.ts';
 import type { LockOptions } from './lock-options.ts';
 import { harmless, type RecipeMetrics } from './metrics.ts';
+import { MultiLock } from './multi-lock.ts';
 import { Mutex, type MutexOptions } from './mutex.ts';
 import { Queue, type QueueOptions } from './queue.ts';
 import { type ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
@@ -39,6 +40,11 @@ export class RecipeSession implements Session {
   /** Mutual exclusion. @throws ConclaveError INVALID_ARGUMENT */
   mutex(name: string, options?: MutexOptions): Mutex {
     return new Mutex(this.#context, name, options);
+  }
+
+  /** Several mutexes at once, all or none. @throws ConclaveError INVALID_ARGUMENT */
+  multi(names: readonly string[], options?: LockOptions): MultiLock {
+    return new MultiLock(this.#context, names, options);
   }
 
   /** Many readers or one writer, first come, first served. @throws ConclaveError INVALID_ARGUMENT */

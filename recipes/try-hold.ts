@@ -24,11 +24,17 @@ import {
 import { goneKey } from './names.ts';
 import { untilAnswered } from './repeat.ts';
 
+type Made = {
+  readonly own: bigint;
+  /** A copy of the request may still be on its way, and must find a mark when the key is gone. */
+  readonly lingering: boolean;
+};
+
 /** What a transaction that creates keys came to. */
 export type Entered =
-  | { readonly kind: 'entered'; readonly own: bigint; readonly responses: readonly unknown[] }
+  | (Made & { readonly kind: 'entered'; readonly responses: readonly unknown[] })
   /** The key exists: of this attempt, whose answer was lost. */
-  | { readonly kind: 'found'; readonly own: bigint }
+  | (Made & { readonly kind: 'found' })
   | { readonly kind: 'refused'; readonly revision: bigint; readonly responses: readonly unknown[] };
 
 /**
@@ -51,14 +57,22 @@ export async function enter(
     .if(...firstAttempt(key, member), ...conditions)
     .then<readonly Operation[]>(...operations)
     .else<readonly Operation[]>(op.get(key), ...otherwise);
+  let unanswered = 0;
+  const commit = () =>
+    txn.commit().catch((error: unknown) => {
+      if (isConclaveError(error) && error.outcome === 'unknown') unanswered += 1;
+      throw error;
+    });
   try {
-    const result = await untilAnswered(client, () => txn.commit(), session.signal);
+    const result = await untilAnswered(client, commit, session.signal);
     const { revision } = result;
     const responses: readonly unknown[] = result.responses;
-    if (result.succeeded) return { kind: 'entered', own: revision, responses };
+    if (result.succeeded) {
+      return { kind: 'entered', own: revision, lingering: unanswered > 0, responses };
+    }
     const [self, ...rest] = responses;
     const own = (self as KeyValue | null)?.createRevision;
-    if (own !== undefined) return { kind: 'found', own };
+    if (own !== undefined) return { kind: 'found', own, lingering: unanswered > 1 };
     return { kind: 'refused', revision, responses: rest };
   } catch (error) {
     if (session.signal.aborted || isConclaveError(error, 'LEASE_NOT_FOUND')) {
@@ -132,7 +146,8 @@ export async function tryHold(
       throw problem;
     }
     // It was admitted by the conditions of the transaction: nothing of what is ahead blocks it.
-    const admitted: Membership = { ...membership, policy: () => undefined };
+    const { lingering } = result;
+    const admitted: Membership = { ...membership, lingering, policy: () => undefined };
     const view: LineView = { own, revision: own, ahead: [], beside: settings };
     return adoptHold(context, subject, admitted, view, maxHoldMs);
   }

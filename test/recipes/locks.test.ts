@@ -2,9 +2,12 @@
 import { describe, expect, test } from 'vitest';
 import type { RecipeContext } from '../../recipes/context.ts';
 import type { LockHandle } from '../../recipes/lock-handle.ts';
+import type { MultiLockHandle } from '../../recipes/multi-handle.ts';
+import { MultiLock } from '../../recipes/multi-lock.ts';
 import { Mutex } from '../../recipes/mutex.ts';
 import { RwLock } from '../../recipes/rw-lock.ts';
 import { Semaphore } from '../../recipes/semaphore.ts';
+import { parseSequencer } from '../../recipes/sequencer.ts';
 import { op } from '../../sdk/txn.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
@@ -59,6 +62,32 @@ const kinds: Readonly<Record<string, Kind>> = {
       return {
         acquire: (wait) => lock.upgradable(wait),
         tryAcquire: () => lock.tryAcquire('upgradable'),
+      };
+    },
+  },
+  'multi-lock of one': {
+    prefix: (name) => `conclave/lock/${name}/`,
+    make: (context, name, options) => {
+      const locks = new MultiLock(context, [name], options);
+      // One name is enough to see it as any other lock.
+      const single = (handle: MultiLockHandle): LockHandle => {
+        const [sequencer = ''] = handle.sequencers.values();
+        const { key } = parseSequencer(sequencer);
+        const extra = { name, key, sequencer, token: handle.tokens.get(name) };
+        return new Proxy(handle, {
+          get: (target, property) => {
+            if (property in extra) return extra[property as keyof typeof extra];
+            const value: unknown = Reflect.get(target, property, target);
+            return typeof value === 'function' ? value.bind(target) : value;
+          },
+        }) as unknown as LockHandle;
+      };
+      return {
+        acquire: async (wait) => single(await locks.acquire(wait)),
+        tryAcquire: async () => {
+          const handle = await locks.tryAcquire();
+          return handle && single(handle);
+        },
       };
     },
   },
@@ -181,6 +210,19 @@ describe.skipIf(storeMissing).each(Object.entries(kinds))('%s', (_kind, { prefix
       code: 'NOT_ACQUIRED',
     });
     await lineLength(name, 1);
+  });
+
+  test('copies of an enqueue that arrive after the release do not join the line', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    for (const acquire of ['acquire', 'tryAcquire'] as const) {
+      actor.faults.next('linger', ({ write }) => write, 2);
+      const lock = await of(actor, name)[acquire]();
+      await lock?.release();
+      await lineLength(name, 0);
+      await actor.faults.deliver();
+      await lineLength(name, 0);
+    }
   });
 
   test('a session killed at any step of a wait ends the wait', async () => {
