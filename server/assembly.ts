@@ -148,6 +148,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Parts> {
       if (voters.length === 1 && voters[0] === raft.id && raft.role === 'follower') campaign();
     },
     onSnapshotNeeded: (to) => peering.snapshotNeeded(to),
+    onForgotten: (index) => assembly.onExpelled(forgotten(identity.memberId, index)),
     observer: nodeMetrics,
     onTick: () => {
       space.check();
@@ -223,6 +224,9 @@ export async function assemble(assembly: AssemblyOptions): Promise<Parts> {
     campaign,
   };
 }
+
+const forgotten = (id: bigint, index: number): string =>
+  `the end of this member's log is lost: it had confirmed entry ${index} and has it no more, and its votes may be lost as well. Its disk did so, or an older copy of the directory was put back. Put a new member in its place: conclave member replace ${idToHex(id)}`;
 
 const leadershipOf = ({ leader, role, term }: Raft) => ({
   leader: leader === NO_NODE ? 'none' : idToHex(leader),

@@ -58,6 +58,8 @@ export type NodeOptions = {
   readonly onMembers: () => void;
   /** A member lacks entries that were released here. To be answered by `snapshotReported`. */
   readonly onSnapshotNeeded: (to: bigint) => void;
+  /** The disk lost an entry that this member had confirmed. The loop has stopped: it may not go on. */
+  readonly onForgotten: (index: number) => void;
   readonly observer: NodeObserver;
   /** Called once per tick, after everything else. */
   readonly onTick: (nowMs: number) => void;
@@ -79,7 +81,6 @@ export class Node {
   #turnScheduled = false;
   #stopTicking: () => void = () => {};
   #stopped = false;
-  #failure: Error | undefined;
   #compactRevision: Revision;
   /** The log write under way. */
   #writing: Promise<void> = Promise.resolve();
@@ -110,10 +111,7 @@ export class Node {
 
   /** Answers in flight are refused from here on; what is committed stays committed. */
   async stop(): Promise<void> {
-    this.#stopped = true;
-    this.#stopTicking();
-    this.#compactor.stop();
-    this.#rejectEverybody();
+    this.#halt();
     await Promise.all([this.#writing, this.#compactor.done]);
   }
 
@@ -213,7 +211,7 @@ export class Node {
   }
 
   #refuseIfStopped(): void {
-    if (this.#stopped || this.#failure !== undefined) throw new Fault('stopped');
+    if (this.#stopped) throw new Fault('stopped');
   }
 
   #now(): number {
@@ -236,7 +234,7 @@ export class Node {
 
   /** Whatever throws in here is a broken invariant or a broken disk: the member cannot go on. */
   #guarded(work: () => void): void {
-    if (this.#failure !== undefined || this.#stopped) return;
+    if (this.#stopped) return;
     try {
       work();
     } catch (error) {
@@ -260,6 +258,11 @@ export class Node {
     const { state, send, onSnapshotNeeded } = this.#options;
     const mayApply = state.backlogBytes < limits.overlayBytes && !this.installation.isRunning;
     const effects = this.#replica.effects(nowMs, mayApply);
+    if (effects.forgotten !== undefined) {
+      this.#halt();
+      this.#options.onForgotten(effects.forgotten);
+      return;
+    }
     if (effects.write !== undefined) this.#write(effects.write, nowMs);
     if (effects.messages.length > 0) send(effects.messages);
     if (effects.installed) this.#onInstalled();
@@ -380,15 +383,16 @@ export class Node {
   }
 
   #fail(error: unknown): void {
-    if (this.#failure !== undefined || this.#stopped) return;
-    this.#failure = error instanceof Error ? error : new Error(String(error));
-    this.#stopTicking();
-    this.#compactor.stop();
-    this.#rejectEverybody();
-    this.#options.onFatal(this.#failure);
+    if (this.#stopped) return;
+    this.#halt();
+    this.#options.onFatal(error instanceof Error ? error : new Error(String(error)));
   }
 
-  #rejectEverybody(): void {
+  /** Nothing is taken in or sent any more, and whoever waits is told. */
+  #halt(): void {
+    this.#stopped = true;
+    this.#stopTicking();
+    this.#compactor.stop();
     this.#proposals.rejectAll('stopped');
     this.#transfers.rejectAll('stopped');
     this.#reads.rejectAll('stopped');

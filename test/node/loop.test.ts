@@ -3,6 +3,7 @@ import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { assemble } from '../../server/assembly.ts';
 import { systemRandom } from '../../server/clock.ts';
+import type { Founder } from '../../server/membership.ts';
 import type { PutRequest } from '../../server/mvcc/types.ts';
 import { openStores } from '../../server/stores.ts';
 import { VirtualTime } from '../support/virtual-time.ts';
@@ -17,7 +18,7 @@ const put = (key: string): PutRequest => ({
   ignoreLease: false,
 });
 
-async function leader() {
+async function member(founders: readonly Founder[]) {
   const time = new VirtualTime();
   const identity = { name: 'a', clusterId: 1n, memberId: 2n };
   const stores = await openStores(undefined, identity, () => {});
@@ -28,12 +29,13 @@ async function leader() {
     await append(batch);
   };
   const failures: Error[] = [];
+  const expulsions: string[] = [];
   const parts = await assemble({
     options: { heartbeatIntervalMs: 100, electionTimeoutMs: 1_000 },
     arrival: {
       kind: 'found',
       identity,
-      founders: [{ id: 2n, name: 'a', peerUrls: [] }],
+      founders,
       known: undefined,
     },
     stores,
@@ -41,12 +43,11 @@ async function leader() {
     requestTimeoutMs: 7_000,
     environment: { clock: time, timers: time, random: systemRandom },
     onFatal: (error) => failures.push(error),
-    onExpelled: () => {},
+    onExpelled: (reason) => expulsions.push(reason),
   });
   parts.node.start();
   parts.campaign();
   await time.pass(10);
-  expect(parts.member.isLeader).toBe(true);
   /** Writes wait from now on; the function returned lets them go. */
   const hold = (): (() => void) => {
     let open = () => {};
@@ -55,7 +56,13 @@ async function leader() {
     });
     return open;
   };
-  return { ...parts, stores, time, hold, failures };
+  return { ...parts, stores, time, hold, failures, expulsions };
+}
+
+async function leader() {
+  const alone = await member([{ id: 2n, name: 'a', peerUrls: [] }]);
+  expect(alone.member.isLeader).toBe(true);
+  return alone;
 }
 
 test('a member founded alone leads at once, without waiting for an election timeout', async () => {
@@ -103,4 +110,19 @@ test('after a storage error everybody is told, once, and nothing is taken any mo
   await expect(member.linearize()).rejects.toMatchObject({ code: 'stopped' });
   await time.pass(5_000);
   expect(failures.map(({ message }) => message)).toEqual(['EIO']);
+});
+
+test('a member whose log lost what it had confirmed ends, and says what to do', async () => {
+  const founders = [2n, 3n, 4n].map((id) => ({ id, name: `m${id}`, peerUrls: [`http://${id}`] }));
+  const { node, member: follower, time, expulsions, failures } = await member(founders);
+  const heartbeat = { kind: 'heartbeat', from: 3n, to: 2n, term: 2, context: 0 } as const;
+  node.receive({ ...heartbeat, commit: 1 });
+  await time.pass(10);
+  expect(follower.leader).toBe(3n);
+  expect(expulsions).toEqual([]);
+  node.receive({ ...heartbeat, commit: 50 });
+  await time.pass(10);
+  expect(expulsions).toEqual([expect.stringMatching(/entry 50 .*conclave member replace 2$/)]);
+  expect(failures).toEqual([]);
+  await expect(follower.propose(put('k'))).rejects.toMatchObject({ code: 'stopped' });
 });
