@@ -192,6 +192,11 @@ function registerMember(registry: Registry, member: Member): void {
     member.isLearner ? 1 : 0,
   );
   gauge(
+    'etcd_server_snapshot_apply_in_progress_total',
+    "Whether another member's state is taking the place of the own one: 1 or 0.",
+    () => (member.isInstalling ? 1 : 0),
+  );
+  gauge(
     'etcd_server_proposals_committed_total',
     'Index of the newest committed entry.',
     () => member.commitIndex,
