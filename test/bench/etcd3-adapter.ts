@@ -5,7 +5,8 @@ import type { BenchClient } from './rows.ts';
 const lockTtlSeconds = 30;
 
 export async function connectEtcd3(endpoint: string): Promise<BenchClient> {
-  const client = new Etcd3({ hosts: `http://${endpoint}` });
+  const hosts = endpoint.split(',').map((host) => `http://${host}`);
+  const client = new Etcd3({ hosts });
   await client.get('connected').string();
   return {
     put: (key, value) => client.put(key).value(value).exec(),

@@ -3,9 +3,9 @@
  * mean something.
  *
  *   npm run bench -- [--quick] [--json FILE] [--systems conclave,etcd] [--reps 3] [--ms 1500]
- *                    [--rows put,get,txn,lock,watch] [--concurrency 1,16,128,1024]
+ *                    [--rows put,get,txn,lock,watch] [--concurrency 1,16,128,1024] [--members 3]
  *
- * Every server has a process and a fresh directory on disk of its own, and flushes every write, as
+ * Every member has a process and a fresh directory on disk of its own, and flushes every write, as
  * both do by default; every client has a process of its own. Figures are medians of the repetitions.
  */
 import { type ChildProcess, fork } from 'node:child_process';
@@ -15,7 +15,7 @@ import { cpus, release, tmpdir } from 'node:os';
 import { dirname, extname } from 'node:path';
 import { parseArgs } from 'node:util';
 import { commandExists, processorSecondsOf } from '../support/process.ts';
-import { TestServer } from '../support/servers.ts';
+import { TestCluster } from '../support/servers.ts';
 import { within } from '../support/wait.ts';
 import type { Task, TaskResult } from './client-process.ts';
 import { type RowName, rowNames } from './rows.ts';
@@ -36,10 +36,12 @@ const { values: options } = parseArgs({
     ms: { type: 'string' },
     rows: { type: 'string', default: rowNames.join(',') },
     concurrency: { type: 'string', default: '1,16,128,1024' },
+    members: { type: 'string' },
   },
 });
 
 const repetitions = count('reps', options.reps, options.quick ? 1 : 3);
+const members = count('members', options.members, 1);
 const durationMs = count('ms', options.ms, options.quick ? 400 : 1_500);
 const concurrencies = options.concurrency
   .split(',')
@@ -68,9 +70,9 @@ function available(system: BenchSystem): boolean {
   return false;
 }
 
-async function startClient(system: BenchSystem, server: TestServer): Promise<ChildProcess> {
+async function startClient(system: BenchSystem, cluster: TestCluster): Promise<ChildProcess> {
   const program = new URL(`./client-process${extname(import.meta.url)}`, import.meta.url);
-  const child = fork(program, [system.name, server.endpoint]);
+  const child = fork(program, [system.name, cluster.endpoints]);
   clients.add(child);
   child.once('exit', () => clients.delete(child));
   const ended = once(child, 'exit').then(([code]) => {
@@ -85,14 +87,18 @@ async function startClient(system: BenchSystem, server: TestServer): Promise<Chi
   return child;
 }
 
+/** Processor time of all members. */
+const serverSeconds = ({ servers }: TestCluster): number =>
+  servers.reduce((sum, server) => sum + processorSecondsOf(server.process.pid), 0);
+
 async function measure(
   system: BenchSystem,
-  server: TestServer,
+  cluster: TestCluster,
   client: ChildProcess,
   task: Task,
   repetition: number,
 ): Promise<Sample | undefined> {
-  const startSeconds = processorSecondsOf(server.process.pid);
+  const startSeconds = serverSeconds(cluster);
   const startMs = performance.now();
   client.send(task);
   const [result] = (await within(
@@ -105,7 +111,7 @@ async function measure(
     return undefined;
   }
   // Warm-up and measurement load the server alike, so its time is spread over both.
-  const seconds = processorSecondsOf(server.process.pid) - startSeconds;
+  const seconds = serverSeconds(cluster) - startSeconds;
   const elapsedSeconds = (performance.now() - startMs) / 1_000;
   const operations = result.measurement.operationsPerSecond * elapsedSeconds;
   return {
@@ -116,14 +122,14 @@ async function measure(
 }
 
 async function runSystem(system: BenchSystem, row: RowName, repetition: number): Promise<Sample[]> {
-  const server = await TestServer.start(system.server);
-  const client = await startClient(system, server);
+  const cluster = await TestCluster.start(system.server, members);
+  const client = await startClient(system, cluster);
   const samples: Sample[] = [];
   try {
     for (const concurrency of concurrencies) {
       const sample = await measure(
         system,
-        server,
+        cluster,
         client,
         { row, concurrency, durationMs },
         repetition,
@@ -132,8 +138,10 @@ async function runSystem(system: BenchSystem, row: RowName, repetition: number):
     }
   } finally {
     client.kill('SIGKILL');
-    await server.stop('SIGKILL');
-    rmSync(dirname(server.dataDirectory), { recursive: true, force: true });
+    await cluster.stop('SIGKILL');
+    for (const { dataDirectory } of cluster.servers) {
+      rmSync(dirname(dataDirectory), { recursive: true, force: true });
+    }
   }
   return samples;
 }
@@ -145,7 +153,7 @@ const systems = options.systems.split(',').map(benchSystem).filter(available);
 const machine = `${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}, Linux ${release()}, Node ${process.version}`;
 console.log(`${machine}, data in ${dataFolder}`);
 console.log(
-  `${repetitions} repetitions of ${durationMs} ms; one member; writes are flushed to disk`,
+  `${repetitions} repetitions of ${durationMs} ms; members: ${members}; writes are flushed to disk`,
 );
 
 const samples: Sample[] = [];

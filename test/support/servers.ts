@@ -8,7 +8,17 @@ import { connectWire } from './wire-client.ts';
 
 export type SystemName = 'etcd' | 'conclave';
 
+/** Its place among several members. */
+export type Place = {
+  readonly name: string;
+  readonly ports: { readonly client: number; readonly peer: number };
+  /** The value of --initial-cluster. */
+  readonly cluster: string;
+};
+
 export type ServerOptions = {
+  /** Default: the only member, on free ports. */
+  readonly place?: Place;
   /** Default: a new temporary directory. */
   readonly dataDirectory?: string;
   /** Default: beside the data directory. */
@@ -63,14 +73,16 @@ export class TestServer {
   }
 
   static async start(system: SystemName, options: ServerOptions = {}): Promise<TestServer> {
-    const server = new TestServer(
-      system,
-      { client: await freePort(), peer: await freePort() },
-      options,
-    );
+    const server = await TestServer.prepare(system, options);
     server.launch();
     await server.ready();
     return server;
+  }
+
+  /** Not launched yet. */
+  static async prepare(system: SystemName, options: ServerOptions = {}): Promise<TestServer> {
+    const ports = options.place?.ports ?? { client: await freePort(), peer: await freePort() };
+    return new TestServer(system, ports, options);
   }
 
   get process(): Launched {
@@ -131,17 +143,58 @@ export class TestServer {
   }
 
   #flags(): string[] {
+    const peerUrl = `http://127.0.0.1:${this.#peerPort}`;
+    const { place } = this.#options;
     const common = [
-      ...['--name', 'm0', '--data-dir', this.dataDirectory],
+      ...['--name', place?.name ?? 'm0', '--data-dir', this.dataDirectory],
       ...['--listen-client-urls', this.url, '--advertise-client-urls', this.url],
       ...(this.#options.flags ?? []),
     ];
-    if (this.system === 'conclave') return common;
-    const peerUrl = `http://127.0.0.1:${this.#peerPort}`;
-    return [
-      ...common,
+    const peers = [
       ...['--listen-peer-urls', peerUrl, '--initial-advertise-peer-urls', peerUrl],
-      ...['--initial-cluster', `m0=${peerUrl}`, '--log-level', 'error', '--logger', 'zap'],
+      ...['--initial-cluster', place?.cluster ?? `m0=${peerUrl}`],
     ];
+    if (this.system === 'etcd') {
+      return [...common, ...peers, '--log-level', 'error', '--logger', 'zap'];
+    }
+    return place === undefined ? common : [...common, ...peers];
+  }
+}
+
+/** One member or several, each a process of its own with a directory of its own. */
+export class TestCluster {
+  readonly servers: readonly TestServer[];
+
+  private constructor(servers: readonly TestServer[]) {
+    this.servers = servers;
+  }
+
+  static async start(system: SystemName, size: number): Promise<TestCluster> {
+    if (size === 1) return new TestCluster([await TestServer.start(system)]);
+    const places: Omit<Place, 'cluster'>[] = [];
+    for (let number = 0; number < size; number += 1) {
+      places.push({
+        name: `m${number}`,
+        ports: { client: await freePort(), peer: await freePort() },
+      });
+    }
+    const cluster = places
+      .map(({ name, ports }) => `${name}=http://127.0.0.1:${ports.peer}`)
+      .join(',');
+    const servers = await Promise.all(
+      places.map((place) => TestServer.prepare(system, { place: { ...place, cluster } })),
+    );
+    for (const server of servers) server.launch();
+    await Promise.all(servers.map((server) => server.ready()));
+    return new TestCluster(servers);
+  }
+
+  /** Of all members, with commas between. */
+  get endpoints(): string {
+    return this.servers.map((server) => server.endpoint).join(',');
+  }
+
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    await Promise.all(this.servers.map((server) => server.stop(signal)));
   }
 }
