@@ -55,6 +55,7 @@ export {
 export { type Backoff, constant, type ExponentialOptions, exponential } from './backoff.ts';
 export type { Claim, KeptResult, NackOptions } from './claim.ts';
 export { Conclave, type ConclaveOptions, connect } from './connect.ts';
+export type { CustomLine, CustomLineOptions, LineRule, Neighbour } from './custom-line.ts';
 export type {
   DeadLetter,
   DeadLetterFilter,

@@ -232,7 +232,7 @@ export class LineMember {
 
   /** Takes note of a view; the first may show that this member has no business in the line. */
   #admits(view: LineView): boolean {
-    const problem = this.#view === undefined && this.#membership.check?.(view.beside);
+    const problem = this.#view === undefined && this.#membership.check?.(view);
     this.#view = view;
     if (!problem) return true;
     this.#dispatch({ kind: 'refused', error: problem });

@@ -1,6 +1,5 @@
 /** What a member of a line writes, what it looks at, and what it waits for. */
 import type { Client } from '../sdk/client.ts';
-import type { ConclaveError } from '../sdk/errors.ts';
 import type { KeyValue, ListFields, ListResult } from '../sdk/kv.ts';
 import type { Session } from '../sdk/session.ts';
 import { compare, type Operation, op } from '../sdk/txn.ts';
@@ -48,8 +47,8 @@ export type Membership = {
   readonly aheadPrefix?: string;
   /** A key that is read with the line, and created with this value by whoever comes first. */
   readonly beside?: { readonly key: string; readonly initial?: string | undefined };
-  /** Refuses a membership for what its first answer shows. */
-  readonly check?: (beside: KeyValue | null) => ConclaveError | undefined;
+  /** The error, if any, that its first answer refuses the membership with. */
+  readonly check?: (look: Pick<LineView, 'ahead' | 'beside'>) => unknown;
   /** Tells when to look again. @default when the place waited for is gone */
   readonly wake?: Wake;
   /** Hears of others' writes to the own key once it is watched. */

@@ -196,7 +196,7 @@ export class Semaphore {
       prefix: this.#linePrefix,
       reach: 'all',
       beside: { key: this.#limitKey, initial },
-      check: (stored) => this.#problem(stored, weight),
+      check: ({ beside }) => this.#problem(beside, weight),
       policy: (view) => permitBlocker(weight, view),
       wake: whenRoom(weight, this.#linePrefix, this.#limitKey),
     };

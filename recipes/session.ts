@@ -4,6 +4,7 @@ import type { ConclaveError } from '../sdk/errors.ts';
 import type { Observable } from '../sdk/observe.ts';
 import type { Session, SessionState } from '../sdk/session.ts';
 import type { Background, RecipeContext } from './context.ts';
+import { CustomLine, type CustomLineOptions } from './custom-line.ts';
 import { Election, type ElectionOptions } from './election.ts';
 import type { Handler } from './job.ts';
 import type { LockOptions } from './lock-options.ts';
@@ -55,6 +56,11 @@ export class RecipeSession implements Session {
   /** A number of permits, first come, first served. @throws ConclaveError INVALID_ARGUMENT */
   semaphore(name: string, options?: SemaphoreOptions): Semaphore {
     return new Semaphore(this.#context, name, options);
+  }
+
+  /** A lock whose rule the program gives. @throws ConclaveError INVALID_ARGUMENT */
+  line(name: string, options: CustomLineOptions): CustomLine {
+    return new CustomLine(this.#context, name, options);
   }
 
   /** Leader election. @throws ConclaveError INVALID_ARGUMENT */

@@ -119,7 +119,7 @@ export async function tryHold(
     if (result.kind === 'refused') {
       const { revision } = result;
       const seen = readLook(membership, key, result.responses);
-      const problem = check?.(seen.beside);
+      const problem = check?.(seen);
       if (problem) throw problem;
       // Whoever joins next has a number above every other.
       const view: LineView = { own: revision + 1n, revision, ...seen };
@@ -136,7 +136,8 @@ export async function tryHold(
     const { own } = result;
     const found = result.kind === 'entered' && beside ? result.responses.at(-1) : null;
     const settings = (found as KeyValue | null | undefined) ?? null;
-    const problem = result.kind === 'entered' && beside ? check?.(settings) : undefined;
+    const problem =
+      result.kind === 'entered' && beside ? check?.({ ahead: [], beside: settings }) : undefined;
     if (problem) {
       const fence = compare.createRevision(key, '==', own);
       session.reap(async () => {

@@ -1,6 +1,7 @@
 /** What every lock over a line must survive, whatever its rules: the same troubles for all of them. */
 import { describe, expect, test } from 'vitest';
 import type { RecipeContext } from '../../recipes/context.ts';
+import { CustomLine } from '../../recipes/custom-line.ts';
 import type { LockHandle } from '../../recipes/lock-handle.ts';
 import type { MultiLockHandle } from '../../recipes/multi-handle.ts';
 import { MultiLock } from '../../recipes/multi-lock.ts';
@@ -90,6 +91,11 @@ const kinds: Readonly<Record<string, Kind>> = {
         },
       };
     },
+  },
+  'line with a rule': {
+    prefix: (name) => `conclave/line/${name}/`,
+    make: (context, name, options) =>
+      new CustomLine(context, name, { policy: (_me, ahead) => ahead.at(-1), ...options }),
   },
   'semaphore of one': {
     prefix: (name) => `conclave/semaphore/${name}/line/`,
