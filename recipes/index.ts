@@ -94,6 +94,7 @@ export type { Picked, Pool, PoolEvent, PoolOptions } from './pool.ts';
 export type { Pushed } from './producer.ts';
 export type { PushOptions, Queue, QueuedJob, QueueOptions, QueueStats } from './queue.ts';
 export type { ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
+export type { RateLimiter, RateLineUp, RateOptions, TakeOptions } from './rate-limiter.ts';
 export type { InstanceData, Registration, RegistrationState } from './registration.ts';
 export type { Discovery, RegisterOptions } from './registry.ts';
 export type { Revocation } from './revocation.ts';

@@ -49,7 +49,7 @@ export async function requestRevocation(
   const sinceMs = client.clock.wallMs();
   const revocation: RevocationRecord = { by: id, meta, reason, sinceMs };
   for (;;) {
-    const first = { order: 'create', limit: 1, signal } as const;
+    const first = { order: 'create', limit: 1 } as const;
     const { kvs } = await untilAnswered(client, () => client.kv.list({ prefix }, first), signal);
     const [holder] = kvs;
     if (holder === undefined) return false;

@@ -160,7 +160,7 @@ export class Semaphore {
     const { client, signal } = this.#context.session;
     permits(limit, 'limit');
     const key = this.#limitKey;
-    let found = await untilAnswered(client, () => client.kv.get(key, { signal }), signal);
+    let found = await untilAnswered(client, () => client.kv.get(key), signal);
     for (;;) {
       const stored = decodeLimit(found);
       if (stored?.limit === limit) return;

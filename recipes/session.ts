@@ -13,6 +13,7 @@ import { MultiLock } from './multi-lock.ts';
 import { Mutex, type MutexOptions } from './mutex.ts';
 import { Queue, type QueueOptions } from './queue.ts';
 import { type ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
+import { RateLimiter, type RateOptions } from './rate-limiter.ts';
 import { Discovery } from './registry.ts';
 import { RwLock } from './rw-lock.ts';
 import { Semaphore, type SemaphoreOptions } from './semaphore.ts';
@@ -56,6 +57,11 @@ export class RecipeSession implements Session {
   /** A number of permits, first come, first served. @throws ConclaveError INVALID_ARGUMENT */
   semaphore(name: string, options?: SemaphoreOptions): Semaphore {
     return new Semaphore(this.#context, name, options);
+  }
+
+  /** A rate that all clients share, with bursts. @throws ConclaveError INVALID_ARGUMENT */
+  rateLimit(name: string, options: RateOptions): RateLimiter {
+    return new RateLimiter(this.#context, name, options);
   }
 
   /** A lock whose rule the program gives. @throws ConclaveError INVALID_ARGUMENT */
