@@ -63,21 +63,13 @@ export type PointName =
   | 'state-flushed'
   | 'txn-applied'
   | 'compaction-scheduled'
-  | 'compaction-step'
-  | 'compaction-finished'
   // Watches.
   | 'watch-sent'
   | 'watch-behind'
-  | 'watch-synced'
-  | 'watch-progress'
-  | 'watch-cancelled'
   // Leases.
-  | 'lease-granted'
   | 'lease-renewed'
   | 'lease-expiry-proposed'
-  | 'lease-ended'
   | 'leases-extended'
   // Clients.
   | 'request-answered'
-  | 'client-registered'
   | 'duplicate-answered';

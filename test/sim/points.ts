@@ -46,6 +46,26 @@ export const raftPoints: readonly PointName[] = [
 ];
 
 export const fullPoints: readonly PointName[] = [
+  'pre-vote-granted',
+  'vote-requested',
+  'vote-granted',
+  'became-leader',
+  'stepped-down',
+  'transfer-sent',
+  'append-rejected',
+  'read-round-started',
+  'proposal-forwarded',
+  'proposal-refused',
+  'configuration-applied',
+  'before-apply',
+  'after-apply',
+  'txn-applied',
+  'compaction-scheduled',
+  'snapshot-needed',
+  'snapshot-opened',
+  'snapshot-received',
+  'before-snapshot-install',
+  'after-snapshot-install',
   'file-write',
   'file-flush',
   'file-sync',
@@ -53,7 +73,13 @@ export const fullPoints: readonly PointName[] = [
   'file-remove',
   'directory-sync',
   'state-flushed',
-  'snapshot-opened',
+  'watch-behind',
+  'watch-sent',
+  'lease-renewed',
+  'lease-expiry-proposed',
+  'leases-extended',
+  'duplicate-answered',
+  'request-answered',
 ];
 
 /** How often each point was come to, over all runs. */

@@ -34,6 +34,8 @@ export class SimChannel {
   readonly #calls = new Set<SimCall>();
   readonly #onBreak: (() => void)[] = [];
   #state: connectivityState = connectivityState.READY;
+  /** Something got lost on it. */
+  #isDead = false;
 
   constructor(options: {
     readonly target: string;
@@ -106,13 +108,18 @@ export class SimChannel {
     this.#accept(path, call);
   }
 
+  /** After a loss nothing comes any more, until both ends notice. */
   #carry(link: Link, receiver: Life, deliver: () => void): void {
-    if (!this.isOpen) return;
+    if (!this.isOpen || this.#isDead) return;
     link.carryReliably(
       () => {
-        if (this.isOpen) receiver.run(deliver);
+        if (this.isOpen && !this.#isDead) receiver.run(deliver);
       },
-      () => this.#client.process.engine.after(NOTICE_US, () => this.breakNow()),
+      () => {
+        if (this.#isDead) return;
+        this.#isDead = true;
+        this.#client.process.engine.after(NOTICE_US, () => this.breakNow());
+      },
     );
   }
 

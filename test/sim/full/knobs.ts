@@ -1,7 +1,7 @@
 /** What is configured differently from run to run. */
 import type { AutoCompactionPolicy } from '../../../server/auto-compaction.ts';
 import type { Decisions } from '../engine/decisions.ts';
-import { MS } from '../engine/engine.ts';
+import { MS, SECOND } from '../engine/engine.ts';
 
 export type FullKnobs = {
   readonly members: number;
@@ -19,6 +19,9 @@ export type FullKnobs = {
   readonly keys: number;
   readonly meanPauseMs: number;
   readonly leaseTtlSeconds: number;
+  readonly changesMembers: boolean;
+  /** Between two disturbances of clients; 0 for none. */
+  readonly meanDisturbanceUs: number;
 };
 
 export function drawFullKnobs(decisions: Decisions): FullKnobs {
@@ -50,5 +53,7 @@ export function drawFullKnobs(decisions: Decisions): FullKnobs {
     keys: oneOf('keys', 6, 2, 20),
     meanPauseMs: oneOf('client-pause', 60, 15, 250),
     leaseTtlSeconds: oneOf('ttl', 2, 1, 5, 20),
+    changesMembers: oneOf('change-members', false, true, false),
+    meanDisturbanceUs: oneOf('disturb-clients', 0, 3, 15) * SECOND,
   };
 }

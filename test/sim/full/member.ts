@@ -1,6 +1,6 @@
 /** One member: the shipped parts, put together by the shipped assembly, on a simulated machine. */
 
-import { arrive } from '../../../server/arrival.ts';
+import { ArrivalError, arrive } from '../../../server/arrival.ts';
 import { assemble, type Parts } from '../../../server/assembly.ts';
 import { InvariantError } from '../../../server/assert.ts';
 import type { InitialMember } from '../../../server/identity.ts';
@@ -123,7 +123,12 @@ export class FullMember {
       requestTimeoutMs: knobs.requestTimeoutMs,
       onFatal: (error) => this.#failed(life, error),
       onExpelled: () => this.#expelled(life),
-      environment: { clock: life, timers: life, random: this.#random },
+      environment: {
+        clock: life,
+        timers: life,
+        random: this.#random,
+        reached: (point) => this.reached(point),
+      },
     });
     if (!life.isAlive) return;
     this.#serve(life, parts, stores.identity.memberId, stores.identity.incarnation);
@@ -187,6 +192,11 @@ export class FullMember {
     if (isInjected(error)) {
       this.#world.engine.tell(() => `member ${this.number} ends: ${reason}`);
       this.#world.failed(this);
+      return;
+    }
+    if (error instanceof ArrivalError && error.code !== 'wiped') {
+      this.#world.engine.tell(() => `member ${this.number} does not start: ${reason}`);
+      this.crash();
       return;
     }
     const invariant = error instanceof CorruptionError ? 6 : 22;

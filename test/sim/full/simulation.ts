@@ -9,17 +9,20 @@ import { type Engine, MS, SECOND } from '../engine/engine.ts';
 import { RandomStream } from '../engine/random.ts';
 import { hold, Violation } from '../engine/violation.ts';
 import { type DiskFaults, drawFaults, type Faults, noFaults } from '../faults.ts';
+import { pointOfMessage } from '../message-points.ts';
 import { Nemesis } from '../nemesis.ts';
-import { Network } from '../network.ts';
+import { isolation, Network } from '../network.ts';
 import { fullPoints, PointCounts } from '../points.ts';
 import { FIRST_CLIENT, FullClient } from './client.ts';
 import { CommitLog } from './commit-log.ts';
 import { closeRealWorld, drained } from './drain.ts';
 import { drawFullKnobs, type FullKnobs } from './knobs.ts';
 import { FullMember, peerUrlOf } from './member.ts';
+import { observe } from './observe.ts';
 import type { PeerEndpoint, PeerNetwork } from './peer-transport.ts';
 import { DeadProcessError } from './state-guard.ts';
 import { chooseWorkloads } from './workload/choice.ts';
+import type { Machines } from './workload/members.ts';
 import type { ClientContext, Workload } from './workload/workload.ts';
 import type { FullWorld } from './world.ts';
 
@@ -30,6 +33,8 @@ export type FullRunOptions = {
 
 export const defaultFullRun: FullRunOptions = { events: 8_000 };
 
+/** Machines beside those of the first members. */
+const NEWCOMERS = 3;
 const LONGEST_US = 300 * SECOND;
 /** A healed quorum, and its clients, have so long. */
 const RECOVERY_US = 120 * SECOND;
@@ -53,7 +58,8 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
   readonly #removed = new Set<number>();
   #violation: Violation | undefined;
   readonly #ending = new AbortController();
-  #busyClients = 0;
+  /** Clients that are not at their end. */
+  readonly #busy = new Set<FullClient>();
 
   constructor(engine: Engine, options: FullRunOptions = defaultFullRun) {
     this.engine = engine;
@@ -73,6 +79,8 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
       onMessage: (from, message) => {
         engine.trace.add(from * 64 + Number(message.to & 63n));
         engine.trace.add(message.kind.length * 65_536 + message.term);
+        const point = pointOfMessage(message);
+        if (point !== undefined) this.reached(this.#member(from), point);
       },
       onSnapshot: (from) => this.reached(this.#member(from), 'snapshot-opened'),
     };
@@ -84,7 +92,9 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
       const role = { name, initialCluster, initialClusterState: 'new' } as const;
       this.#members.push(new FullMember(this, at + 1, role));
     }
-    this.#workloads = chooseWorkloads(engine.decisions, () => engine.now);
+    const machines = this.knobs.changesMembers ? this.#machines() : undefined;
+    this.#workloads = chooseWorkloads(engine.decisions, () => engine.now, machines);
+    const endpoints = Array.from({ length: this.knobs.members + NEWCOMERS }, (_, at) => at + 1);
     for (let at = 0; at < this.knobs.clients; at += 1) {
       this.#clients.push(
         new FullClient({
@@ -92,7 +102,7 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
           number: FIRST_CLIENT + at,
           driftPpm: this.driftPpm,
           network: this.#network,
-          members: this.members,
+          members: endpoints,
           memberOf: (number) => this.#members[number - 1],
           requestTimeoutMs: this.knobs.requestTimeoutMs,
         }),
@@ -116,6 +126,7 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
     try {
       for (const member of this.#members) member.start();
       for (const client of this.#clients) this.#startClient(client);
+      this.#disturbLater();
       await this.#advance(
         () => engine.events >= this.#options.events || engine.now >= LONGEST_US,
         LONGEST_US,
@@ -136,15 +147,12 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
   }
 
   started(member: FullMember): void {
-    const { running } = member;
-    if (running === undefined) return;
-    const { hub } = running.member;
-    const publish = hub.publish.bind(hub);
-    hub.publish = (revision, events) => {
-      this.engine.trace.add(member.number * 131 + revision);
-      this.#watching(() => this.log.published(member.number, revision, events));
-      publish(revision, events);
-    };
+    observe(member, {
+      log: this.log,
+      reached: (point) => this.reached(member, point),
+      published: (revision) => this.engine.trace.add(member.number * 131 + revision),
+      watching: (check) => this.#watching(check),
+    });
     this.engine.tell(() => `member ${member.number} serves`);
   }
 
@@ -228,7 +236,30 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
   }
 
   changeMembership(): void {
-    // Operators do that, see the workload of members.
+    // An operator does that, see the workload of members.
+  }
+
+  #machines(): Machines {
+    const isFull = () => this.#members.length >= this.knobs.members + NEWCOMERS;
+    return {
+      unused: () => (isFull() ? undefined : peerUrlOf(this.#members.length + 1)),
+      start: (peerUrl, members) => {
+        const known = this.memberAt(peerUrl);
+        if (known !== undefined) {
+          if (!known.isUp) this.start(known.number);
+          return;
+        }
+        const number = this.#members.length + 1;
+        if (peerUrl !== peerUrlOf(number)) return;
+        const name = `member-${number}`;
+        const others = members.filter(({ peerUrls }) => !peerUrls.includes(peerUrl));
+        const initialCluster = [...others, { name, peerUrls: [peerUrl] }];
+        const role = { name, initialCluster, initialClusterState: 'existing' } as const;
+        this.#members.push(new FullMember(this, number, role));
+        this.engine.tell(() => `member ${number} joins`);
+        this.start(number);
+      },
+    };
   }
 
   #endpoint(id: bigint): PeerEndpoint | undefined {
@@ -263,12 +294,45 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
 
   #startClient(client: FullClient): void {
     const life = client.process.start();
-    this.#busyClients += 1;
+    this.#busy.add(client);
     this.#runClient(client)
       .catch((error: unknown) => this.#rejected(error))
       .finally(() => {
-        if (life.isAlive) this.#busyClients -= 1;
+        if (life.isAlive) this.#busy.delete(client);
       });
+  }
+
+  /** Clients stop for a while, die and come back, and lose sight of a member. */
+  #disturbLater(): void {
+    const { engine, knobs } = this;
+    if (knobs.meanDisturbanceUs === 0) return;
+    const site = engine.decisions.site('nemesis', 'clients');
+    engine.after(1 + site.exponential(knobs.meanDisturbanceUs), () => {
+      if (this.#ending.signal.aborted) return;
+      const client = this.#clients[site.pick(this.#clients.length) - 1];
+      if (client !== undefined) this.#disturb(client, site.below(4), site.exponential(2 * SECOND));
+      this.#disturbLater();
+    });
+  }
+
+  #disturb(client: FullClient, how: number, forUs: number): void {
+    const { engine } = this;
+    const { process: each, name } = client;
+    if (!each.isUp) return;
+    if (how <= 1) {
+      engine.tell(() => `pause of ${name} for ${forUs / MS} ms`);
+      each.pause();
+      engine.after(forUs, () => each.resume());
+    } else if (how === 2) {
+      engine.tell(() => `${name} is killed`);
+      if (this.#busy.delete(client)) each.kill();
+      engine.after(forUs, () => {
+        if (!this.#ending.signal.aborted) this.#startClient(client);
+      });
+    } else {
+      engine.tell(() => `${name} loses the others for ${forUs / MS} ms`);
+      this.#network.cut(isolation(each.number, this.members), forUs);
+    }
   }
 
   async #runClient(client: FullClient): Promise<void> {
@@ -332,9 +396,10 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
     const untilUs = engine.now + RECOVERY_US;
     this.#ending.abort(new Error('the run ends'));
     hold(
-      await this.#advance(() => this.#busyClients === 0, untilUs),
+      await this.#advance(() => this.#busy.size === 0, untilUs),
       21,
-      () => `${this.#busyClients} clients did not come to an end: ${this.#describe(healed)}`,
+      () =>
+        `${[...this.#busy].map(({ name }) => name).join(', ')} did not come to an end: ${this.#describe(healed)}`,
     );
     hold(
       await this.#advance(() => this.#isEven(healed), untilUs),
@@ -346,6 +411,8 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
 
   #chooseQuorum(): readonly FullMember[] {
     const others = this.#members.filter(({ number }) => !this.#removed.has(number));
+    // Who votes is being changed: any of them may be needed to find that out.
+    if (this.knobs.changesMembers) return others;
     const count = Math.floor(others.length / 2) + 1;
     const site = this.engine.decisions.site('client', 'quorum');
     const chosen: FullMember[] = [];
@@ -357,13 +424,21 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
   }
 
   #isEven(members: readonly FullMember[]): boolean {
-    const indexes = members.map(({ running }) => running?.member.appliedIndex);
-    const leader = members.find(({ running }) => running?.member.isLeader === true);
-    const commit = leader?.running?.member.commitIndex;
+    const current = this.#current(members);
+    const indexes = current.map(({ running }) => running?.member.appliedIndex);
+    const commit = this.#members[this.leader - 1]?.running?.member.commitIndex;
     return commit !== undefined && indexes.every((index) => index === commit);
   }
 
-  async #checkHashes(members: readonly FullMember[]): Promise<void> {
+  /** Those that are members as far as their leader knows. */
+  #current(members: readonly FullMember[]): readonly FullMember[] {
+    const leader = this.#members[this.leader - 1]?.running?.member;
+    const ids = new Set(leader?.members.filter(({ name }) => name !== '').map(({ id }) => id));
+    return members.filter(({ stores }) => ids.has(stores.identity?.memberId ?? 0n));
+  }
+
+  async #checkHashes(healed: readonly FullMember[]): Promise<void> {
+    const members = this.#current(healed);
     const hashes: string[] = [];
     for (const { running } of members) {
       running?.member.hashKv(0).then(

@@ -16,6 +16,7 @@ import type {
 import { Raft } from '../../../server/raft/raft.ts';
 import type { Scheduled } from '../engine/engine.ts';
 import { Violation } from '../engine/violation.ts';
+import { pointOfMessage } from '../message-points.ts';
 import { LogWriter } from './log-writer.ts';
 import { configurationAfter } from './membership.ts';
 import { MemberStore, type StateImage } from './store.ts';
@@ -262,7 +263,7 @@ export class RaftMember {
     if (!this.reached(isLeader ? 'before-leader-send' : 'before-follower-send')) return false;
     for (const message of messages) {
       this.#world.send(this.number, message);
-      const point = pointOf(message);
+      const point = pointOfMessage(message);
       if (point !== undefined && !this.reached(point)) return false;
     }
     return this.reached(isLeader ? 'after-leader-send' : 'after-follower-send');
@@ -369,27 +370,6 @@ export class RaftMember {
       const reason = error instanceof Error ? error.message : String(error);
       throw new Violation(22, `member ${this.number}: ${reason}`, { cause: error });
     }
-  }
-}
-
-function pointOf(message: Message): PointName | undefined {
-  switch (message.kind) {
-    case 'pre-vote-response':
-      return message.granted ? 'pre-vote-granted' : undefined;
-    case 'vote':
-      return 'vote-requested';
-    case 'vote-response':
-      return message.granted ? 'vote-granted' : undefined;
-    case 'append-rejected':
-      return 'append-rejected';
-    case 'timeout-now':
-      return 'transfer-sent';
-    case 'read-index':
-      return 'read-round-started';
-    case 'propose':
-      return 'proposal-forwarded';
-    default:
-      return undefined;
   }
 }
 
