@@ -34,7 +34,13 @@ export const memberMutants: readonly Mutant[] = [
   members(
     31,
     'two changes of the members at a time',
-    [['proposal.ts', "if (state.isChanging) return 'change-pending';", '']],
+    [
+      [
+        'proposal.ts',
+        "if (state.isChanging) return 'change-pending';",
+        "if (state.isChanging && kind === 'leave') return 'change-pending';",
+      ],
+    ],
     seeds('T2'),
     script('change waits until the one before is applied'),
   ),

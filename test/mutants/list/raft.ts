@@ -121,7 +121,7 @@ export const raftMutants: readonly Mutant[] = [
     'follower.ts',
     'follower.matchIndex = Math.max(follower.matchIndex, matchIndex);\n  state.commitTo(Math.min(message.commit, follower.matchIndex));',
     'follower.matchIndex = Math.max(follower.matchIndex, matchIndex);\n  state.commitTo(Math.min(message.commit, log.lastIndex));',
-    seeds('T2'),
+    script('commit does not reach into a tail'),
   ),
   raft(
     14,
@@ -137,7 +137,7 @@ export const raftMutants: readonly Mutant[] = [
     'follower.ts',
     'const matchIndex = Math.max(prevIndex + entries.length, log.commit);',
     'const matchIndex = log.lastIndex;',
-    script('append conflicting'),
+    script('commit does not reach into a tail'),
   ),
   raft(
     16,

@@ -4,8 +4,8 @@
  */
 import { type Configuration, isSameConfiguration } from '../../../server/raft/configuration.ts';
 import type { Entry, Message, NodeId, Ready, StorageWrite } from '../../../server/raft/message.ts';
-import { isQuorum } from '../../../server/raft/quorum.ts';
 import { hold } from '../engine/violation.ts';
+import { isQuorum } from './majorities.ts';
 import type { RaftMember } from './member.ts';
 import { doQuorumsIntersect } from './membership.ts';
 import { ProposalLedger } from './proposals.ts';

@@ -9,7 +9,7 @@ import {
   left,
   type MembershipChange,
 } from '../../../server/raft/configuration.ts';
-import { isQuorum } from '../../../server/raft/quorum.ts';
+import { isQuorum } from './majorities.ts';
 
 const KINDS: readonly MembershipChange['kind'][] = ['add-voter', 'add-learner', 'remove'];
 

@@ -4,8 +4,8 @@
  */
 import type { Configuration } from '../../../server/raft/configuration.ts';
 import type { NodeId } from '../../../server/raft/message.ts';
-import { isQuorum } from '../../../server/raft/quorum.ts';
 import { hold } from '../engine/violation.ts';
+import { isQuorum } from './majorities.ts';
 import type { RaftMember } from './member.ts';
 import { configurationAfter } from './membership.ts';
 import type { RaftSimulation } from './simulation.ts';
