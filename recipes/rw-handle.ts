@@ -32,7 +32,7 @@ export interface RwHandle extends LockHandle {
    */
   downgrade(to?: 'read' | 'upgradable'): Promise<RwHandle>;
   /**
-   * From `upgradable` to `write`, in the same place: nobody writes in between. Two exchanges when no
+   * From `upgradable` to `write`, in the same place: nobody writes in between. Three exchanges when no
    * reader holds; otherwise it waits for those that do, while new readers wait behind it. Resolves to
    * the same handle, with a higher token.
    *

@@ -113,7 +113,7 @@ describe.skipIf(storeMissing)('read-write lock', () => {
     expect((await lock.guard(write).commit()).succeeded).toBe(true);
   });
 
-  test('an upgradable reader shares with readers, not with its kind, and upgrades in two exchanges', async () => {
+  test('an upgradable reader shares with readers, not with its kind, and upgrades in three exchanges', async () => {
     const [a, b] = [await world.actor(), await world.actor()];
     const name = world.name();
     await using lock = await of(a, name).upgradable();

@@ -47,6 +47,25 @@ describe.skipIf(storeMissing)('semaphore', () => {
     await third.release();
   });
 
+  test('a try that somebody else comes before is judged again', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    await using _first = await of(a, name, 2).acquire();
+    for (const change of ['join', 'shrink'] as const) {
+      let writes = 0;
+      a.faults.before = async ({ write }) => {
+        writes += write ? 1 : 0;
+        if (writes !== 2) return;
+        a.faults.heal();
+        if (change === 'join') await of(b, name).acquire();
+        else await of(b, name).resize(1);
+      };
+      if (change === 'shrink') await of(b, name).resize(3);
+      expect(await of(a, name).tryAcquire()).toBeNull();
+    }
+    await lineLength(name, 2);
+  });
+
   test('a light member does not pass a heavy one', async () => {
     const [a, b] = [await world.actor(), await world.actor()];
     const name = world.name();
