@@ -45,6 +45,10 @@ export function reconfigurationFault(
         readinessFault(change.learner, facts) ??
         (facts.strict ? replaceFault(change.learner, change.old, facts) : undefined)
       );
+    // What a cluster does by itself.
+    case 'bootstrap':
+    case 'member-leave':
+      return undefined;
   }
 }
 
