@@ -45,6 +45,9 @@ const program = new Command('mutants')
   .parse();
 const { only, quick, jobs, markdown } = program.opts<Options>();
 
+// So that what was started and copied goes with the program.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
+
 const startMs = performance.now();
 const isDue = (killer: Killer): boolean =>
   !quick || killer.kind === 'test' || killer.budget === 'T1';

@@ -1,5 +1,6 @@
 /** A private copy of the sources, in which one mutant at a time lives. */
 import { spawn } from 'node:child_process';
+import { rmSync } from 'node:fs';
 import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,6 +17,7 @@ export class Workshop implements AsyncDisposable {
 
   private constructor(directory: string) {
     this.#directory = directory;
+    process.once('exit', this.#removeNow);
   }
 
   static async open(): Promise<Workshop> {
@@ -62,6 +64,11 @@ export class Workshop implements AsyncDisposable {
         stdio: ['ignore', 'pipe', 'pipe'],
         detached: true,
       });
+      // With what it has started.
+      const stop = (): void => {
+        if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
+      };
+      process.once('exit', stop);
       let output = '';
       const collect = (chunk: Buffer): void => {
         output += chunk.toString();
@@ -70,18 +77,21 @@ export class Workshop implements AsyncDisposable {
       child.stderr.on('data', collect);
       const timer = setTimeout(() => {
         output += '\nstopped: it took too long';
-        // With what it has started.
-        if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
+        stop();
       }, limitMs);
       child.once('error', reject);
       child.once('close', (code) => {
         clearTimeout(timer);
+        process.off('exit', stop);
         resolve({ exitCode: code ?? 1, output });
       });
     });
   }
 
+  readonly #removeNow = (): void => rmSync(this.#directory, { recursive: true, force: true });
+
   async [Symbol.asyncDispose](): Promise<void> {
+    process.off('exit', this.#removeNow);
     await rm(this.#directory, { recursive: true, force: true });
   }
 }

@@ -1,6 +1,6 @@
 /** Defects of leases over several members. */
 import type { Killer, Mutant } from '../mutant.ts';
-import { seeds, test } from './killers.ts';
+import { test } from './killers.ts';
 
 const leases = (name: string): Killer => test('replica/leases', name);
 
@@ -44,7 +44,7 @@ export const leaseMutants: readonly Mutant[] = [
     'local-member.ts',
     '    await this.linearize();\n    if (!this.#options.replica.isServingLeader)',
     '    if (!this.#options.replica.isServingLeader)',
-    seeds('T2', 'full'),
+    test('node/deposed-leader', 'a deposed leader renews no lease'),
   ),
   lease(
     51,
