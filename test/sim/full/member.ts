@@ -7,6 +7,7 @@ import type { InitialMember } from '../../../server/identity.ts';
 import type { PointName } from '../../../server/points.ts';
 import type { Random } from '../../../server/ports.ts';
 import { CorruptionError } from '../../../server/storage/errors.ts';
+import type { StoredIdentity } from '../../../server/storage/identity.ts';
 import type { MembersReply } from '../../../server/transport/transport.ts';
 import { Violation } from '../engine/violation.ts';
 import { type PeerEndpoint, SimPeerTransport } from './peer-transport.ts';
@@ -131,12 +132,13 @@ export class FullMember {
       },
     });
     if (!life.isAlive) return;
-    this.#serve(life, parts, stores.identity.memberId, stores.identity.incarnation);
+    this.#serve(life, parts, stores.identity);
   }
 
-  #serve(life: Life, parts: Parts, id: bigint, incarnation: bigint): void {
+  #serve(life: Life, parts: Parts, identity: StoredIdentity): void {
     const { node, peering, introduction, member } = parts;
-    const self = { id, number: this.number, incarnation };
+    const { memberId: id, clusterId, incarnation } = identity;
+    const self = { id, clusterId, number: this.number, incarnation, book: parts.peerBook };
     const transport = new SimPeerTransport(this.#world.peers, self, life, peering);
     const services = new Services({
       member,

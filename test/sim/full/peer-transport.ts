@@ -4,14 +4,18 @@
  * as pings would, and a killed process is noticed at once where the run says so.
  */
 import { Fault } from '../../../server/faults.ts';
+import type { PeerBook } from '../../../server/ports.ts';
 import type { Message } from '../../../server/raft/message.ts';
 import { chunkChecksum, type OutgoingSnapshot } from '../../../server/storage/transfer.ts';
 import { decodeMessage } from '../../../server/transport/decode.ts';
 import { encodeMessage } from '../../../server/transport/encode.ts';
+import { type Refusal, refusalOf } from '../../../server/transport/gatekeeper.ts';
 import {
   type AskOptions,
+  type Hello,
   type MembersReply,
   type PeerRoster,
+  PROTOCOL_VERSION,
   type Question,
   type Replies,
   type Reply,
@@ -33,6 +37,15 @@ export type PeerEndpoint = {
   readonly transport: SimPeerTransport;
 };
 
+/** Who a member is to the others. */
+export type PeerSelf = {
+  readonly id: bigint;
+  readonly clusterId: bigint;
+  readonly number: number;
+  readonly incarnation: bigint;
+  readonly book: PeerBook;
+};
+
 export type PeerNetwork = {
   readonly network: Network<() => void>;
   readonly electionTimeoutMs: number;
@@ -48,20 +61,17 @@ const CHUNK_BYTES = 4 * 1024;
 
 export class SimPeerTransport implements Transport {
   readonly #peers: PeerNetwork;
-  readonly #self: { readonly id: bigint; readonly number: number; readonly incarnation: bigint };
+  readonly #self: PeerSelf;
   readonly #life: Life;
   readonly #handlers: TransportHandlers;
   readonly #connectedSince = new Map<bigint, number>();
   readonly #doubtful = new Set<bigint>();
+  /** Those that came although this member does not know yet that they are members. */
+  readonly #visitors = new Set<bigint>();
   #roster: PeerRoster = { index: 0, peers: [], removed: [] };
   #isClosed = false;
 
-  constructor(
-    peers: PeerNetwork,
-    self: { readonly id: bigint; readonly number: number; readonly incarnation: bigint },
-    life: Life,
-    handlers: TransportHandlers,
-  ) {
+  constructor(peers: PeerNetwork, self: PeerSelf, life: Life, handlers: TransportHandlers) {
     this.#peers = peers;
     this.#self = self;
     this.#life = life;
@@ -211,7 +221,7 @@ export class SimPeerTransport implements Transport {
   /** Who is there now? One that was not there twice is lost. */
   #look(): void {
     if (this.#isClosed) return;
-    for (const { id } of this.#roster.peers) {
+    for (const id of new Set([...this.#roster.peers.map((each) => each.id), ...this.#visitors])) {
       const peer = this.#peers.find(id);
       if (peer !== undefined && this.#isThere(peer)) {
         this.#doubtful.delete(id);
@@ -235,12 +245,42 @@ export class SimPeerTransport implements Transport {
   }
 
   #greet(peer: PeerEndpoint): void {
-    if (peer.transport.hasRemoved(this.#self.id)) {
-      this.#handlers.refused(peer.id, 'removed-member', 'this member was removed');
+    const { id, clusterId, incarnation } = this.#self;
+    const refusal = peer.transport.welcome({
+      protocolVersion: PROTOCOL_VERSION,
+      clusterId,
+      from: id,
+      to: peer.id,
+      incarnation,
+      session: incarnation,
+      configurationIndex: this.#roster.index,
+      urls: [],
+    });
+    if (refusal !== undefined) {
+      this.#handlers.refused(peer.id, refusal.code, refusal.sentence);
       return;
     }
     this.#connectedSince.set(peer.id, this.#life.nowMs());
     this.#doubtful.delete(peer.id);
     this.#handlers.reachable(peer.id);
+  }
+
+  /** Lets another member in, or says why not; whoever comes in is visited in return. */
+  welcome(hello: Hello): Refusal | undefined {
+    const { id, clusterId, book } = this.#self;
+    const { index, peers, removed } = this.#roster;
+    const refusal = refusalOf(hello, {
+      memberId: id,
+      clusterId,
+      configurationIndex: index,
+      isMember: (member) => peers.some((peer) => peer.id === member),
+      isRemoved: (member) => removed.includes(member),
+      knownIncarnation: (member) => book.known(member),
+      connectedSession: () => undefined,
+    });
+    if (refusal !== undefined) return refusal;
+    book.remember(hello.from, hello.incarnation).catch(() => undefined);
+    this.#visitors.add(hello.from);
+    return undefined;
   }
 }

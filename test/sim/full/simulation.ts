@@ -55,6 +55,7 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
   readonly #members: FullMember[] = [];
   readonly #clients: FullClient[] = [];
   readonly #workloads: readonly Workload[];
+  readonly #machines: Machines;
   readonly #removed = new Set<number>();
   #violation: Violation | undefined;
   readonly #ending = new AbortController();
@@ -92,8 +93,13 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
       const role = { name, initialCluster, initialClusterState: 'new' } as const;
       this.#members.push(new FullMember(this, at + 1, role));
     }
-    const machines = this.knobs.changesMembers ? this.#machines() : undefined;
-    this.#workloads = chooseWorkloads(engine.decisions, () => engine.now, machines);
+    const machines = this.#newMachines();
+    this.#machines = machines;
+    this.#workloads = chooseWorkloads(
+      engine.decisions,
+      () => engine.now,
+      this.knobs.changesMembers ? machines : undefined,
+    );
     const endpoints = Array.from({ length: this.knobs.members + NEWCOMERS }, (_, at) => at + 1);
     for (let at = 0; at < this.knobs.clients; at += 1) {
       this.#clients.push(
@@ -239,7 +245,7 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
     // An operator does that, see the workload of members.
   }
 
-  #machines(): Machines {
+  #newMachines(): Machines {
     const isFull = () => this.#members.length >= this.knobs.members + NEWCOMERS;
     return {
       unused: () => (isFull() ? undefined : peerUrlOf(this.#members.length + 1)),
@@ -395,6 +401,7 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
     for (const { process: each } of this.#clients) each.resume();
     const untilUs = engine.now + RECOVERY_US;
     this.#ending.abort(new Error('the run ends'));
+    this.#startAdded();
     hold(
       await this.#advance(() => this.#busy.size === 0, untilUs),
       21,
@@ -407,6 +414,18 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
       () => `the members do not become equal: ${this.#describe(healed)}`,
     );
     await this.#checkHashes(healed);
+  }
+
+  /** Members that were added and whose operator did not get to starting them. */
+  #startAdded(): void {
+    for (const { running } of this.#members) {
+      const members = running?.member.members ?? [];
+      for (const { name, peerUrls } of members) {
+        const [url] = peerUrls;
+        if (name === '' && url !== undefined) this.#machines.start(url, members);
+      }
+    }
+    this.engine.after(SECOND, () => this.#startAdded());
   }
 
   #chooseQuorum(): readonly FullMember[] {

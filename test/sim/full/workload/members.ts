@@ -9,7 +9,7 @@ export interface Machines {
   /** The peer URL of one that was never used; undefined when there is none left. */
   unused(): string | undefined;
   /** Starts the one at this URL as a member of the cluster, unless it runs. */
-  start(peerUrl: string, members: readonly ClusterMember[]): void;
+  start(peerUrl: string, members: readonly Pick<ClusterMember, 'name' | 'peerUrls'>[]): void;
 }
 
 const PAUSE_MS = 4_000;
