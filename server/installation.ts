@@ -17,7 +17,9 @@ export class Installation {
   /** Here and verified; Raft decides whether it is needed. */
   #offered: ReceivedSnapshot | undefined;
   #generation = 0;
-  #end: (() => void) | undefined;
+  /** The next one may begin before the facts of the last one are loaded: then it goes on. */
+  #running = 0;
+  #resolveEnded = (): void => {};
   #ended: Promise<void> = Promise.resolve();
 
   constructor({ log, state }: { readonly log: Log; readonly state: State }) {
@@ -26,7 +28,7 @@ export class Installation {
   }
 
   get isRunning(): boolean {
-    return this.#end !== undefined;
+    return this.#running > 0;
   }
 
   /** Differs after every replacement. */
@@ -34,7 +36,7 @@ export class Installation {
     return this.#generation;
   }
 
-  /** Resolves when none runs any more. */
+  /** Resolves when none runs any more; another may run by the time that one hears of it. */
   get ended(): Promise<void> {
     return this.#ended;
   }
@@ -60,17 +62,22 @@ export class Installation {
     );
     assert(hardState !== undefined, 'a snapshot comes with the term in which it was accepted');
     this.#generation += 1;
-    this.#ended = new Promise((resolve) => {
-      this.#end = resolve;
-    });
+    this.#running += 1;
+    if (this.#running === 1) {
+      this.#ended = new Promise((resolve) => {
+        this.#resolveEnded = resolve;
+      });
+    }
     await this.#state.install(received);
     await this.#log.reset({ index: position.index, term: position.term }, hardState);
     if (entries.length > 0) await this.#log.append({ entries });
   }
 
+  /** Once for each `run`. */
   end(): void {
-    this.#end?.();
-    this.#end = undefined;
+    assert(this.#running > 0, 'only an installation that runs ends');
+    this.#running -= 1;
+    if (this.#running === 0) this.#resolveEnded();
   }
 
   #discard(): void {

@@ -160,7 +160,8 @@ export class LocalMember implements Member {
 
   async readTxn(request: TxnRequest, options: ReadOptions): Promise<TxnResult> {
     if (!options.serializable) await this.linearize(options.signal);
-    await this.#options.node.installation.ended;
+    const { installation } = this.#options.node;
+    while (installation.isRunning) await installation.ended;
     const result = this.#undamaged(() => this.#machine.readTxn(this.#options.state, request));
     if (result.kind === 'fault') throw new Fault(result.code);
     return result;
@@ -310,7 +311,7 @@ export class LocalMember implements Member {
 
   async #inSlices<T>(work: Generator<void, T>, signal: AbortSignal | undefined): Promise<T> {
     const { clock, timers, node } = this.#options;
-    await node.installation.ended;
+    while (node.installation.isRunning) await node.installation.ended;
     const { generation } = node.installation;
     let sliceEndsMs = clock.nowMs() + SLICE_MS;
     for (;;) {

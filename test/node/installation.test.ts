@@ -71,6 +71,30 @@ test('readers know that it runs, wait for its end, and find another generation',
   expect(installation.isRunning).toBe(false);
 });
 
+test('one that follows before the last has ended keeps readers waiting', async () => {
+  const { installation, next } = rig();
+  const install = async (index: number): Promise<void> => {
+    installation.offer(received(index));
+    const running = installation.run({ index, term: 3 }, { hardState, entries: [] });
+    await next();
+    await next();
+    await running;
+  };
+  await install(7);
+  const waiting = installation.ended;
+  let ended = false;
+  void waiting.then(() => {
+    ended = true;
+  });
+  const second = install(9);
+  installation.end();
+  await second;
+  expect({ ended, isRunning: installation.isRunning }).toEqual({ ended: false, isRunning: true });
+  installation.end();
+  await waiting;
+  expect(installation.isRunning).toBe(false);
+});
+
 test('what Raft did not need makes way for the next', async () => {
   const { installation } = rig();
   const discarded: number[] = [];
