@@ -32,18 +32,25 @@ describe.skipIf(storeMissing)('line with a rule of its own', () => {
     expect(await of(b, name).tryAcquire()).toBeNull();
     const other = of(b, name).acquire();
     await lineLength(name, 3);
-    const behind = of(a, name).acquire();
+    // The nearest ahead is of its rack, and waits itself for one that is not.
+    const another = of(b, name).acquire();
     await lineLength(name, 4);
+    const behind = of(a, name).acquire();
+    await lineLength(name, 5);
     await first.release();
     await pending(other);
+    await pending(another);
     await second.release();
-    const held = await other;
+    const [held, beside] = await Promise.all([other, another]);
     await pending(behind);
     expect(await of(a, name).inspect()).toMatchObject([
       { key: held.key, meta: { rack: '2' } },
+      { key: beside.key, meta: { rack: '2' } },
       { meta: { rack: '1' } },
     ]);
     await held.release();
+    await pending(behind);
+    await beside.release();
     await (await behind).release();
   });
 
