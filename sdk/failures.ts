@@ -57,7 +57,7 @@ const texts: readonly (readonly [string, Row])[] = [
   ['not supported for learner', { code: 'UNREACHABLE', refused: true, member: true }],
   ['another membership change is in progress', { code: 'CONFLICT', refused: true }],
   ['corrupt cluster', { code: 'CORRUPT' }],
-  ['unhealthy cluster', { code: 'UNREACHABLE', refused: true }],
+  ['unhealthy cluster', { code: 'FAILED_PRECONDITION', refused: true }],
   ['etcdserver: no leader', { code: 'UNREACHABLE', refused: true, member: true }],
   ['etcdserver: leader changed', { code: 'UNREACHABLE', unsure: true }],
   ['not a primary lessor', { code: 'UNREACHABLE', unsure: true }],

@@ -60,6 +60,8 @@ export class PersistentCall<M extends MethodName> {
   #again = false;
   /** An attempt may have taken effect. */
   #ambiguous = false;
+  /** Why the attempt before the last failed. */
+  #earlier: ConclaveError | undefined;
 
   constructor(
     connection: Carrier,
@@ -96,7 +98,7 @@ export class PersistentCall<M extends MethodName> {
         signal: this.#settings.signal,
       });
     } catch (error) {
-      throw this.#honest(error);
+      throw this.#explained(this.#honest(error));
     } finally {
       this.#dropNumber();
     }
@@ -140,6 +142,7 @@ export class PersistentCall<M extends MethodName> {
     const remembered = connection.clock.monotonicMs() - this.#startedMs < memoryMs;
     this.#again = verdict.again && (effect !== 'numbered' || remembered || !verdict.unsure);
     if (verdict.unsure) this.#ambiguous = true;
+    if (this.#again) this.#earlier = verdict.error;
     if (this.#again && verdict.unsure && effect === 'repeatable') this.#settings.onAmbiguous?.();
     if (verdict.elsewhere && connection.endpoints.length > 1) {
       connection.abandon(link, verdict.error);
@@ -174,6 +177,20 @@ export class PersistentCall<M extends MethodName> {
     if (error.outcome !== 'not-applied') return error;
     if (error.code === 'UNREACHABLE') return unknownOutcome(error);
     return new ConclaveError(error.code, error.message, { cause: error.cause, outcome: 'unknown' });
+  }
+
+  /** That the time is over says less than what used it up. */
+  #explained(error: unknown): unknown {
+    const earlier = this.#earlier;
+    if (earlier === undefined || earlier === error || !isConclaveError(error, 'TIMEOUT')) {
+      return error;
+    }
+    const limitMs = Math.round(this.#deadlineMs - this.#startedMs);
+    return new ConclaveError(
+      'TIMEOUT',
+      `No success of ${this.#method} within ${limitMs} ms; it failed with: ${earlier.message}`,
+      { cause: error, outcome: error.outcome },
+    );
   }
 
   #dropNumber(): void {

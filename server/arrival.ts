@@ -128,7 +128,7 @@ function refuseRemoved(reply: MembersReply, { name, memberId }: Identity): void 
 function wiped({ name, id }: RosterMember): ArrivalError {
   return new ArrivalError(
     'wiped',
-    `Member '${name}' (${idToHex(id)}) has lived before, in a data directory that is not this empty one, and may have promised what it no longer knows. Start it with its old directory, or put a new member in its place: conclave member replace ${idToHex(id)}`,
+    `Member '${name}' (${idToHex(id)}) has lived before, in a data directory that is not this empty one, and may have promised what it no longer knows. Start it with its old directory, or put a new member in its place: conclave member replace ${idToHex(id)} NAME --peer-urls URL`,
   );
 }
 

@@ -226,7 +226,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Parts> {
 }
 
 const forgotten = (id: bigint, index: number): string =>
-  `the end of this member's log is lost: it had confirmed entry ${index} and has it no more, and its votes may be lost as well. Its disk did so, or an older copy of the directory was put back. Put a new member in its place: conclave member replace ${idToHex(id)}`;
+  `the end of this member's log is lost: it had confirmed entry ${index} and has it no more, and its votes may be lost as well. Its disk did so, or an older copy of the directory was put back. Put a new member in its place: conclave member replace ${idToHex(id)} NAME --peer-urls URL`;
 
 const leadershipOf = ({ leader, role, term }: Raft) => ({
   leader: leader === NO_NODE ? 'none' : idToHex(leader),

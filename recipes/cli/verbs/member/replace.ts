@@ -3,7 +3,7 @@
  * the new one joins as a learner, and takes the vote of the old one only when it has caught up.
  * Interrupted and given again, it goes on where it was.
  */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { ClusterApi, ClusterMember } from '../../../../sdk/cluster.ts';
 import { durationOption, idOption } from '../../arguments.ts';
 import type { CommonOptions } from '../../connection.ts';
@@ -107,11 +107,10 @@ export function define(command: Command): void {
       'where the other members will reach the new one, as http://host:port',
       peerUrlsOption,
     )
-    .option(
-      '--wait <duration>',
-      'how long the new one may take to start and catch up (default: 10m)',
-      durationOption,
-      WAIT_MS,
+    .addOption(
+      new Option('--wait <duration>', 'how long the new one may take to start and catch up')
+        .argParser(durationOption)
+        .default(WAIT_MS, '10m'),
     )
     .action(replace);
 }
