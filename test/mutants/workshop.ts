@@ -8,7 +8,15 @@ import { fileURLToPath } from 'node:url';
 import type { Mutant } from './mutant.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
-const copied = ['server', 'sdk', 'recipes', 'test', 'package.json', 'tsconfig.json'];
+const copied = [
+  'server',
+  'sdk',
+  'recipes',
+  'test',
+  'package.json',
+  'package-lock.json',
+  'tsconfig.json',
+];
 
 export type Finished = { readonly exitCode: number; readonly output: string };
 

@@ -46,11 +46,11 @@ export const mvccMutants: readonly Mutant[] = [
   ),
   mvcc(
     43,
-    'compaction removes a version that is still to be read',
+    'compaction removes a live version',
     {
       file: 'server/mvcc/compaction.ts',
-      find: 'replaces.revision < compactRevision',
-      replace: 'replaces.revision <= compactRevision',
+      find: 'if (!deleted || at.revision === compactRevision) continue;',
+      replace: 'if (at.revision === compactRevision) continue;',
     },
     test('machine/compaction', 'the newest version at or below'),
     compacted,
@@ -83,5 +83,15 @@ export const mvccMutants: readonly Mutant[] = [
       replace: 'value: encodeLease(ttlSeconds + (nowMs % 2)) }],',
     },
     test('machine/determinism', 'the time of an entry decides nothing'),
+  ),
+  mvcc(
+    246,
+    'compaction removes what its own revision replaced in itself',
+    {
+      file: 'server/mvcc/compaction.ts',
+      find: 'replaces.revision < compactRevision',
+      replace: 'replaces.revision <= compactRevision',
+    },
+    test('machine/compaction', 'everything at the compacted revision stays'),
   ),
 ];

@@ -72,11 +72,11 @@ export const sdkMutants: readonly Mutant[] = [
   ),
   mutant(
     67,
-    'acknowledgement of a queue item without its fence',
+    'what the holder of a job does, without its fence',
     [
       'recipes/claim.ts',
-      '      .if(this.#fence)\n      .then(op.delete(this.#key), ...operations);',
-      '      .then(op.delete(this.#key), ...operations);',
+      "compare.createRevision(this.#key, '==', this.token)",
+      "compare.createRevision(this.#key, '>=', 0n)",
     ],
     ['recipes/queue', 'nothing a worker with a lost claim does changes the job'],
   ),
