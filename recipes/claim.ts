@@ -6,14 +6,32 @@
  * which is later than when this worker sent it.
  */
 import { ConclaveError, isConclaveError, throwIfAborted } from '../sdk/errors.ts';
+import type { KeyValue } from '../sdk/kv.ts';
 import { type CallOptions, type Duration, parseDuration } from '../sdk/options.ts';
 import type { Session } from '../sdk/session.ts';
-import { compare, type Operation, type Operations, op, type Txn } from '../sdk/txn.ts';
-import { freeDedup, waitingEntry } from './job-moves.ts';
-import { type ClaimState, type DeadState, encodeState, withoutClaim } from './job-record.ts';
-import type { QueueKeys } from './names.ts';
+import { compare, type Operations, op, type Txn, type TxnResult } from '../sdk/txn.ts';
+import {
+  acknowledged,
+  type ClaimAndOrder,
+  dead,
+  discarded,
+  type Ending,
+  type KeptResult,
+  leaving,
+  putBack,
+  stopped,
+} from './claim-endings.ts';
+import { endedWithoutJob } from './claim-history.ts';
+import { JobStoppedError } from './job.ts';
+import { type ClaimState, encodeState } from './job-record.ts';
+import { type QueueKeys, queueKeys, unescapeName } from './names.ts';
+import { releaseParent } from './parent-release.ts';
 import { fullJitterMs, mayRepeat, pause } from './repeat.ts';
 import { type LinkedSignal, linkedSignal, onAbort } from './signals.ts';
+import { readOrder, type StopOrder } from './stop-order.ts';
+import { passTurns } from './turns.ts';
+
+export type { KeptResult } from './claim-endings.ts';
 
 export type NackOptions = CallOptions & {
   /** Not again before this much later. @default 0 */
@@ -21,9 +39,6 @@ export type NackOptions = CallOptions & {
   /** What went wrong, for people. */
   readonly error?: string;
 };
-
-/** What to keep of a finished job: its result under a lease that ends it. */
-export type KeptResult = { readonly bytes: Uint8Array | string; readonly lease: bigint };
 
 export type ClaimGrant = {
   readonly id: string;
@@ -47,13 +62,18 @@ export class Claim<T> {
   readonly pushedAt: Date;
   /** Fencing token: rises with each claim of the job. */
   readonly token: bigint;
-  /** Aborts when the claim is lost: CLAIM_LOST or SESSION_LOST. */
+  /**
+   * Aborts when the claim is lost (CLAIM_LOST, SESSION_LOST), and when the job is to stop: with a
+   * JobStoppedError, whose claim is still to be settled.
+   */
   readonly signal: AbortSignal;
   readonly #session: Session;
   readonly #keys: QueueKeys;
   readonly #key: string;
   readonly #decode: () => T;
-  readonly #lost = new AbortController();
+  readonly #over = new AbortController();
+  #lost = false;
+  #order: StopOrder | undefined;
   #unfollow: () => void = () => undefined;
   #state: ClaimState;
   #validUntilMs: number;
@@ -69,7 +89,7 @@ export class Claim<T> {
     this.maxAttempts = state.attemptsMax;
     this.pushedAt = new Date(state.pushedMs);
     this.token = grant.createRevision;
-    this.signal = this.#lost.signal;
+    this.signal = this.#over.signal;
     this.#session = session;
     this.#keys = keys;
     this.#key = keys.claim + grant.id;
@@ -89,6 +109,35 @@ export class Claim<T> {
 
   get visibilityMs(): number {
     return this.#state.visibilityMs;
+  }
+
+  /** Whether it was an order to stop that aborted the signal: the job is dropped when it is settled. */
+  get order(): StopOrder | undefined {
+    return this.#order;
+  }
+
+  get isLost(): boolean {
+    return this.#lost;
+  }
+
+  /** How long an attempt may take, if the producer said so. */
+  get timeoutMs(): number | undefined {
+    return this.#state.timeoutMs;
+  }
+
+  /** The name of its group. */
+  get group(): string | undefined {
+    const { group } = this.#state;
+    return group === undefined ? undefined : unescapeName(group);
+  }
+
+  get priority(): number {
+    return this.#state.priority ?? 0;
+  }
+
+  /** Whether another job waits for this one's result. */
+  get hasParent(): boolean {
+    return this.#state.parent !== undefined;
   }
 
   /** When the job became available, by the wall clocks of those who pushed or delayed it. */
@@ -113,18 +162,16 @@ export class Claim<T> {
    *   SESSION_LOST; RELEASED when this claim was settled before, OUTCOME_UNKNOWN when history that
    *   could tell was compacted. `outcome` is 'unknown' if it may have taken effect
    */
-  ack(kept?: KeptResult, limits: Limits = {}): Promise<void> {
-    const { job, result } = this.#keys;
-    const keep = kept ? [op.put(result + this.id, kept.bytes, { lease: kept.lease })] : [];
-    return this.#settle(
-      [op.delete(job + this.id), ...this.#freeDedup(), ...keep],
-      limits,
-      (signal) => this.#endedWithoutJob(signal),
+  ack(kept?: KeptResult, limits: Limits & { readonly forParent?: string } = {}): Promise<void> {
+    const ending = acknowledged(kept, limits.forParent);
+    return this.#settle(ending, limits, (signal) =>
+      endedWithoutJob(this.#session.client.kv, this.#keys, this, signal),
     );
   }
 
   /**
-   * Puts the job back, now or after a delay. The attempt stays counted.
+   * Puts the job back, now or after a delay. The attempt stays counted. Like all that puts a job
+   * back, it drops the job instead if that was ordered to stop.
    *
    * @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED
    */
@@ -132,15 +179,18 @@ export class Claim<T> {
     const delayMs = options.delay === undefined ? 0 : parseDuration(options.delay, 'delay');
     const dueMs = delayMs === 0 ? undefined : this.#session.client.clock.wallMs() + delayMs;
     const { error } = options;
-    const state = { ...withoutClaim(this.#state), ...(error === undefined ? {} : { error }) };
-    return this.#settle([waitingEntry(this.#keys, this.id, state, dueMs)], options, itIsBack);
+    const failed = error === undefined ? {} : { error };
+    const ending = putBack(this.token, dueMs, (state) => ({ ...state, ...failed }));
+    return this.#settle(ending, options, itIsBack);
   }
 
   /** Puts the job back as if it had not been claimed: its handler did not fail. */
   giveBack(limits: Limits = {}): Promise<void> {
-    const state = withoutClaim(this.#state);
-    const uncounted = { ...state, attempts: Math.max(0, state.attempts - 1) };
-    return this.#settle([waitingEntry(this.#keys, this.id, uncounted)], limits, itIsBack);
+    const ending = putBack(this.token, undefined, (state) => ({
+      ...state,
+      attempts: Math.max(0, state.attempts - 1),
+    }));
+    return this.#settle(ending, limits, itIsBack);
   }
 
   /**
@@ -149,27 +199,36 @@ export class Claim<T> {
    * @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED
    */
   dead(reason: string, options: CallOptions & { readonly error?: string } = {}): Promise<void> {
-    const { dedup: _freed, ...state } = withoutClaim(this.#state);
     const { error, ...limits } = options;
-    const { client } = this.#session;
-    const dead: DeadState = {
-      ...state,
-      ...(error === undefined ? {} : { error }),
-      reason,
-      deadMs: client.clock.wallMs(),
-    };
-    const deadKey = this.#keys.dead + this.id;
-    const operations = [op.put(deadKey, encodeState(dead)), ...this.#freeDedup()];
+    const { clock, kv } = this.#session.client;
+    const why = { reason, deadMs: clock.wallMs(), ...(error === undefined ? {} : { error }) };
     return this.#settle(
-      operations,
+      dead(why),
       limits,
-      async (signal) => (await client.kv.get(deadKey, { signal })) !== null,
+      async (signal) =>
+        (await kv.get(this.#keys.dead + this.id, { signal })) !== null ||
+        (await endedWithoutJob(this.#session.client.kv, this.#keys, this, signal)),
     );
   }
 
-  /** Drops the job for good, payload and all, as `ack` does, without a result. */
-  discard(limits: Limits = {}): Promise<void> {
-    return this.ack(undefined, limits);
+  /** Drops the job for good, payload and all, because it failed. */
+  discard(limits: Limits & { readonly reason?: string } = {}): Promise<void> {
+    const ending = discarded(limits.reason ?? 'discarded');
+    return this.#settle(ending, limits, (signal) =>
+      endedWithoutJob(this.#session.client.kv, this.#keys, this, signal),
+    );
+  }
+
+  /** Drops a job that was ordered to stop. @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED */
+  stop(limits: Limits = {}): Promise<void> {
+    return this.#settle(stopped, limits, (signal) =>
+      endedWithoutJob(this.#session.client.kv, this.#keys, this, signal),
+    );
+  }
+
+  /** Looks whether the job was ordered to stop; aborts the signal then. One exchange. */
+  async look(limits: Limits = {}): Promise<void> {
+    this.#heed(await this.#session.client.kv.get(this.#keys.cancel + this.id, limits));
   }
 
   /**
@@ -179,28 +238,32 @@ export class Claim<T> {
    */
   async extend(progress?: unknown, limits: Limits = {}): Promise<void> {
     if (this.#settled) throw new ConclaveError('RELEASED', `Job ${this.id} was settled before`);
-    this.signal.throwIfAborted();
+    if (this.#lost) this.signal.throwIfAborted();
     const { clock, kv } = this.#session.client;
     if (progress !== undefined) this.#state = { ...this.#state, progress };
     const sentMs = clock.monotonicMs();
     const result = await kv
       .txn()
       .if(this.#fence)
-      .then(op.put(this.#key, encodeState(this.#state)))
+      .then(op.put(this.#key, encodeState(this.#state)), op.get(this.#keys.cancel + this.id))
       .commit(limits);
     // Settled meanwhile: then it is no loss that the claim is gone.
     if (this.#settled) return;
     if (!result.succeeded) throw this.#lose(passedOn(this.id));
     this.#validUntilMs = Math.max(this.#validUntilMs, sentMs + this.#state.visibilityMs);
     this.#armDeadline();
+    this.#heed(result.responses[1]);
   }
 
   get #fence() {
     return compare.createRevision(this.#key, '==', this.token);
   }
 
-  #freeDedup(): Operation[] {
-    return freeDedup(this.#session.client.kv, this.#keys, this.id, this.#state);
+  /** Takes note of an order to stop. */
+  #heed(kv: KeyValue | null): void {
+    if (kv === null || this.#order !== undefined) return;
+    this.#order = readOrder(kv);
+    if (!this.signal.aborted) this.#over.abort(new JobStoppedError(this.id, this.#order));
   }
 
   /**
@@ -210,7 +273,7 @@ export class Claim<T> {
    *   that removed it
    */
   async #settle(
-    operations: readonly Operation[],
+    ending: Ending,
     limits: Limits,
     wasMine: (signal: AbortSignal) => Promise<boolean>,
   ): Promise<void> {
@@ -218,19 +281,53 @@ export class Claim<T> {
     const { signal, unlink } = this.#patience(limits);
     this.#settled = true;
     this.#cancelDeadline();
-    const txn = this.#session.client.kv
-      .txn()
-      .if(this.#fence)
-      .then(op.delete(this.#key), ...operations);
+    const { kv } = this.#session.client;
+    const leaver = { kv, keys: this.#keys, id: this.id, state: this.#state, token: this.token };
     try {
-      const { succeeded } = await this.#commit(txn, signal);
-      const mine = succeeded || (this.#answerLost && (await wasMine(signal)));
-      if (!mine) throw passedOn(this.id);
+      for (let order: KeyValue | null = null; ; ) {
+        const result: TxnResult<Operations, ClaimAndOrder> = await this.#commit(
+          leaving(ending, leaver, order),
+          signal,
+        );
+        if (result.succeeded) {
+          if (ending.finishes || order !== null) await this.#afterwards(result, signal);
+          break;
+        }
+        const [claim, given]: readonly (KeyValue | null)[] = result.responses;
+        if (claim?.createRevision === this.token) {
+          // Somebody gave, changed or withdrew an order meanwhile.
+          order = given ?? null;
+          this.#heed(order);
+          continue;
+        }
+        if (this.#answerLost && (await wasMine(signal))) break;
+        throw passedOn(this.id);
+      }
       this.#unfollow();
     } catch (error) {
       throw this.#unsettled(error, signal, limits.signal);
     } finally {
       unlink();
+    }
+  }
+
+  /** What others wait for: the turn of its group, and its parent. Sweeps do what fails here. */
+  async #afterwards(
+    { responses }: { readonly responses: readonly unknown[] },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { client } = this.#session;
+    const { group, turn, parent } = this.#state;
+    try {
+      // The nested transaction that finds the group's line empty succeeds.
+      if (group !== undefined && turn !== undefined && responses.some(hasNotSucceeded)) {
+        await passTurns(client, this.#keys, group, signal);
+      }
+      if (parent !== undefined) {
+        await releaseParent(client, queueKeys(parent.queue), parent.id, signal);
+      }
+    } catch {
+      // The marks stay, and call for a sweep.
     }
   }
 
@@ -252,10 +349,10 @@ export class Claim<T> {
     return { ...link, unlink };
   }
 
-  async #commit(
-    txn: Txn<Operations>,
+  async #commit<Then extends Operations, Else extends Operations>(
+    txn: Txn<Then, Else>,
     signal: AbortSignal,
-  ): Promise<{ readonly succeeded: boolean }> {
+  ): Promise<TxnResult<Then, Else>> {
     const { clock, random } = this.#session.client;
     for (let attempt = 0; ; attempt++) {
       throwIfAborted(signal);
@@ -273,34 +370,13 @@ export class Claim<T> {
   #unsettled(error: unknown, ended: AbortSignal, callers: AbortSignal | undefined): unknown {
     if (isConclaveError(error, 'CLAIM_LOST')) return this.#lose(error);
     this.#settled = false;
-    if (!this.signal.aborted) this.#armDeadline();
+    if (!this.#lost) this.#armDeadline();
     const reason: unknown = ended.reason;
     const byCaller = !ended.aborted || callers?.aborted;
     if (byCaller || !isConclaveError(error) || !isConclaveError(reason)) return error;
     const outcome = this.#answerLost ? 'unknown' : 'not-applied';
     const why = new ConclaveError(reason.code, reason.message, { cause: error, outcome });
     return reason.code === 'CLAIM_LOST' ? this.#lose(why) : why;
-  }
-
-  /**
-   * Whether this claim ended together with its job. Only its owner can do that: the fence of anyone
-   * else names another create revision. The store's history tells, as far as it is kept.
-   */
-  async #endedWithoutJob(signal: AbortSignal): Promise<boolean> {
-    const { kv } = this.#session.client;
-    await using watch = kv.watch(this.#key, { from: this.token + 1n, puts: false, signal });
-    let reason = 'the client was closed';
-    for await (const notice of watch) {
-      if (notice.type === 'reset') {
-        reason = 'history was compacted';
-        break;
-      }
-      if (notice.type !== 'events') continue;
-      const job = await kv.get(this.#keys.job + this.id, { revision: notice.revision, signal });
-      return job === null;
-    }
-    const message = `Whether job ${this.id} was acknowledged cannot be told: ${reason}`;
-    throw new ConclaveError('OUTCOME_UNKNOWN', message);
   }
 
   #armDeadline(): void {
@@ -313,13 +389,20 @@ export class Claim<T> {
   #lose(reason: ConclaveError): ConclaveError {
     this.#cancelDeadline();
     this.#unfollow();
-    if (!this.#lost.signal.aborted) this.#lost.abort(reason);
+    this.#lost = true;
+    if (!this.signal.aborted) this.#over.abort(reason);
     return reason;
   }
 }
 
 /** A job that left by nack is back in the queue, whether this call or a sweep put it there. */
 const itIsBack = () => Promise.resolve(true);
+
+const hasNotSucceeded = (response: unknown): boolean =>
+  typeof response === 'object' &&
+  response !== null &&
+  'succeeded' in response &&
+  !response.succeeded;
 
 const passedOn = (id: string) =>
   new ConclaveError('CLAIM_LOST', `The claim on job ${id} ended before it was settled`);

@@ -5,7 +5,7 @@ import { invalidArgument } from '../sdk/errors.ts';
 import type { KeyValue } from '../sdk/kv.ts';
 import type { CallOptions } from '../sdk/options.ts';
 import { compare, type Operation, op } from '../sdk/txn.ts';
-import { waitingEntry } from './job-moves.ts';
+import { arrival } from './job-places.ts';
 import { readDeadState } from './job-record.ts';
 import type { QueueKeys } from './names.ts';
 import { untilAnswered } from './repeat.ts';
@@ -65,13 +65,16 @@ export class DeadLetters<T> {
   replay(which: DeadLetterFilter<T>, options: CallOptions = {}): Promise<number> {
     return this.#forEach(which, options, (entry, id) => {
       const { reason: _reason, deadMs: _deadMs, ...state } = readDeadState(entry);
-      return [waitingEntry(this.#keys, id, { ...state, attempts: 0 })];
+      return [arrival(this.#client.kv, this.#keys, id, { ...state, attempts: 0 })];
     });
   }
 
   /** Removes dead letters and their payloads for good. @returns how many */
   discard(which: DeadLetterFilter<T>, options: CallOptions = {}): Promise<number> {
-    return this.#forEach(which, options, (_entry, id) => [op.delete(this.#keys.job + id)]);
+    return this.#forEach(which, options, (_entry, id) => [
+      op.delete(this.#keys.job + id),
+      op.delete({ prefix: `${this.#keys.child}${id}/` }),
+    ]);
   }
 
   async #forEach(

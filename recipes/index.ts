@@ -53,6 +53,7 @@ export {
   type WatchOptions,
 } from '../sdk/index.ts';
 export { type Backoff, constant, type ExponentialOptions, exponential } from './backoff.ts';
+export type { Cancelled } from './cancellation.ts';
 export type { Claim, KeptResult, NackOptions } from './claim.ts';
 export { Conclave, type ConclaveOptions, connect } from './connect.ts';
 export type { CustomLine, CustomLineOptions, LineRule, Neighbour } from './custom-line.ts';
@@ -73,7 +74,7 @@ export type {
 export type { HoldState } from './holding.ts';
 export type { Instance, InstanceStatus } from './instance.ts';
 export type { Handler, Job, JobContext, WorkerEvent } from './job.ts';
-export { UnrecoverableJobError } from './job.ts';
+export { JobStoppedError, type StopReason, UnrecoverableJobError } from './job.ts';
 export type { LeadContext, Leadership } from './leadership.ts';
 export type { LineEntry, Meta } from './line-record.ts';
 export type { LockHandle } from './lock-handle.ts';
@@ -92,8 +93,10 @@ export type { LockProgress, MutexHandle } from './mutex-handle.ts';
 export { escapeName, unescapeName } from './names.ts';
 export type { Picked, Pool, PoolEvent, PoolOptions } from './pool.ts';
 export type { Pushed } from './producer.ts';
-export type { PushOptions, Queue, QueuedJob, QueueOptions, QueueStats } from './queue.ts';
+export type { JobOptions, JobToPush, ManyOptions, PushOptions } from './push-options.ts';
+export type { Queue, QueuedJob, QueueOptions, QueueStats } from './queue.ts';
 export type { ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
+export type { QueueLimits } from './queue-limits.ts';
 export type { RateLimiter, RateLineUp, RateOptions, TakeOptions } from './rate-limiter.ts';
 export type { InstanceData, Registration, RegistrationState } from './registration.ts';
 export type { Discovery, RegisterOptions } from './registry.ts';

@@ -3,9 +3,16 @@
  * and every move between them is one transaction fenced by the entry it removes:
  *
  *     push ──► ready ──claim──► claim ──ack──► (gone)
- *       └► at ──due──┘ ▲          ├──nack──► ready or at
- *                      └──sweep───┤
- *                                 └──out of attempts──► dead ──replay──► ready
+ *       ├► at ──due──┘ ▲  ▲        ├──nack──► ready or at
+ *       ├► line ──turn─┤  └─sweep──┤
+ *       ├► blocked ────┤           └──out of attempts──► dead ──replay──► ready
+ *       └► cancel ─────┘
+ *
+ * - `line`: jobs of a group wait for a turn. A job has at most one turn and keeps it until it is
+ *   finished, so a turn names exactly one job, which is in ready, at or claim.
+ * - `blocked`: parents wait for their children.
+ * - `cancel`: a job that replaces a running one is written into that one's order to stop, and becomes
+ *   ready in the transaction that ends it. The order exists only beside a claim.
  */
 import type { KeyValue } from '../sdk/kv.ts';
 
@@ -22,8 +29,32 @@ export type JobState = {
   readonly dueMs?: number;
   /** The dedup key it occupies until it is finished. */
   readonly dedup?: string;
+  /** Higher ones are offered first. */
+  readonly priority?: number;
+  /** The group it belongs to, as a level of a key. */
+  readonly group?: string;
+  /** The turn of its group that it has. */
+  readonly turn?: number;
+  /** Where it stands among the ready ones if not by its id: a revision, as `sortableHex` writes it. */
+  readonly rank?: string;
+  /** How long an attempt may take. */
+  readonly timeoutMs?: number;
+  /** Whose child it is. */
+  readonly parent?: ParentLink;
+  /** It has children, whose outcomes are kept for it. */
+  readonly isParent?: true;
   /** What went wrong last. */
   readonly error?: string;
+};
+
+/** What a child's failure means for its parent. */
+export type ChildFailurePolicy = 'fail' | 'continue' | 'wait';
+
+export type ParentLink = {
+  /** The name of the parent's queue. */
+  readonly queue: string;
+  readonly id: string;
+  readonly onFailure: ChildFailurePolicy;
 };
 
 export type ClaimState = JobState & {
@@ -36,6 +67,8 @@ export type ClaimState = JobState & {
   /** The limit in force, so that any worker's sweep can apply it. */
   readonly attemptsMax: number;
   readonly claimedMs: number;
+  /** Which of the jobs that may run at a time it is. */
+  readonly slot?: number;
   readonly progress?: unknown;
 };
 
@@ -58,20 +91,45 @@ function decodeState(kv: KeyValue): Partial<ClaimState & DeadState> {
   return {};
 }
 
+const optionalFields = [
+  'maxAttempts',
+  'dueMs',
+  'dedup',
+  'priority',
+  'group',
+  'turn',
+  'rank',
+  'timeoutMs',
+  'parent',
+  'isParent',
+  'error',
+] as const satisfies readonly (keyof JobState)[];
+
 const jobState = (state: Partial<JobState>): JobState => ({
   v: 1,
   attempts: state.attempts ?? 0,
   pushedMs: state.pushedMs ?? 0,
-  ...(state.maxAttempts === undefined ? {} : { maxAttempts: state.maxAttempts }),
-  ...(state.dueMs === undefined ? {} : { dueMs: state.dueMs }),
-  ...(state.dedup === undefined ? {} : { dedup: state.dedup }),
-  ...(state.error === undefined ? {} : { error: state.error }),
+  ...Object.fromEntries(
+    optionalFields.flatMap((field) => (state[field] === undefined ? [] : [[field, state[field]]])),
+  ),
 });
 
 export const readJobState = (kv: KeyValue): JobState => jobState(decodeState(kv));
 
 /** Only what travels on: without the fields of the claim. */
 export const withoutClaim = (state: ClaimState): JobState => jobState(state);
+
+/** For a job whose turn somebody else takes over. */
+export function withoutTurn<State extends JobState>(state: State): State {
+  const { turn: _turn, ...rest } = state;
+  return rest as State;
+}
+
+/** What stays of a job that is finished: neither its dedup key nor its turn. */
+export function withoutRights(state: JobState): JobState {
+  const { dedup: _dedup, turn: _turn, rank: _rank, ...rest } = jobState(state);
+  return rest;
+}
 
 export function readClaimState(kv: KeyValue): ClaimState {
   const state = decodeState(kv);
@@ -82,6 +140,7 @@ export function readClaimState(kv: KeyValue): ClaimState {
     visibilityMs: state.visibilityMs ?? 0,
     attemptsMax: state.attemptsMax ?? Number.POSITIVE_INFINITY,
     claimedMs: state.claimedMs ?? 0,
+    ...(state.slot === undefined ? {} : { slot: state.slot }),
     ...('progress' in state ? { progress: state.progress } : {}),
   };
 }

@@ -8,6 +8,7 @@ import {
   isUnrecoverable,
   type Job,
   type JobContext,
+  JobStoppedError,
   type WorkerEvent,
 } from './job.ts';
 import { closingPatienceMs, fullJitterMs, type Pace } from './repeat.ts';
@@ -20,6 +21,8 @@ export type JobRunOptions<T, R> = {
   readonly deadLetter: 'keep' | 'discard';
   readonly results: ResultLease | undefined;
   readonly resultCodec: Codec<unknown>;
+  /** How long an attempt may take, unless the job says otherwise. */
+  readonly attemptTimeoutMs: number | undefined;
   readonly pace: Pace;
   /** The worker takes no more jobs. */
   readonly stopping: AbortSignal;
@@ -31,6 +34,8 @@ export type JobRunOptions<T, R> = {
 type Outcome<R> =
   | { readonly kind: 'returned'; readonly result: R }
   | { readonly kind: 'threw'; readonly error: unknown }
+  /** Ordered to stop, and it has, or is left behind. */
+  | { readonly kind: 'stopped' }
   | { readonly kind: 'cut-short' };
 
 /** Never rejects: what goes wrong becomes an event. */
@@ -51,6 +56,10 @@ export async function runJob<T, R>(claim: Claim<T>, options: JobRunOptions<T, R>
     emit({ type: 'claimed', id, job });
     const outcome = await runHandler(claim, job, options);
     switch (outcome.kind) {
+      case 'stopped':
+        await claim.stop({ signal: graceOver });
+        emit({ type: 'cancelled', id, ...orderOf(claim) });
+        return;
       case 'returned':
         await acknowledge(claim, outcome.result, options);
         emit({ type: 'done', id, job, result: outcome.result });
@@ -60,7 +69,8 @@ export async function runJob<T, R>(claim: Claim<T>, options: JobRunOptions<T, R>
         return;
       case 'cut-short':
         await claim.giveBack({ timeout: closingPatienceMs });
-        emit({ type: 'returned', id });
+        if (claim.order === undefined) emit({ type: 'returned', id });
+        else emit({ type: 'cancelled', id, ...orderOf(claim) });
         return;
     }
   } catch (error) {
@@ -76,26 +86,42 @@ export async function runJob<T, R>(claim: Claim<T>, options: JobRunOptions<T, R>
 /** The job for the handler, or why its payload cannot be read: no attempt would change that. */
 function readJob<T>(claim: Claim<T>): Job<T> | ConclaveError {
   try {
-    const { id, data, attempt, maxAttempts, pushedAt, token } = claim;
-    return { id, data, attempt, maxAttempts, pushedAt, token };
+    const { id, data, attempt, maxAttempts, pushedAt, priority, group, token } = claim;
+    const grouped = group === undefined ? {} : { group };
+    return { id, data, attempt, maxAttempts, pushedAt, priority, ...grouped, token };
   } catch (error) {
     if (isConclaveError(error, 'CODEC')) return error;
     throw error;
   }
 }
 
-/** Runs the handler with its claim kept alive; stops waiting for it when the grace period ends. */
+/**
+ * Runs the handler with its claim kept alive. Stops waiting for it when the grace period ends, and one
+ * visibility period after it was told to stop: a job may run again then though its handler, deaf to
+ * its signal, still runs.
+ */
 async function runHandler<T, R>(
   claim: Claim<T>,
   job: Job<T>,
-  { handler, pace, graceOver, emit }: JobRunOptions<T, R>,
+  options: JobRunOptions<T, R>,
 ): Promise<Outcome<R>> {
-  const { signal, unlink } = linkedSignal(claim.signal, graceOver);
-  let stopWaiting: () => void = () => undefined;
-  const cutShort = new Promise<Outcome<R>>((resolve) => {
-    stopWaiting = onAbort(graceOver, () => resolve({ kind: 'cut-short' }));
+  const { handler, pace, graceOver, emit, attemptTimeoutMs } = options;
+  const { signal, abort, unlink } = linkedSignal(claim.signal, graceOver);
+  let conclude: (outcome: Outcome<R>) => void = () => undefined;
+  const concluded = new Promise<Outcome<R>>((resolve) => {
+    conclude = resolve;
   });
   const stopExtending = keepExtending(claim, pace);
+  const timeout = startTimeout(claim, attemptTimeoutMs, pace, (error) => {
+    abort(error);
+    return () => conclude({ kind: 'threw', error });
+  });
+  const stopWaiting = onAbort(graceOver, () => conclude({ kind: 'cut-short' }));
+  let cancelPatience: () => void = () => undefined;
+  const stopHeeding = onAbort(claim.signal, () => {
+    const leaveBehind = () => conclude({ kind: 'stopped' });
+    if (!claim.isLost) cancelPatience = pace.clock.setTimer(claim.visibilityMs, leaveBehind);
+  });
   const context: JobContext = {
     signal,
     progress: async (note) => {
@@ -107,17 +133,49 @@ async function runHandler<T, R>(
     try {
       return { kind: 'returned', result: await handler(job, context) };
     } catch (error) {
-      return { kind: 'threw', error };
+      if (claim.order !== undefined && !claim.isLost) return { kind: 'stopped' };
+      return { kind: 'threw', error: timeout.error ?? error };
     }
   })();
   try {
-    return await Promise.race([handled, cutShort]);
+    return await Promise.race([handled, concluded]);
   } finally {
+    timeout.cancel();
+    cancelPatience();
     stopExtending();
     stopWaiting();
+    stopHeeding();
     unlink();
   }
 }
+
+/** Tells when the attempt's time is over, and, one visibility period later, what `expire` returned. */
+function startTimeout<T>(
+  claim: Claim<T>,
+  workersMs: number | undefined,
+  { clock }: Pace,
+  expire: (error: JobStoppedError) => () => void,
+): { readonly error: JobStoppedError | undefined; readonly cancel: () => void } {
+  const limitMs = claim.timeoutMs ?? workersMs;
+  if (limitMs === undefined) return { error: undefined, cancel: () => undefined };
+  let error: JobStoppedError | undefined;
+  let cancel = clock.setTimer(limitMs, () => {
+    const reason = `the attempt took longer than ${limitMs} ms`;
+    error = new JobStoppedError(claim.id, { why: 'timeout', reason });
+    cancel = clock.setTimer(claim.visibilityMs, expire(error));
+  });
+  return {
+    get error() {
+      return error;
+    },
+    cancel: () => cancel(),
+  };
+}
+
+const orderOf = <T>({ order }: Claim<T>) => ({
+  why: order?.why ?? ('cancelled' as const),
+  reason: order?.reason ?? '',
+});
 
 /**
  * Extends at a third of the visibility period. Each attempt has a sixth of it, and is repeated soon
@@ -137,7 +195,7 @@ function keepExtending<T>(claim: Claim<T>, { clock, random }: Pace): () => void 
       () => false,
     );
     // A lost claim aborts its own signal.
-    if (stopped || claim.signal.aborted) return;
+    if (stopped || claim.isLost) return;
     if (extended) afterSuccess();
     else arm(Math.min(timeout, fullJitterMs(failures, random)), failures + 1);
   };
@@ -154,9 +212,13 @@ async function acknowledge<T, R>(
   options: JobRunOptions<T, R>,
 ): Promise<void> {
   const { results, resultCodec, graceOver, emit } = options;
-  if (results !== undefined && result !== undefined) {
+  if (result !== undefined && (results !== undefined || claim.hasParent)) {
     try {
-      await acknowledgeWith(claim, encodeWith(resultCodec, result), results, graceOver);
+      const bytes = encodeWith(resultCodec, result);
+      const forParent = claim.hasParent ? Buffer.from(bytes).toString('base64') : undefined;
+      const parent = forParent === undefined ? {} : { forParent };
+      if (results === undefined) await claim.ack(undefined, { signal: graceOver, ...parent });
+      else await acknowledgeWith(claim, bytes, results, { signal: graceOver, ...parent });
       return;
     } catch (error) {
       if (!(isConclaveError(error) && unkeepable.has(error.code))) throw error;
@@ -174,12 +236,12 @@ async function acknowledgeWith<T>(
   claim: Claim<T>,
   bytes: Uint8Array,
   results: ResultLease,
-  signal: AbortSignal,
+  limits: { readonly signal: AbortSignal; readonly forParent?: string },
 ): Promise<void> {
   for (;;) {
-    const lease = await results.current(signal);
+    const lease = await results.current(limits.signal);
     try {
-      await claim.ack({ bytes, lease }, { signal });
+      await claim.ack({ bytes, lease }, limits);
       return;
     } catch (error) {
       if (!isConclaveError(error, 'LEASE_NOT_FOUND')) throw error;
@@ -197,7 +259,7 @@ async function fail<T, R>(
   const { backoff, pace, graceOver, emit } = options;
   const { id, attempt, maxAttempts } = job;
   // A handler that stops because its claim is gone has not failed.
-  if (claim.signal.aborted) throw lossOf(claim);
+  if (claim.isLost) throw lossOf(claim);
   const message = error instanceof Error ? error.message : String(error);
   if (isUnrecoverable(error)) {
     await bury(claim, `unrecoverable: ${message}`, message, options);
@@ -210,7 +272,8 @@ async function fail<T, R>(
   }
   const delayMs = Math.round(backoff(attempt, pace.random));
   await claim.nack({ signal: graceOver, delay: delayMs, error: message });
-  emit({ type: 'retry', id, job, delayMs, error });
+  if (claim.order === undefined) emit({ type: 'retry', id, job, delayMs, error });
+  else emit({ type: 'cancelled', id, ...orderOf(claim) });
 }
 
 async function bury<T, R>(
@@ -220,8 +283,9 @@ async function bury<T, R>(
   { deadLetter, graceOver, emit }: JobRunOptions<T, R>,
 ): Promise<void> {
   if (deadLetter === 'keep') await claim.dead(reason, { signal: graceOver, error });
-  else await claim.discard({ signal: graceOver });
-  emit({ type: 'dead', id: claim.id, reason });
+  else await claim.discard({ signal: graceOver, reason });
+  if (claim.order === undefined) emit({ type: 'dead', id: claim.id, reason });
+  else emit({ type: 'cancelled', id: claim.id, ...orderOf(claim) });
 }
 
 function lossOf<T>(claim: Claim<T>): ConclaveError {

@@ -1,5 +1,5 @@
 /** Jobs as handlers and observers of a worker see them. */
-import type { ErrorCode } from '../sdk/errors.ts';
+import { ConclaveError, type ErrorCode } from '../sdk/errors.ts';
 
 /** What a handler is given beside the payload. */
 export type Job<T> = {
@@ -9,12 +9,18 @@ export type Job<T> = {
   readonly attempt: number;
   readonly maxAttempts: number;
   readonly pushedAt: Date;
+  readonly priority: number;
+  /** The group it belongs to. */
+  readonly group?: string;
   /** Fencing token: rises with each claim of the job. */
   readonly token: bigint;
 };
 
 export type JobContext = {
-  /** Aborts when the claim or session is lost, or the worker's grace period ends. */
+  /**
+   * Aborts when the claim or session is lost, when the worker's grace period ends, and when the job is
+   * to stop: cancelled, replaced, or out of time (`reason` is a JobStoppedError then).
+   */
   readonly signal: AbortSignal;
   /** Stores a note with the claim, for people, and extends the claim. */
   readonly progress: (note: unknown) => Promise<void>;
@@ -41,6 +47,13 @@ export type WorkerEvent<T = unknown, R = unknown> =
     }
   /** Out of attempts, or hopeless. */
   | { readonly type: 'dead'; readonly id: string; readonly reason: string }
+  /** Stopped and dropped, because somebody cancelled or replaced it. */
+  | {
+      readonly type: 'cancelled';
+      readonly id: string;
+      readonly why: 'cancelled' | 'replaced';
+      readonly reason: string;
+    }
   /** Given back unfinished by a closing worker. */
   | { readonly type: 'returned'; readonly id: string }
   /** The job passed to another worker; what this one did for it may be done again. */
@@ -52,6 +65,24 @@ export type WorkerEvent<T = unknown, R = unknown> =
    * result could not be kept and its job is done without.
    */
   | { readonly type: 'error'; readonly error: unknown };
+
+/** Why a job is to stop. */
+export type StopReason = {
+  readonly why: 'cancelled' | 'replaced' | 'timeout';
+  readonly reason: string;
+};
+
+/** The reason of a job's signal when the job itself is to stop, as opposed to its worker. */
+export class JobStoppedError extends ConclaveError {
+  override readonly name: string = 'JobStoppedError';
+  readonly why: StopReason['why'];
+
+  constructor(id: string, { why, reason }: StopReason) {
+    const code = why === 'timeout' ? 'TIMEOUT' : 'ABORTED';
+    super(code, `Job ${id} is to stop: ${reason === '' ? why : reason}`);
+    this.why = why;
+  }
+}
 
 /** Thrown by a handler to say that no further attempt can help: the job becomes a dead letter. */
 export class UnrecoverableJobError extends Error {

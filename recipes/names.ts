@@ -20,6 +20,18 @@
  *     conclave/queue/<name>/dedup/<key>               the unfinished job with this key
  *     conclave/queue/<name>/worker/<session>          a live worker
  *     conclave/queue/<name>/push/<session>-<lane>     the last push of a producer's lane
+ *     conclave/queue/<name>/limits                    what all clients of the queue keep to
+ *     conclave/queue/<name>/line/<group>/<id>         waits for a turn of its group
+ *     conclave/queue/<name>/turn/<group>/<n>          the job that has this turn of its group
+ *     conclave/queue/<name>/pass/<group>              a turn may be free while jobs wait for it
+ *     conclave/queue/<name>/slot/<n>                  one of the jobs that may run at a time
+ *     conclave/queue/<name>/gate                      rewritten by each push to a bounded queue
+ *     conclave/queue/<name>/rate                      how far the rate of claims is used up
+ *     conclave/queue/<name>/cancel/<id>               a claimed job is to stop; and what comes after it
+ *     conclave/queue/<name>/blocked/<id>              waits for its children
+ *     conclave/queue/<name>/wait/<id>/<child>         a child that is not finished
+ *     conclave/queue/<name>/child/<id>/<child>        how a child ended
+ *     conclave/queue/<name>/freed/<id>                waits for its children no longer
  *     conclave/service/<name>/<instance>              a registered instance
  */
 import { invalidArgument } from '../sdk/errors.ts';
@@ -102,6 +114,8 @@ export const goneKey = (member: string): string => `${rootPrefix}gone/${member}`
 
 /** The prefixes of one queue, each ending in `/`. */
 export type QueueKeys = {
+  /** The name of the queue, as it was given. */
+  readonly name: string;
   readonly root: string;
   readonly job: string;
   readonly ready: string;
@@ -112,11 +126,24 @@ export type QueueKeys = {
   readonly dedup: string;
   readonly worker: string;
   readonly push: string;
+  readonly limits: string;
+  readonly line: string;
+  readonly turn: string;
+  readonly pass: string;
+  readonly slot: string;
+  readonly gate: string;
+  readonly rate: string;
+  readonly cancel: string;
+  readonly blocked: string;
+  readonly wait: string;
+  readonly child: string;
+  readonly freed: string;
 };
 
 export function queueKeys(name: string): QueueKeys {
   const root = `${rootPrefix}queue/${escapeName(name, 'name')}/`;
   return {
+    name,
     root,
     job: `${root}job/`,
     ready: `${root}ready/`,
@@ -127,6 +154,18 @@ export function queueKeys(name: string): QueueKeys {
     dedup: `${root}dedup/`,
     worker: `${root}worker/`,
     push: `${root}push/`,
+    limits: `${root}limits`,
+    line: `${root}line/`,
+    turn: `${root}turn/`,
+    pass: `${root}pass/`,
+    slot: `${root}slot/`,
+    gate: `${root}gate`,
+    rate: `${root}rate`,
+    cancel: `${root}cancel/`,
+    blocked: `${root}blocked/`,
+    wait: `${root}wait/`,
+    child: `${root}child/`,
+    freed: `${root}freed/`,
   };
 }
 

@@ -3,13 +3,14 @@
  * making one for each request costs nothing and keeps the order of the pushes.
  */
 import type { Client } from '../sdk/client.ts';
-import { aborted, ConclaveError, isConclaveError } from '../sdk/errors.ts';
-import { compare, op } from '../sdk/txn.ts';
+import { aborted, ConclaveError, invalidArgument, isConclaveError } from '../sdk/errors.ts';
 import type { RecipeContext } from './context.ts';
-import { waitingEntry } from './job-moves.ts';
-import type { JobState } from './job-record.ts';
+import type { JobState, ParentLink } from './job-record.ts';
 import { type QueueKeys, queueKeys, randomId, sortableHex } from './names.ts';
+import { PushAttempt, type PushedOne } from './push-attempt.ts';
 import { type Lane, PushLanes } from './push-lanes.ts';
+import { KnownLimits, type QueueLimits } from './queue-limits.ts';
+import { QueueRoom } from './queue-room.ts';
 import { fullJitterMs, mayRepeat, pause } from './repeat.ts';
 import { SessionKeeper } from './session-keeper.ts';
 import { linkedSignal, unlessAborted } from './signals.ts';
@@ -21,24 +22,37 @@ export type Pushed = {
   readonly id: string;
   /** Whether a job with the same key was there already; nothing was added then. */
   readonly duplicate: boolean;
+  /** The job with the same key that this one replaced. */
+  readonly replaced?: string;
 };
 
 /** A job to push; its id comes with the place in the order. */
 export type NewJob = {
   readonly payload: Uint8Array;
   readonly state: JobState;
-  readonly dueMs: number | undefined;
+  readonly dueMs?: number | undefined;
+  /** Takes the place of an unfinished job with the same key. */
+  readonly replaces?: boolean;
+  /** Another queue it goes to; its own queue by default. */
+  readonly keys?: QueueKeys;
+  /** Its parent, by its place in the list of jobs that are pushed together. */
+  readonly parent?: { readonly index: number; readonly onFailure: ParentLink['onFailure'] };
 };
 
 export type PushLimits = {
   readonly signal: AbortSignal | undefined;
   readonly timeoutMs: number | undefined;
+  readonly whenFull: 'wait' | 'fail';
+  /** What the caller wants all to keep to. */
+  readonly agreed: KnownLimits;
 };
 
 const producers = new WeakMap<RecipeContext, Map<string, Producer>>();
 
 export class Producer {
+  readonly name: string;
   readonly keys: QueueKeys;
+  readonly room: QueueRoom;
   readonly #keeper: SessionKeeper;
   readonly #lanes: PushLanes;
   #newestRevision = 0n;
@@ -47,9 +61,11 @@ export class Producer {
   #sequence = 0;
 
   private constructor(context: RecipeContext, name: string) {
+    this.name = name;
     this.keys = queueKeys(name);
     this.#keeper = new SessionKeeper(context.session, 'shared');
     this.#lanes = new PushLanes(this.keys.push, randomId(this.client.random));
+    this.room = new QueueRoom(this.client, this.keys);
     context.background.add(this.#keeper);
   }
 
@@ -65,11 +81,17 @@ export class Producer {
     return this.#keeper.client;
   }
 
-  /** Pushes once, however often it has to be repeated. */
-  async push(job: NewJob, limits: PushLimits): Promise<Pushed> {
-    // The place in the order is taken here, before anything is awaited.
-    this.#sequence = (this.#sequence + 1) % 2 ** 32;
-    const sequence = this.#sequence.toString(16).padStart(8, '0');
+  limits(wanted: QueueLimits | undefined): KnownLimits {
+    return new KnownLimits(this.client, this.keys, wanted);
+  }
+
+  /** Pushes all of them or none, once, however often it has to be repeated. */
+  async push(jobs: readonly NewJob[], limits: PushLimits): Promise<readonly PushedOne[]> {
+    // The places in the order are taken here, before anything is awaited.
+    const sequences = jobs.map(() => {
+      this.#sequence = (this.#sequence + 1) % 2 ** 32;
+      return this.#sequence.toString(16).padStart(8, '0');
+    });
     const ends = linkedSignal(limits.signal);
     const { timeoutMs } = limits;
     const tooLate = () =>
@@ -80,7 +102,11 @@ export class Producer {
       const session = await this.#keeper.live(ends.signal);
       const lane = this.#lanes.take(session);
       try {
-        return await this.#untilPushed(job, sequence, lane, ends.signal);
+        await limits.agreed.agree(ends.signal);
+        const work = () => this.#untilPushed(jobs, sequences, lane, limits, ends.signal);
+        // Those who wait for room do so in the order of their calls.
+        const inTurn = limits.agreed.current.capacity !== undefined && limits.whenFull === 'wait';
+        return inTurn ? await this.room.alone(ends.signal, work) : await work();
       } finally {
         this.#lanes.giveBack(lane);
       }
@@ -95,25 +121,46 @@ export class Producer {
   }
 
   async #untilPushed(
-    job: NewJob,
-    sequence: string,
+    jobs: readonly NewJob[],
+    sequences: readonly string[],
     lane: Lane,
+    { whenFull, agreed }: PushLimits,
     signal: AbortSignal,
-  ): Promise<Pushed> {
+  ): Promise<readonly PushedOne[]> {
     const { clock, random } = this.client;
-    let id: string | undefined;
-    // Set once an answer was lost: from then on the job may be in the queue.
+    let attempt: PushAttempt | undefined;
+    // Set once an answer was lost: from then on the jobs may be in the queue.
     let unknown = false;
     const failure = (error: unknown): unknown => {
       if (!unknown || !isConclaveError(error)) return error;
       const message = `${error.message}; the job may have been pushed`;
       return new ConclaveError(error.code, message, { cause: error, outcome: 'unknown' });
     };
-    for (let attempt = 0; ; attempt++) {
+    for (let failures = 0; ; failures++) {
       try {
         if (signal.aborted) throw aborted(signal);
-        id ??= `${sortableHex(await this.#recentRevision(signal))}-${sequence}-${randomId(random)}`;
-        const pushed = await this.#attempt(id, job, lane, signal);
+        if (attempt === undefined) {
+          const place = sortableHex(await this.#recentRevision(signal));
+          const ids = sequences.map((sequence) => `${place}-${sequence}-${randomId(random)}`);
+          attempt = new PushAttempt(this, jobs, ids, lane, agreed);
+        }
+        const { capacity } = agreed.current;
+        // Once an answer was lost, the next attempt tells whether there is anything left to push.
+        if (!unknown && capacity !== undefined) {
+          if (attempt.left > capacity) {
+            throw invalidArgument(
+              'jobs',
+              attempt.left,
+              `at most the queue's capacity, ${capacity}`,
+            );
+          }
+          if (!(await this.room.hasRoomFor(attempt.left, capacity, signal))) {
+            if (whenFull === 'fail') throw full(this.name, capacity);
+            await this.room.mayHaveRoom(signal);
+            continue;
+          }
+        }
+        const pushed = await attempt.commit(signal);
         if (pushed) return pushed;
         continue;
       } catch (error) {
@@ -122,49 +169,18 @@ export class Producer {
             new ConclaveError('SESSION_LOST', `Session ${lane.session.id} ended before the push`),
           );
         }
+        if (isConclaveError(error, 'FULL')) throw error;
         if (!isConclaveError(error) || error.outcome !== 'not-applied') unknown = true;
         if (signal.aborted || !mayRepeat(error)) throw failure(error);
       }
-      await pause(clock, fullJitterMs(attempt, random), signal).catch((error: unknown) => {
+      await pause(clock, fullJitterMs(failures, random), signal).catch((error: unknown) => {
         throw failure(error);
       });
     }
   }
 
-  /** One transaction; undefined when the lane was not as remembered and the push may be repeated. */
-  async #attempt(
-    id: string,
-    { payload, state, dueMs }: NewJob,
-    lane: Lane,
-    signal: AbortSignal,
-  ): Promise<Pushed | undefined> {
-    const { job, dedup } = this.keys;
-    const dedupKey = state.dedup === undefined ? undefined : dedup + state.dedup;
-    const isFree = dedupKey === undefined ? [] : [compare.createRevision(dedupKey, '==', 0n)];
-    const result = await this.client.kv
-      .txn()
-      .if(compare.modRevision(lane.key, '==', lane.revision), ...isFree)
-      .then(
-        op.put(lane.key, id, { lease: lane.session.lease }),
-        op.put(job + id, payload),
-        waitingEntry(this.keys, id, state, dueMs),
-        ...(dedupKey === undefined ? [] : [op.put(dedupKey, id)]),
-      )
-      .else(op.get(lane.key), op.get(dedupKey ?? lane.key))
-      .commit({ signal });
-    this.#heard(result.revision);
-    if (result.succeeded) {
-      lane.revision = result.revision;
-      return { id, duplicate: false };
-    }
-    const [inLane, occupant] = result.responses;
-    lane.revision = inLane?.modRevision ?? 0n;
-    if (inLane && textOf(inLane.value) === id) return { id, duplicate: false };
-    if (dedupKey !== undefined && occupant) return { id: textOf(occupant.value), duplicate: true };
-    return undefined;
-  }
-
-  #heard(revision: bigint): void {
+  /** Takes note of the store's revision. */
+  heard(revision: bigint): void {
     if (revision > this.#newestRevision) this.#newestRevision = revision;
     this.#heardMs = this.client.clock.monotonicMs();
   }
@@ -174,7 +190,7 @@ export class Producer {
     if (clock.monotonicMs() - this.#heardMs > revisionFreshMs) {
       this.#refreshing ??= kv
         .list(this.keys.root, { keysOnly: true })
-        .then(({ revision }) => this.#heard(revision))
+        .then(({ revision }) => this.heard(revision))
         .finally(() => {
           this.#refreshing = undefined;
         });
@@ -185,4 +201,5 @@ export class Producer {
   }
 }
 
-const textOf = (value: Uint8Array): string => Buffer.from(value).toString('utf8');
+const full = (name: string, capacity: number) =>
+  new ConclaveError('FULL', `Queue '${name}' holds ${capacity} jobs, as many as it may`);

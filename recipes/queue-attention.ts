@@ -3,6 +3,7 @@
  * sweeps that act on them. A slow sweep and a fresh listing cover what a watch did not report.
  */
 import type { Client } from '../sdk/client.ts';
+import type { WatchNotice } from '../sdk/watch.ts';
 import { Bell } from './bell.ts';
 import type { QueueConsumer } from './queue-consumer.ts';
 import { fullJitterMs, pause } from './repeat.ts';
@@ -15,6 +16,8 @@ export type AttentionOptions = {
   readonly sweepEveryMs?: number | undefined;
   /** Hears of each sweep. */
   readonly onSwept?: (swept: Swept) => void;
+  /** Hears of jobs that are ordered to stop. */
+  readonly onOrder?: (id: string) => void;
   /** Hears of each failed sweep; the next does what it left undone. */
   readonly onError?: (error: unknown) => void;
 };
@@ -43,13 +46,26 @@ export class QueueAttention {
   /** Watches and sweeps until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
     const { kv } = this.#client;
-    const { worker, at } = this.#consumer.keys;
+    const { worker, at, cancel } = this.#consumer.keys;
+    const { onOrder, onError } = this.#options;
+    const tellOrders = (notice: WatchNotice) => {
+      if (notice.type === 'progress') return;
+      const kvs = notice.type === 'reset' ? notice.kvs : notice.events.map(({ kv }) => kv);
+      for (const { key } of kvs) onOrder?.(key.slice(cancel.length));
+    };
+    const ring = () => this.#chores.ring();
     await Promise.all([
       this.#sweep(signal),
       this.#consumer.window.follow(signal, (count) => this.#jobs.ring(count)),
       // A worker that is gone, or a new delay that may be the next to end.
-      this.#ringOn(signal, () => kv.watch({ prefix: worker }, { puts: false, signal })),
-      this.#ringOn(signal, () => kv.watch({ prefix: at }, { deletes: false, signal })),
+      this.#hear(signal, () => kv.watch({ prefix: worker }, { puts: false, signal }), ring),
+      this.#hear(signal, () => kv.watch({ prefix: at }, { deletes: false, signal }), ring),
+      this.#hear(
+        signal,
+        () => kv.watch({ prefix: cancel }, { deletes: false, signal }),
+        tellOrders,
+      ),
+      this.#consumer.slots.follow(signal, () => this.#ringForSlot()).catch(onError),
     ]);
   }
 
@@ -63,13 +79,23 @@ export class QueueAttention {
     this.#chores.ring();
   }
 
-  async #ringOn(signal: AbortSignal, open: () => AsyncIterable<unknown>): Promise<void> {
+  /** A slot is free: workers do not all reach for it at once, and who comes late sees it taken. */
+  #ringForSlot(): void {
+    const { clock, random } = this.#client;
+    clock.setTimer(random() * sweepSpreadMs, () => this.#jobs.ring());
+  }
+
+  async #hear(
+    signal: AbortSignal,
+    open: () => AsyncIterable<WatchNotice>,
+    tell: (notice: WatchNotice) => void,
+  ): Promise<void> {
     const { clock, random } = this.#client;
     for (let attempt = 0; !signal.aborted; attempt++) {
       try {
-        for await (const _notice of open()) {
+        for await (const notice of open()) {
           attempt = 0;
-          this.#chores.ring();
+          tell(notice);
         }
       } catch {
         // The slow sweep covers what a broken watch does not report.

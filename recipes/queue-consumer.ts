@@ -4,19 +4,21 @@
  */
 import { type Codec, decodeWith, json } from '../sdk/codec.ts';
 import { invalidArgument } from '../sdk/errors.ts';
-import type { KeyValue } from '../sdk/kv.ts';
+import type { KeyValue, ListResult } from '../sdk/kv.ts';
 import type { Duration } from '../sdk/options.ts';
 import type { Session } from '../sdk/session.ts';
-import { compare, type Operations, op, type Txn, type TxnResult } from '../sdk/txn.ts';
+import { op } from '../sdk/txn.ts';
 import { Claim } from './claim.ts';
+import { type Attempt, claimAttempt } from './claim-attempt.ts';
 import type { RecipeContext } from './context.ts';
 import { durationOfAtLeast } from './durations.ts';
-import { type ClaimState, encodeState, readClaimState, readJobState } from './job-record.ts';
 import { type QueueKeys, queueKeys, randomId } from './names.ts';
+import { KnownLimits, type QueueLimits } from './queue-limits.ts';
 import { ReadyWindow } from './ready-window.ts';
 import { closingPatienceMs, pause, untilAnswered } from './repeat.ts';
 import { SessionKeeper } from './session-keeper.ts';
 import { delayedSignal, linkedSignal, unlessAborted } from './signals.ts';
+import { SlotBoard } from './slot-board.ts';
 import { Sweeper, type Swept } from './sweep.ts';
 
 export type ConsumerOptions<T> = {
@@ -26,7 +28,12 @@ export type ConsumerOptions<T> = {
   readonly visibility?: Duration;
   /** Claims of a job before it becomes a dead letter, unless its producer said otherwise. @default 5 */
   readonly maxAttempts?: number;
+  /** What all clients of the queue keep to, stored once. @default those that are stored */
+  readonly limits?: QueueLimits;
 };
+
+/** Jobs claimed in one exchange at most. */
+const claimsAtOnce = 32;
 
 /** The key that says a worker lives; claims are taken and kept only while it is there. */
 type Enlisted = { readonly session: Session; readonly worker: string };
@@ -37,6 +44,8 @@ export class QueueConsumer<T> implements AsyncDisposable {
   readonly maxAttempts: number;
   readonly keys: QueueKeys;
   readonly window: ReadyWindow;
+  readonly slots: SlotBoard;
+  readonly #limits: KnownLimits;
   readonly #context: RecipeContext;
   readonly #codec: Codec<T>;
   readonly #keeper: SessionKeeper;
@@ -57,6 +66,8 @@ export class QueueConsumer<T> implements AsyncDisposable {
       throw invalidArgument('maxAttempts', options.maxAttempts, 'a whole number of at least 1');
     }
     this.window = new ReadyWindow(client, this.keys.ready);
+    this.slots = new SlotBoard(client, this.keys.slot);
+    this.#limits = new KnownLimits(client, this.keys, options.limits);
     this.#context = context;
     this.#codec = options.codec ?? json<T>();
     this.#keeper = new SessionKeeper(context.session, 'shared');
@@ -65,29 +76,48 @@ export class QueueConsumer<T> implements AsyncDisposable {
   }
 
   /**
-   * The oldest job that can be had, or null when none is ready. Counts as an attempt.
+   * The next job that can be had, or null when none is ready or as many run as may. Counts as an
+   * attempt.
    *
-   * @throws ConclaveError CLOSED, ABORTED, or what the store refuses for good
+   * @throws ConclaveError CLOSED, ABORTED, MISMATCH, or what the store refuses for good
    */
   async claim(signal: AbortSignal = this.#closing.signal): Promise<Claim<T> | null> {
+    const [claim] = await this.claimMany(1, signal);
+    return claim ?? null;
+  }
+
+  /**
+   * Up to so many of the next jobs, in one exchange if they are listed already; none when none is
+   * ready.
+   *
+   * @param count 1 to 32
+   * @throws ConclaveError INVALID_ARGUMENT, CLOSED, ABORTED, MISMATCH, or what the store refuses for
+   *   good
+   */
+  async claimMany(
+    count: number,
+    signal: AbortSignal = this.#closing.signal,
+  ): Promise<readonly Claim<T>[]> {
+    if (!(Number.isInteger(count) && count >= 1 && count <= claimsAtOnce)) {
+      throw invalidArgument('count', count, `a whole number from 1 to ${claimsAtOnce}`);
+    }
+    await this.#limits.agree(signal);
     for (;;) {
       const enlisted = await this.#enlist(signal);
-      const entry = await this.window.next(signal);
-      if (!entry) return null;
-      const claim = await this.#take(entry, enlisted, signal).catch((error: unknown) => {
-        // Whatever became of it, the next try finds out.
-        this.window.putBack(entry);
-        throw error;
-      });
-      if (claim === 'not-enlisted') {
-        this.window.putBack(entry);
-        if (this.#enlisted === enlisted) this.#enlisted = undefined;
-        // The session, too, will find out that its lease is gone; not in a tight loop.
-        await pause(this.#keeper.client.clock, 50, signal);
-        continue;
+      const { concurrency } = this.#limits.current;
+      const slots = concurrency === undefined ? undefined : this.slots.ask(count, concurrency);
+      try {
+        if (slots?.length === 0) {
+          if (await this.#slotsAreTaken(signal)) return [];
+          continue;
+        }
+        const entries = await this.window.nextOf(slots?.length ?? count, signal);
+        if (entries.length === 0) return [];
+        const claims = await this.#take(entries, slots, enlisted, signal);
+        if (claims.length > 0) return claims;
+      } finally {
+        if (slots) this.slots.giveBack(slots);
       }
-      this.window.tried(claim !== undefined);
-      if (claim) return claim;
     }
   }
 
@@ -97,6 +127,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
    */
   sweep(signal: AbortSignal = this.#closing.signal): Promise<Swept> {
     this.window.mistrust();
+    this.slots.mistrust();
     return this.#sweeper.sweep(signal);
   }
 
@@ -153,70 +184,76 @@ export class QueueConsumer<T> implements AsyncDisposable {
     return this.#enlisted;
   }
 
-  /** Claims one job; undefined when somebody else was faster. */
+  /** Whether there is no slot for another job, as of now. */
+  async #slotsAreTaken(signal: AbortSignal): Promise<boolean> {
+    const { concurrency } = this.#limits.current;
+    if (this.slots.isFresh || concurrency === undefined) return concurrency !== undefined;
+    const { client } = this.#keeper;
+    const read = client.kv
+      .txn()
+      .then(op.list({ prefix: this.keys.slot }, { keysOnly: true }), op.get(this.keys.limits));
+    const { responses } = await untilAnswered(client, () => read.commit({ signal }), signal);
+    const [taken, limits] = responses as readonly [ListResult, KeyValue | null];
+    this.slots.see(taken.kvs);
+    this.#limits.see(limits);
+    return taken.kvs.length >= (this.#limits.current.concurrency ?? Number.POSITIVE_INFINITY);
+  }
+
+  /** Tries to claim these jobs; those that somebody else got are left out. */
   async #take(
-    entry: KeyValue,
+    entries: readonly KeyValue[],
+    slots: readonly number[] | undefined,
     { session, worker }: Enlisted,
     stop: AbortSignal,
-  ): Promise<Claim<T> | 'not-enlisted' | undefined> {
+  ): Promise<readonly Claim<T>[]> {
     const { client } = session;
-    const { ready, claim, job } = this.keys;
-    const id = entry.key.slice(ready.length);
-    const before = readJobState(entry);
-    const state: ClaimState = {
-      ...before,
-      attempts: before.attempts + 1,
-      worker,
-      nonce: randomId(client.random),
-      visibilityMs: this.visibilityMs,
-      attemptsMax: before.maxAttempts ?? this.maxAttempts,
-      claimedMs: client.clock.wallMs(),
-    };
-    const workerKey = this.keys.worker + worker;
-    const txn = client.kv
-      .txn()
-      .if(
-        compare.modRevision(entry.key, '==', entry.modRevision),
-        compare.createRevision(workerKey, '>', 0n),
-      )
-      .then(op.delete(entry.key), op.put(claim + id, encodeState(state)), op.get(job + id))
-      .else(op.get(claim + id), op.get(job + id), op.get(workerKey));
+    const { visibilityMs, maxAttempts } = this;
+    const attempt = claimAttempt(client, this.keys, entries, {
+      slots,
+      limits: this.#limits,
+      claimedBy: { worker, visibilityMs, maxAttempts },
+    });
     const sentMs = client.clock.monotonicMs();
-    const result = await this.#untilTold(txn, session, stop);
-    let createRevision = result.revision;
-    let payload: KeyValue | null;
-    if (result.succeeded) {
-      payload = result.responses[2];
-    } else {
-      const [claimed, data, enlisted] = result.responses;
-      // The answer to an earlier attempt was lost, but it did claim.
-      const mine = claimed !== null && readClaimState(claimed).nonce === state.nonce;
-      if (!mine) return enlisted ? undefined : 'not-enlisted';
-      createRevision = claimed.createRevision;
-      payload = data;
+    let outcome: Awaited<ReturnType<Attempt['commit']>>;
+    try {
+      outcome = await this.#untilTold(attempt, session, stop);
+    } catch (error) {
+      // Whatever became of them, the next try finds out.
+      for (const entry of entries) this.window.putBack(entry);
+      throw error;
     }
-    const grant = { id, createRevision, state, sentMs };
-    const claimed = new Claim<T>(session, this.keys, grant, () => this.#decode(payload, id));
-    if (payload) return claimed;
-    // Somebody removed the payload by hand: there is nothing to work on.
-    await claimed.discard();
-    return undefined;
+    if (outcome.slots) this.slots.see(outcome.slots);
+    for (const entry of outcome.untried) this.window.putBack(entry);
+    if (outcome.notEnlisted) {
+      if (this.#enlisted?.worker === worker) this.#enlisted = undefined;
+      // The session, too, will find out that its lease is gone; not in a tight loop.
+      await pause(this.#keeper.client.clock, 50, stop);
+      return [];
+    }
+    if (outcome.limits !== undefined) this.#limits.see(outcome.limits);
+    for (let lost = 0; lost < outcome.lost; lost++) this.window.tried(false);
+    const claims: Claim<T>[] = [];
+    for (const { id, createRevision, state, payload } of outcome.granted) {
+      this.window.tried(true);
+      const grant = { id, createRevision, state, sentMs };
+      const claim = new Claim<T>(session, this.keys, grant, () => this.#decode(payload, id));
+      if (payload) claims.push(claim);
+      // Somebody removed the payload by hand: there is nothing to work on.
+      else await claim.discard();
+    }
+    return claims;
   }
 
   /**
    * Repeated only while the claim would be of use: a claim of a lost session is swept. Whoever stops
    * still waits a little for the answer, to give the job back rather than leave it claimed.
    */
-  async #untilTold<Then extends Operations, Else extends Operations>(
-    txn: Txn<Then, Else>,
-    session: Session,
-    stop: AbortSignal,
-  ): Promise<TxnResult<Then, Else>> {
+  async #untilTold(attempt: Attempt, session: Session, stop: AbortSignal) {
     const { client } = session;
     const patience = delayedSignal(client.clock, stop, closingPatienceMs);
     const { signal, unlink } = linkedSignal(session.signal, patience.signal);
     try {
-      return await untilAnswered(client, () => txn.commit({ signal }), signal);
+      return await untilAnswered(client, () => attempt.commit(signal), signal);
     } finally {
       unlink();
       patience.unlink();

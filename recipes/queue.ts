@@ -12,31 +12,33 @@
  * back (retries, delays) keep their place, so the oldest are offered first. Workers that compete for
  * the same job move on to one of the next few.
  *
+ * Priorities come before age. Jobs of a group are run in their order, and groups take turns.
+ *
  * Payloads live in the store's memory and log: keep them small (kilobytes) and refer to the rest.
  */
 import type { Client } from '../sdk/client.ts';
-import { type Codec, decodeWith, encodeWith, json } from '../sdk/codec.ts';
-import { invalidArgument } from '../sdk/errors.ts';
-import { type CallOptions, type Duration, parseDuration } from '../sdk/options.ts';
+import { type Codec, decodeWith, json } from '../sdk/codec.ts';
+import { ConclaveError, invalidArgument } from '../sdk/errors.ts';
+import { type CallOptions, parseDuration } from '../sdk/options.ts';
 import { op } from '../sdk/txn.ts';
+import { type Cancelled, cancelJob } from './cancellation.ts';
 import type { RecipeContext } from './context.ts';
 import { DeadLetters } from './dead-letters.ts';
-import { type JobState, readJobState } from './job-record.ts';
-import { escapeName, type QueueKeys } from './names.ts';
-import { Producer, type Pushed } from './producer.ts';
+import { idOfEntry } from './job-places.ts';
+import { readJobState } from './job-record.ts';
+import type { QueueKeys } from './names.ts';
+import { type NewJob, Producer, type Pushed } from './producer.ts';
+import { type JobToPush, type ManyOptions, newJob, type PushOptions } from './push-options.ts';
+import { type KnownLimits, type QueueLimits, readLimits, storeLimits } from './queue-limits.ts';
+
+/** Jobs pushed in one transaction at most: an operation each, of the 128 that servers allow. */
+const batchMax = 100;
 
 export type QueueOptions<T> = {
   /** How payloads are written. @default JSON */
   readonly codec?: Codec<T>;
-};
-
-export type PushOptions = CallOptions & {
-  /** Not before this much later, by the wall clocks of producer and workers. @default now */
-  readonly delay?: Duration;
-  /** While an unfinished job with this key exists, pushing another returns that one. */
-  readonly key?: string;
-  /** Overrides the workers' own limit. */
-  readonly maxAttempts?: number;
+  /** What all clients of the queue keep to, stored once. @default those that are stored */
+  readonly limits?: QueueLimits;
 };
 
 export type QueueStats = {
@@ -44,6 +46,10 @@ export type QueueStats = {
   readonly delayed: number;
   /** Claimed by workers. */
   readonly active: number;
+  /** Waiting for a turn of their group. */
+  readonly lined: number;
+  /** Waiting for their children. */
+  readonly blocked: number;
   readonly dead: number;
   readonly workers: number;
 };
@@ -65,6 +71,7 @@ export class Queue<T> {
   readonly #keys: QueueKeys;
   readonly #codec: Codec<T>;
   readonly #producer: Producer;
+  readonly #limits: KnownLimits;
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, name: string, options: QueueOptions<T> = {}) {
@@ -73,6 +80,7 @@ export class Queue<T> {
     this.#codec = options.codec ?? json<T>();
     this.#producer = Producer.of(context, name);
     this.#keys = this.#producer.keys;
+    this.#limits = this.#producer.limits(options.limits);
     this.dead = new DeadLetters(this.#client, this.#keys, this.#codec);
   }
 
@@ -80,33 +88,68 @@ export class Queue<T> {
    * Adds a job. One exchange; two after a second without any. Repeated until the store answers, and
    * applied exactly once.
    *
-   * @throws ConclaveError INVALID_ARGUMENT, CODEC, TOO_LARGE, NO_SPACE, and ABORTED, TIMEOUT,
-   *   SESSION_LOST with `outcome` 'unknown' when an answer was lost
+   * @throws ConclaveError INVALID_ARGUMENT, CODEC, TOO_LARGE, NO_SPACE, FULL, MISMATCH, and ABORTED,
+   *   TIMEOUT, SESSION_LOST with `outcome` 'unknown' when an answer was lost
    */
   async push(data: T, options: PushOptions = {}): Promise<Pushed> {
-    const { delay, key, maxAttempts, signal, timeout } = options;
-    const delayMs = delay === undefined ? 0 : parseDuration(delay, 'delay');
-    if (maxAttempts !== undefined && !(Number.isInteger(maxAttempts) && maxAttempts > 0)) {
-      throw invalidArgument('maxAttempts', maxAttempts, 'a whole number of at least 1');
+    const job = newJob(data, this.#codec, options, this.#client.clock.wallMs());
+    const [pushed] = await this.#push([job], options);
+    if (pushed === undefined) throw new ConclaveError('INTERNAL', 'A push came to nothing');
+    return pushed;
+  }
+
+  /**
+   * Adds up to 100 jobs in one transaction: all or none, except for those whose key is taken, as
+   * `push` does.
+   *
+   * @returns what became of each, in their order
+   * @throws ConclaveError as `push` does
+   */
+  async pushMany(
+    jobs: readonly JobToPush<T>[],
+    options: ManyOptions = {},
+  ): Promise<readonly Pushed[]> {
+    if (jobs.length > batchMax) {
+      throw invalidArgument('jobs', jobs.length, `at most ${batchMax} jobs`);
     }
-    const dedup = key === undefined ? undefined : escapeName(key, 'key');
-    const payload = encodeWith(this.#codec, data);
+    if (jobs.length === 0) return [];
     const nowMs = this.#client.clock.wallMs();
-    const state: JobState = {
-      v: 1,
-      attempts: 0,
-      pushedMs: nowMs,
-      ...(maxAttempts === undefined ? {} : { maxAttempts }),
-      ...(dedup === undefined ? {} : { dedup }),
-    };
-    const dueMs = delayMs === 0 ? undefined : nowMs + delayMs;
-    const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
-    return this.#producer.push({ payload, state, dueMs }, { signal, timeoutMs });
+    const many = jobs.map(({ data, ...job }) => newJob(data, this.#codec, job, nowMs));
+    return this.#push(many, options);
+  }
+
+  /**
+   * Cancels a job. One that waits is gone at once; one that runs is told by its signal, whose reason
+   * is a JobStoppedError, and is dropped when its handler has ended, instead of being tried again. A
+   * handler that ends well all the same has done the job.
+   *
+   * @throws ConclaveError UNREACHABLE, TIMEOUT, ABORTED
+   */
+  cancel(id: string, options: CallOptions & { readonly reason?: string } = {}): Promise<Cancelled> {
+    const { reason = '', ...call } = options;
+    return cancelJob(this.#client, this.#keys, id, reason, call);
+  }
+
+  /** The limits that are stored; an empty object when there are none. One exchange. */
+  async limits(options: CallOptions = {}): Promise<QueueLimits> {
+    const stored = readLimits(await this.#client.kv.get(this.#keys.limits, options));
+    const { v: _version, ...limits } = stored ?? { v: 1 };
+    return limits;
+  }
+
+  /**
+   * Changes the limits for all clients, whatever they asked for. What is beyond a smaller limit goes
+   * on until it ends.
+   *
+   * @throws ConclaveError INVALID_ARGUMENT
+   */
+  setLimits(limits: QueueLimits, options: CallOptions = {}): Promise<void> {
+    return storeLimits(this.#client, this.#keys, limits, options);
   }
 
   /** How many jobs are where. One exchange. */
   async stats(options: CallOptions = {}): Promise<QueueStats> {
-    const { ready, at, claim, dead, worker } = this.#keys;
+    const { ready, at, claim, line, blocked, dead, worker } = this.#keys;
     const { responses } = await this.#client.kv
       .txn()
       .then(
@@ -115,13 +158,18 @@ export class Queue<T> {
         op.count({ prefix: claim }),
         op.count({ prefix: dead }),
         op.count({ prefix: worker }),
+        op.count({ prefix: line }),
+        op.count({ prefix: blocked }),
       )
       .commit(options);
-    const [readyCount, delayed, active, deadCount, workers] = responses.map(Number);
+    const [readyCount, delayed, active, deadCount, workers, lined, blockedCount] =
+      responses.map(Number);
     return {
       ready: readyCount ?? 0,
       delayed: delayed ?? 0,
       active: active ?? 0,
+      lined: lined ?? 0,
+      blocked: blockedCount ?? 0,
       dead: deadCount ?? 0,
       workers: workers ?? 0,
     };
@@ -141,7 +189,7 @@ export class Queue<T> {
     const codec = this.#codec;
     const listed = await kv.list({ prefix: ready }, { ...options, limit });
     if (listed.kvs.length === 0) return [];
-    const ids = listed.kvs.map((entry) => entry.key.slice(ready.length));
+    const ids = listed.kvs.map((entry) => idOfEntry(entry.key));
     const payloads = await kv
       .txn()
       .then(...ids.map((id) => op.get(job + id)))
@@ -178,5 +226,14 @@ export class Queue<T> {
   ): Promise<R | undefined> {
     const kv = await this.#client.kv.get(this.#keys.result + id, options);
     return kv === null ? undefined : decodeWith(codec, kv.value, kv.key);
+  }
+
+  #push(jobs: readonly NewJob[], options: ManyOptions): Promise<readonly Pushed[]> {
+    const { signal, timeout, whenFull = 'wait' } = options;
+    if (whenFull !== 'wait' && whenFull !== 'fail') {
+      throw invalidArgument('whenFull', whenFull, "'wait' or 'fail'");
+    }
+    const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
+    return this.#producer.push(jobs, { signal, timeoutMs, whenFull, agreed: this.#limits });
   }
 }

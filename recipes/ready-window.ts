@@ -45,6 +45,19 @@ export class ReadyWindow {
     }
   }
 
+  /** Up to so many jobs to try, as `next` does. */
+  async nextOf(count: number, signal: AbortSignal): Promise<readonly KeyValue[]> {
+    const first = await this.next(signal);
+    if (first === undefined) return [];
+    const entries = [first];
+    while (entries.length < count) {
+      const another = this.#take();
+      if (another === undefined) break;
+      entries.push(another);
+    }
+    return entries;
+  }
+
   /** Tells how the try went. */
   tried(won: boolean): void {
     this.#spread = won ? Math.max(1, this.#spread - 1) : Math.min(widestSpread, this.#spread * 2);

@@ -5,18 +5,24 @@
  * - claims of workers that are gone return to the line at once;
  * - claims that stay unchanged for their visibility period, counted on this sweeper's own clock from
  *   when it first saw them so, count as abandoned;
- * - either way a job that is out of attempts becomes a dead letter;
+ * - either way a job that is out of attempts becomes a dead letter, and one that was ordered to stop is
+ *   dropped;
+ * - turns of groups are passed on, and parents let go, where somebody left off before that;
  * - delayed jobs whose time has come become ready.
  */
 import type { Client } from '../sdk/client.ts';
 import type { KeyValue } from '../sdk/kv.ts';
 import { compare, op } from '../sdk/txn.ts';
-import { moveToDead, moveToReady, parseAtKey } from './job-moves.ts';
-import { type ClaimState, readClaimState, readJobState, withoutClaim } from './job-record.ts';
-import type { QueueKeys } from './names.ts';
+import { dead, type Ending, leaving, putBack } from './claim-endings.ts';
+import { moveToReady, unchanged } from './job-moves.ts';
+import { parseAtKey, rankedAt } from './job-places.ts';
+import { readClaimState, readJobState } from './job-record.ts';
+import { type QueueKeys, queueKeys } from './names.ts';
+import { releaseParent } from './parent-release.ts';
 import { untilAnswered } from './repeat.ts';
+import { passTurns } from './turns.ts';
 
-/** Delayed jobs looked at in one sweep. */
+/** Delayed jobs, groups and parents looked at in one sweep. */
 const dueBatch = 100;
 
 export type Swept = {
@@ -29,6 +35,8 @@ export type Swept = {
   /** How long until the next delayed job is due; undefined when none waits. */
   readonly nextDueInMs: number | undefined;
 };
+
+type Listed = { readonly kvs: readonly KeyValue[] };
 
 type Sighting = { readonly revision: bigint; readonly sinceMs: number };
 
@@ -53,20 +61,31 @@ export class Sweeper {
         op.list({ prefix: this.#keys.claim }),
         op.list({ prefix: this.#keys.worker }, { keysOnly: true }),
         op.list({ prefix: this.#keys.at }, { limit: dueBatch }),
+        op.list({ prefix: this.#keys.cancel }),
+        op.list({ prefix: this.#keys.pass }, { limit: dueBatch, keysOnly: true }),
+        op.list({ prefix: this.#keys.freed }, { limit: dueBatch, keysOnly: true }),
       );
-    const { responses } = await untilAnswered(this.#client, () => read.commit({ signal }), signal);
-    const [claims, workers, delayed] = responses as readonly [
-      { kvs: readonly KeyValue[] },
-      { kvs: readonly KeyValue[] },
-      { kvs: readonly KeyValue[] },
+    const { responses, revision } = await untilAnswered(
+      this.#client,
+      () => read.commit({ signal }),
+      signal,
+    );
+    const [claims, workers, delayed, orders, passes, freed] = responses as readonly [
+      Listed,
+      Listed,
+      Listed,
+      Listed,
+      Listed,
+      Listed,
     ];
+    const orderOf = new Map(orders.kvs.map((kv) => [kv.key.slice(this.#keys.cancel.length), kv]));
     const returned: { id: string; reason: string }[] = [];
-    const dead: { id: string; reason: string }[] = [];
+    const buried: { id: string; reason: string }[] = [];
     for (const { claim, reason } of this.#abandoned(claims.kvs, workers.kvs)) {
       const id = claim.key.slice(this.#keys.claim.length);
-      const outcome = await this.#recover(claim, id, reason, signal);
+      const outcome = await this.#recover(claim, orderOf.get(id) ?? null, reason, signal);
       if (outcome === 'ready') returned.push({ id, reason });
-      if (outcome === 'dead') dead.push({ id, reason });
+      if (outcome === 'dead') buried.push({ id, reason });
     }
     let due = 0;
     let nextDueInMs: number | undefined;
@@ -78,7 +97,7 @@ export class Sweeper {
         break;
       }
       const from = { key: entry.key, revision: entry.modRevision };
-      const move = moveToReady(kv, this.#keys, from, id, readJobState(entry));
+      const move = moveToReady(kv, this.#keys, from, id, rankedAt(readJobState(entry), revision));
       const { succeeded } = await untilAnswered(
         this.#client,
         () => move.commit({ signal }),
@@ -86,9 +105,15 @@ export class Sweeper {
       );
       if (succeeded) due += 1;
     }
+    for (const { key } of passes.kvs) {
+      await passTurns(this.#client, this.#keys, key.slice(this.#keys.pass.length), signal);
+    }
+    for (const { key } of freed.kvs) {
+      await releaseParent(this.#client, this.#keys, key.slice(this.#keys.freed.length), signal);
+    }
     // Whoever moved them: behind a whole batch of due ones there may be more.
     if (delayed.kvs.length === dueBatch) nextDueInMs ??= 0;
-    return { returned, dead, due, nextDueInMs };
+    return { returned, dead: buried, due, nextDueInMs };
   }
 
   *#abandoned(
@@ -114,31 +139,40 @@ export class Sweeper {
 
   async #recover(
     claim: KeyValue,
-    id: string,
+    order: KeyValue | null,
     reason: string,
     signal: AbortSignal,
-  ): Promise<'ready' | 'dead' | 'elsewhere'> {
+  ): Promise<'ready' | 'dead' | 'dropped' | 'elsewhere'> {
     const { kv, clock } = this.#client;
-    const state: ClaimState = readClaimState(claim);
-    const from = { key: claim.key, revision: claim.modRevision };
+    const id = claim.key.slice(this.#keys.claim.length);
+    const state = readClaimState(claim);
+    const token = claim.createRevision;
     const last = state.attempts >= state.attemptsMax;
-    const why = {
-      reason: `attempt ${state.attempts} of ${state.attemptsMax} failed: ${reason}`,
-      deadMs: clock.wallMs(),
-    };
-    const failed = { ...withoutClaim(state), error: reason };
-    const move = last
-      ? moveToDead(kv, this.#keys, from, id, state, why)
-      : moveToReady(kv, this.#keys, from, id, failed);
-    // A claim is never returned behind the back of a worker that has come to life meanwhile.
-    const gone = this.#keys.worker + state.worker;
-    const fenced = reason === workerGone ? move.if(compare.createRevision(gone, '==', 0n)) : move;
-    const { succeeded } = await untilAnswered(
-      this.#client,
-      () => fenced.commit({ signal }),
-      signal,
+    const ending: Ending = last
+      ? dead({
+          reason: `attempt ${state.attempts} of ${state.attemptsMax} failed: ${reason}`,
+          deadMs: clock.wallMs(),
+        })
+      : putBack(token, undefined, (before) => ({ ...before, error: reason }));
+    const move = leaving(ending, { kv, keys: this.#keys, id, state, token }, order).if(
+      // Not extended since it was read.
+      unchanged({ key: claim.key, revision: claim.modRevision }),
+      // A claim is never returned behind the back of a worker that has come to life meanwhile.
+      ...(reason === workerGone
+        ? [compare.createRevision(this.#keys.worker + state.worker, '==', 0n)]
+        : []),
     );
+    const { succeeded } = await untilAnswered(this.#client, () => move.commit({ signal }), signal);
     if (!succeeded) return 'elsewhere';
+    const { group, turn, parent } = state;
+    const finished = last || order !== null;
+    if (finished && group !== undefined && turn !== undefined) {
+      await passTurns(this.#client, this.#keys, group, signal);
+    }
+    if (finished && parent !== undefined) {
+      await releaseParent(this.#client, queueKeys(parent.queue), parent.id, signal);
+    }
+    if (order !== null) return 'dropped';
     return last ? 'dead' : 'ready';
   }
 }

@@ -30,6 +30,12 @@ export type WorkerOptions<T> = ConsumerOptions<T> & {
   readonly concurrency?: number;
   /** The wait before another attempt. @default exponential() */
   readonly backoff?: Backoff;
+  /**
+   * How long an attempt may take, unless the job's producer said otherwise: '1ms' or more. Then the
+   * handler's signal aborts with a JobStoppedError, and the attempt has failed. A handler that is deaf
+   * to its signal is left behind after another visibility period. @default no limit
+   */
+  readonly attemptTimeout?: Duration;
   /** Whether jobs out of attempts are kept for inspection and replay. @default 'keep' */
   readonly deadLetter?: 'keep' | 'discard';
   /**
@@ -61,6 +67,9 @@ export class Worker<T, R> implements AsyncDisposable {
   readonly #backoff: Backoff;
   readonly #deadLetter: 'keep' | 'discard';
   readonly #results: ResultLease | undefined;
+  readonly #attemptTimeoutMs: number | undefined;
+  /** What runs, by job. */
+  readonly #claims = new Map<string, Claim<T>>();
   readonly #events = new EventSource<WorkerEvent<T, R>>();
   readonly #attention: QueueAttention;
   /** No more claims. */
@@ -96,7 +105,17 @@ export class Worker<T, R> implements AsyncDisposable {
       sweepEveryMs: sweepEvery === undefined ? undefined : parsePeriod(sweepEvery, 'sweepEvery'),
       onSwept: (swept) => this.#tell(swept),
       onError: (error) => this.#events.emit({ type: 'error', error }),
+      // An extension would find out as well, later.
+      onOrder: (id) =>
+        void this.#claims
+          .get(id)
+          ?.look()
+          .catch(() => undefined),
     });
+    this.#attemptTimeoutMs =
+      options.attemptTimeout === undefined
+        ? undefined
+        : durationOfAtLeast(options.attemptTimeout, 'attemptTimeout', '1ms');
     this.events$ = this.#events.observable;
     this.#context = context;
     this.#handler = handler;
@@ -172,12 +191,14 @@ export class Worker<T, R> implements AsyncDisposable {
     const startedMs = clock.monotonicMs();
     const waitedMs = Math.max(0, clock.wallMs() - claim.availableMs);
     metrics.waited({ ...measured, ms: waitedMs, outcome: 'acquired' });
+    this.#claims.set(claim.id, claim);
     await runJob<T, R>(claim, {
       handler: this.#handler,
       backoff: this.#backoff,
       deadLetter: this.#deadLetter,
       results: this.#results,
       resultCodec: json<unknown>(),
+      attemptTimeoutMs: this.#attemptTimeoutMs,
       pace: session.client,
       stopping: this.#stopping.signal,
       graceOver: this.#graceOver.signal,
@@ -188,6 +209,7 @@ export class Worker<T, R> implements AsyncDisposable {
         this.#events.emit(event);
       },
     });
+    this.#claims.delete(claim.id);
     metrics.held({ ...measured, ms: clock.monotonicMs() - startedMs });
   }
 

@@ -9,6 +9,7 @@ import { QueueConsumer } from '../../recipes/queue-consumer.ts';
 import { Worker, type WorkerOptions } from '../../recipes/worker.ts';
 import { connect } from '../../sdk/connect.ts';
 import { ConclaveError } from '../../sdk/errors.ts';
+import type { TxnParts } from '../../sdk/txn.ts';
 import type { Call } from '../support/faulty-kv.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { TcpProxy } from '../support/proxy.ts';
@@ -34,8 +35,13 @@ describe.skipIf(storeMissing)('queues in trouble', () => {
       eventually(`${times} of ${type}`, () => count(type) >= times);
     return { worker, events, count, happened };
   };
-  const puts = (call: Call, prefix: string) =>
-    call.parts?.success.some((part) => part.kind === 'put' && String(part.key).startsWith(prefix));
+  const putsIn = (parts: TxnParts, prefix: string): boolean =>
+    parts.success.some((part) =>
+      part.kind === 'txn'
+        ? putsIn(part.txn.parts, prefix)
+        : part.kind === 'put' && String(part.key).startsWith(prefix),
+    );
+  const puts = ({ parts }: Call, prefix: string) => parts !== undefined && putsIn(parts, prefix);
   const forever = () => new Promise<never>(() => undefined);
   /** Moves the clock on until the work has ended. */
   const driven = async <T>(clock: ManualClock, work: Promise<T>, limitMs = 60_000): Promise<T> => {

@@ -341,7 +341,7 @@ describe.skipIf(storeMissing)('worker', () => {
     finish();
     await closed;
     expect(count('done')).toBe(1);
-    expect(await queue.stats()).toEqual({ ready: 1, delayed: 0, active: 0, dead: 0, workers: 0 });
+    expect(await queue.stats()).toMatchObject({ ready: 1, delayed: 0, active: 0, dead: 0, workers: 0 });
   });
 
   test('a job that does not finish in the grace period is given back uncounted', async () => {
