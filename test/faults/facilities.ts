@@ -48,7 +48,7 @@ function commandExistsForRoot(command: string): boolean {
 }
 
 async function probeNamespaces(): Promise<void> {
-  need('ip', 'nft');
+  need('ip', 'nft', 'nsenter');
   if (process.getuid?.() !== 0) throw new Error('network namespaces need root');
   const name = `cvp${process.pid.toString(36)}`;
   await run('ip', ['netns', 'add', name]);
@@ -56,7 +56,7 @@ async function probeNamespaces(): Promise<void> {
     await run('ip', ['-n', name, 'link', 'set', 'lo', 'up']);
     await run('ip', ['link', 'add', name, 'type', 'bridge']);
     await run('ip', ['link', 'del', name]);
-    await run('ip', ['netns', 'exec', name, 'nft', 'add', 'table', 'inet', 'probe']);
+    await run('nsenter', [`--net=/run/netns/${name}`, 'nft', 'add', 'table', 'inet', 'probe']);
   } finally {
     await run('ip', ['netns', 'del', name]);
   }

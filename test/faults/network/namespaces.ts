@@ -49,7 +49,7 @@ export class NamespaceNetwork implements Network {
     const chain = '{ type filter hook output priority -300 ; }';
     await this.#filter(index, ['add', 'chain', ...table, 'out', chain]);
     const site = {
-      prefix: ['ip', 'netns', 'exec', name],
+      prefix: this.#enter(index),
       client: `${address}:${clientPort}`,
       peer: `${address}:${peerPort}`,
       advertisedPeer: `${address}:${peerPort}`,
@@ -97,8 +97,17 @@ export class NamespaceNetwork implements Network {
   }
 
   async #filter(index: number, words: readonly string[]): Promise<string> {
-    const { stdout } = await run('ip', ['netns', 'exec', this.#namespace(index), 'nft', ...words]);
+    const [program, ...rest] = [...this.#enter(index), 'nft', ...words] as const;
+    const { stdout } = await run(program, rest);
     return stdout;
+  }
+
+  /**
+   * Not `ip netns exec`: it makes a mount namespace, too, whose copies of the mounts would keep the
+   * disks of other members in use when their power is cut.
+   */
+  #enter(index: number): readonly [string, string] {
+    return ['nsenter', `--net=/run/netns/${this.#namespace(index)}`];
   }
 }
 
