@@ -8,7 +8,7 @@
  * no longer is, a member. Letting a stranger in is harmless to Raft, which counts only its
  * configuration; the gate keeps out what would break promises made under a member's name.
  */
-import { hexId } from './hello.ts';
+import { idToHex } from '../ids.ts';
 import { type Hello, PROTOCOL_VERSION, type RefusalCode } from './transport.ts';
 
 /** What this member knows when somebody introduces itself. */
@@ -30,9 +30,9 @@ export type Refusal = { readonly code: RefusalCode; readonly sentence: string };
 
 export function refusalOf(hello: Hello, facts: GateFacts): Refusal | undefined {
   const { from, to } = hello;
-  const name = `member ${hexId(from)}`;
-  const here = `member ${hexId(facts.memberId)}`;
-  const cluster = `cluster ${hexId(facts.clusterId)}`;
+  const name = `member ${idToHex(from)}`;
+  const here = `member ${idToHex(facts.memberId)}`;
+  const cluster = `cluster ${idToHex(facts.clusterId)}`;
   if (hello.protocolVersion !== PROTOCOL_VERSION) {
     const upgrade = hello.protocolVersion > PROTOCOL_VERSION ? here : name;
     return refuse(
@@ -43,13 +43,13 @@ export function refusalOf(hello: Hello, facts: GateFacts): Refusal | undefined {
   if (hello.clusterId !== facts.clusterId) {
     return refuse(
       'other-cluster',
-      `${here} belongs to ${cluster} and ${name} to cluster ${hexId(hello.clusterId)}. Check the peer URLs in --initial-cluster; a data directory cannot move from one cluster to another.`,
+      `${here} belongs to ${cluster} and ${name} to cluster ${idToHex(hello.clusterId)}. Check the peer URLs in --initial-cluster; a data directory cannot move from one cluster to another.`,
     );
   }
   if (to !== facts.memberId) {
     return refuse(
       'wrong-receiver',
-      `${name} means to reach member ${hexId(to)}, but this address is that of ${here}. Two members cannot share a peer URL; correct one with "conclave member update".`,
+      `${name} means to reach member ${idToHex(to)}, but this address is that of ${here}. Two members cannot share a peer URL; correct one with "conclave member update".`,
     );
   }
   if (from === facts.memberId) {

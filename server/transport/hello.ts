@@ -15,7 +15,8 @@ const names = {
 const MAX_URLS = 16;
 const MAX_URLS_LENGTH = 4_096;
 
-export const hexId = (id: bigint): string => id.toString(16).padStart(16, '0');
+/** Of one length, so that a header that was cut short does not pass for another id. */
+const hexId = (id: bigint): string => id.toString(16).padStart(16, '0');
 
 export function helloHeaders(hello: Hello): Record<string, string> {
   return {

@@ -3,6 +3,7 @@
  * comes back from there comes on the other member's connection to this one.
  */
 import type { Logger } from 'pino';
+import { idToHex } from '../ids.ts';
 import type { Clock, Random, Timers } from '../ports.ts';
 import type { Message } from '../raft/message.ts';
 import { Asker } from './asker.ts';
@@ -10,7 +11,7 @@ import type { ClientCall } from './client-call.ts';
 import { ClientSession } from './client-session.ts';
 import { isRefusalCode, type Refusal } from './gatekeeper.ts';
 import { CallError } from './grpc.ts';
-import { type HelloError, helloHeaders, hexId, parseHello } from './hello.ts';
+import { type HelloError, helloHeaders, parseHello } from './hello.ts';
 import { Lane, type LaneLimits } from './lane.ts';
 import { TICKS_PER_ELECTION_TIMEOUT } from './silence.ts';
 import type { AskOptions, Hello, Peer, Question, RefusalCode, Reply } from './transport.ts';
@@ -137,7 +138,7 @@ export class PeerLink {
     try {
       session = new ClientSession(url, fail);
     } catch (error) {
-      this.#options.logger.error({ err: error, member: hexId(this.id) }, 'cannot use a peer URL');
+      this.#options.logger.error({ err: error, peer: idToHex(this.id) }, 'cannot use a peer URL');
       this.#retry();
       return;
     }
@@ -175,7 +176,7 @@ export class PeerLink {
 
   async #check(hello: Hello): Promise<string | undefined> {
     if (hello.from !== this.id) {
-      return `member ${hexId(hello.from)} answers there, instead of member ${hexId(this.id)}`;
+      return `member ${idToHex(hello.from)} answers there, instead of member ${idToHex(this.id)}`;
     }
     try {
       return (await this.#options.admit(hello))?.sentence;
@@ -195,7 +196,7 @@ export class PeerLink {
     // The same trouble over and over is said once.
     if (error.message === this.#lastWarning) return;
     this.#lastWarning = error.message;
-    logger.warn({ member: hexId(this.id), url }, `not connected to a member: ${error.message}`);
+    logger.warn({ peer: idToHex(this.id), url }, `not connected to a member: ${error.message}`);
     if (error instanceof CallError && isRefusalCode(error.refusal)) {
       this.#options.refused(this, error.refusal, error.message);
     }
@@ -220,7 +221,7 @@ export class PeerLink {
 
   #dropped(messages: number, bytes: number): void {
     this.#options.logger.debug(
-      { member: hexId(this.id), messages, bytes },
+      { peer: idToHex(this.id), messages, bytes },
       'messages were dropped',
     );
   }

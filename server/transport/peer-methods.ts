@@ -1,9 +1,9 @@
 /** What a member serves on its peer URLs. */
 import type { Logger } from 'pino';
 import { Fault } from '../faults.ts';
+import { idToHex } from '../ids.ts';
 import { ASK_PATH } from './asker.ts';
 import { decodeFrame } from './decode.ts';
-import { hexId } from './hello.ts';
 import { encodeMembers, MEMBERS_PATH } from './join.ts';
 import { APPENDS_PATH, HEARTBEATS_PATH } from './peer-link.ts';
 import type { OpenMethod, PeerConnection, PeerMethod } from './peer-server.ts';
@@ -42,7 +42,7 @@ export function peerMethods(options: PeerMethodsOptions): {
         SNAPSHOT_PATH,
         (call, hello) => {
           const onError = (error: unknown) =>
-            logger.warn({ err: error, member: hexId(hello.from) }, 'a snapshot did not arrive');
+            logger.warn({ err: error, peer: idToHex(hello.from) }, 'a snapshot did not arrive');
           receiveSnapshot(call, hello, { handlers, onError });
         },
       ],
@@ -78,7 +78,7 @@ function receiveFrames(
         take(frame);
       } catch (error) {
         const what = error instanceof MalformedFrame ? 'was malformed' : 'could not be taken in';
-        logger.error({ err: error, member: hexId(hello.from) }, `a message of a member ${what}`);
+        logger.error({ err: error, peer: idToHex(hello.from) }, `a message of a member ${what}`);
         throw error;
       }
     },

@@ -6,9 +6,10 @@ import { performServerHandshake, type ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
 import { Status } from '../faults.ts';
+import { idToHex } from '../ids.ts';
 import type { Refusal } from './gatekeeper.ts';
 import { CallError } from './grpc.ts';
-import { HelloError, helloHeaders, hexId, parseHello } from './hello.ts';
+import { HelloError, helloHeaders, parseHello } from './hello.ts';
 import { ServerCall, type ServerCallOptions } from './server-call.ts';
 import { destroyLater, SESSION_MEMORY_MB, WINDOW_BYTES } from './sessions.ts';
 import { SILENT_TICKS, SilenceWatch } from './silence.ts';
@@ -79,17 +80,14 @@ export class PeerServer {
   /** Who is refused tries again at once; that is said once in a while. */
   #warn(hello: Hello, refusal: Refusal, socket: Socket): void {
     const { logger, nowMs } = this.#options;
-    const key = `${refusal.code} ${hexId(hello.from)}`;
+    const key = `${refusal.code} ${idToHex(hello.from)}`;
     const lastMs = this.#warnedAtMs.get(key);
     if (lastMs !== undefined && nowMs() - lastMs < WARNING_INTERVAL_MS) return;
     if (this.#warnedAtMs.size >= MAX_STRANGERS) this.#warnedAtMs.clear();
     this.#warnedAtMs.set(key, nowMs());
     const { code, sentence } = refusal;
-    const member = hexId(hello.from);
-    logger.warn(
-      { member, address: socket.remoteAddress, code },
-      `refused a connection: ${sentence}`,
-    );
+    const peer = idToHex(hello.from);
+    logger.warn({ peer, address: socket.remoteAddress, code }, `refused a connection: ${sentence}`);
   }
 
   close(): void {

@@ -13,12 +13,13 @@
  */
 import type { Logger } from 'pino';
 import { Fault } from '../faults.ts';
+import { idToHex } from '../ids.ts';
 import type { Clock, PeerBook, Random, Timers } from '../ports.ts';
 import type { Message } from '../raft/message.ts';
 import type { OutgoingSnapshot } from '../storage/transfer.ts';
 import type { ClientSession } from './client-session.ts';
 import { type GateFacts, type Refusal, refusalOf } from './gatekeeper.ts';
-import { helloHeaders, hexId, parseHello } from './hello.ts';
+import { helloHeaders, parseHello } from './hello.ts';
 import { type LinkOptions, PeerLink } from './peer-link.ts';
 import type { PeerListener } from './peer-listener.ts';
 import { peerMethods } from './peer-methods.ts';
@@ -185,7 +186,7 @@ export class PeerTransport implements Transport {
     signal: AbortSignal,
   ): Promise<void> {
     const link = this.#peers.get(to)?.link;
-    if (link === undefined) throw new SnapshotSendError(`member ${hexId(to)} is not known`);
+    if (link === undefined) throw new SnapshotSendError(`member ${idToHex(to)} is not known`);
     await sendSnapshot({
       urls: link.urls,
       headers: () => helloHeaders(this.#introduce(to)),
@@ -193,7 +194,7 @@ export class PeerTransport implements Transport {
         const hello = parseHello(headers);
         const refusal = await this.#admit(hello);
         if (refusal !== undefined) throw new SnapshotSendError(refusal.sentence);
-        if (hello.from !== to) throw new SnapshotSendError(`${hexId(hello.from)} answers there`);
+        if (hello.from !== to) throw new SnapshotSendError(`${idToHex(hello.from)} answers there`);
       },
       message,
       source,

@@ -264,5 +264,5 @@ test('an unknown member gets no snapshot', async () => {
   const { signal } = new AbortController();
   await expect(
     sender.transport.sendSnapshot(9n, { ...messageOf(source), to: 9n }, source, signal),
-  ).rejects.toThrow('member 0000000000000009 is not known');
+  ).rejects.toThrow('member 9 is not known');
 });
