@@ -8,8 +8,8 @@ import type { Link } from './link.ts';
 import { TransportFailure } from './transport.ts';
 
 /** A member is found silent no later than the sum of these after a call was made. */
-export const pulseEveryMs = 500;
-export const pulsePatienceMs = 1_500;
+const pulseEveryMs = 500;
+const pulsePatienceMs = 1_500;
 
 export type PulseOptions = {
   readonly clock: Clock;

@@ -17,7 +17,7 @@ export const elapsedMs = (clock: Clock, since: Instant): number =>
   Math.max(clock.monotonicMs() - since.monotonicMs, clock.wallMs() - since.wallMs);
 
 /** Kept back from the TTL for clocks that run at different rates. */
-export const marginMs = (ttlMs: number): number => Math.min(1_000, ttlMs / 10);
+const marginMs = (ttlMs: number): number => Math.min(1_000, ttlMs / 10);
 
 export class Deadline {
   readonly #clock: Clock;

@@ -181,7 +181,7 @@ export const timeoutFailure = (
   );
 
 /** A gRPC error as a failure of the transport; anything else as it is. */
-export const failureOf = (cause: unknown): unknown => {
+const failureOf = (cause: unknown): unknown => {
   if (!(cause instanceof ClientError)) return cause;
   const { code, details } = cause;
   return new TransportFailure('status', code, details, !neverConnected(details), { cause });

@@ -71,7 +71,7 @@ export function currentBounds({ key, rangeEnd }: KeySpan): Bounds {
 }
 
 /** etcd's way of saying "every key from `key` on": a range end of one zero byte. */
-export const isFromKey = (rangeEnd: Bytes): boolean => rangeEnd.length === 1 && rangeEnd[0] === 0;
+const isFromKey = (rangeEnd: Bytes): boolean => rangeEnd.length === 1 && rangeEnd[0] === 0;
 
 export function historyKey(revision: Revision, sub: number): Bytes {
   const result = Buffer.allocUnsafe(13);

@@ -15,7 +15,7 @@ export class Rejection extends Error {
 }
 
 /** The texts that Go's context errors have on the wire. */
-export const CONTEXT_CANCELED: CallStatus = {
+const CONTEXT_CANCELED: CallStatus = {
   code: Status.CANCELED,
   details: 'context canceled',
 };

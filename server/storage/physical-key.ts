@@ -12,7 +12,7 @@
 import { createHash } from 'node:crypto';
 import type { Bytes } from '../mvcc/types.ts';
 
-export const RAW_BYTES = 1_900;
+const RAW_BYTES = 1_900;
 const HASH_BYTES = 32;
 const TABLE_BYTES = 1;
 

@@ -27,7 +27,7 @@ import type { Entry, EntryKind, HardState } from '../raft/message.ts';
 
 export const FORMAT = 1;
 export const HEADER_BYTES = 256;
-export const FRAME_HEADER_BYTES = 24;
+const FRAME_HEADER_BYTES = 24;
 export const FOOTER_BYTES = 16;
 
 const SEGMENT_MAGIC = Buffer.from('CONCLAVE', 'latin1');
@@ -91,7 +91,7 @@ export type FrameResult =
       readonly endOffset: number | undefined;
     };
 
-export const alignUp = (bytes: number): number => Math.ceil(bytes / 8) * 8;
+const alignUp = (bytes: number): number => Math.ceil(bytes / 8) * 8;
 
 function writeU53(target: Buffer, value: number, offset: number): void {
   target.writeUInt32LE(value % TWO_32, offset);

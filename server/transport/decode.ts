@@ -8,8 +8,8 @@ import { bodies, entryKinds, refusals } from './message-fields.ts';
 import { MalformedFrame, ProtobufReader } from './protobuf.ts';
 
 /** Bounds on what a few bytes can unfold to. */
-export const MAX_FRAME_MESSAGES = 4_096;
-export const MAX_ENTRIES = 262_144;
+const MAX_FRAME_MESSAGES = 4_096;
+const MAX_ENTRIES = 262_144;
 
 /** Throws `MalformedFrame`. The entries are views on `frame`. */
 export function decodeFrame(frame: Buffer, from: NodeId, to: NodeId): Message[] {

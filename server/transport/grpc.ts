@@ -97,7 +97,7 @@ export class MessageReader {
 const NOTHING: Buffer = Buffer.alloc(0);
 
 export const CONTENT_TYPE = 'application/grpc';
-export const REFUSAL = 'conclave-refusal';
+const REFUSAL = 'conclave-refusal';
 
 /** The trailers of a call. */
 export function statusHeaders(

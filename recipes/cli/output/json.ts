@@ -28,7 +28,7 @@ export const outputVersion = 1;
 export const hexId = (id: bigint): string => BigInt.asUintN(64, id).toString(16);
 
 /** A lease, where 0 stands for none. */
-export const leaseOrNull = (lease: bigint): string | null => (lease === 0n ? null : hexId(lease));
+const leaseOrNull = (lease: bigint): string | null => (lease === 0n ? null : hexId(lease));
 
 export function bytesFields(name: 'key' | 'value' | 'payload', bytes: Uint8Array): JsonObject {
   const text = textOf(bytes);

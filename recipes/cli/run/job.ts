@@ -10,7 +10,7 @@ import type { SignalRelay } from './signal-relay.ts';
 import type { LossPolicy } from './supervise.ts';
 
 /** From sysexits.h. */
-export const jobExitCodes = { done: 0, deadLetter: 65, retryLater: 75 } as const;
+const jobExitCodes = { done: 0, deadLetter: 65, retryLater: 75 } as const;
 
 export type JobSettings = {
   readonly queue: string;
