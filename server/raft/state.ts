@@ -11,7 +11,7 @@
  * The roles' handlers change this state and leave what they want done in it (messages, confirmed
  * reads); `raft.ts` hands that out.
  *
- * Invariant S1: the term never falls, and in one term the vote goes to one member only.
+ * Invariant V1: the term never falls, and in one term the vote goes to one member only.
  */
 import { assert } from '../assert.ts';
 import { defaultRaftLimits, type RaftConfig, type RaftLimits } from './config.ts';
@@ -215,16 +215,16 @@ export class State {
     this.durability.hold(message);
   }
 
-  /** A new term, or the same one with its vote kept (invariant S1). */
+  /** A new term, or the same one with its vote kept (invariant V1). */
   enterTerm(term: number): void {
-    assert(term >= this.term, 'S1: the term never falls');
+    assert(term >= this.term, 'V1: the term never falls');
     if (term === this.term) return;
     this.term = term;
     this.votedFor = NO_NODE;
   }
 
   voteFor(node: NodeId): void {
-    assert(this.votedFor === NO_NODE || this.votedFor === node, 'S1: one vote in a term');
+    assert(this.votedFor === NO_NODE || this.votedFor === node, 'V1: one vote in a term');
     this.votedFor = node;
   }
 
