@@ -27,7 +27,7 @@ export type ConnectionOptions = {
   readonly logger: Logger | undefined;
   /**
    * Runs when nobody answers at an endpoint: the embedded store then sees to it that somebody will.
-   * Resolves with what stands in the way for now; rejects with what waiting does not change.
+   * Resolves with what stands in the way and may pass; rejects with what waiting does not change.
    */
   readonly provide?: (() => Promise<ConclaveError | undefined>) | undefined;
 };

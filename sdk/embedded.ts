@@ -14,7 +14,7 @@ export type EmbeddedStore = {
   readonly endpoint: string;
   /**
    * To call when nobody answers at the endpoint: sees to it that somebody hosts the store. Resolves
-   * with what stands in the way for now, if anything does.
+   * with what stands in the way and may pass, if anything does.
    *
    * @throws ConclaveError when the directory cannot hold a store
    */

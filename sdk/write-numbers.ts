@@ -1,17 +1,17 @@
 /**
- * The names of writes. A server of ours remembers what became of every named write, so one whose answer
- * was lost may be sent again, to any member: it is applied once, and the first answer comes back.
+ * The numbers of writes. A conclave server remembers what became of every numbered write, so one whose
+ * answer was lost may be sent again, to any member: it is applied once, and the first answer comes back.
  *
- * Names are pairs of a client, which the server registers, and a sequence number. The client tells how
- * far it has all its answers (the floor); below that the server forgets. The distance from the floor to
- * the newest number is bounded, as the server's memory is.
+ * A number is a pair: a client, which the server registers, and a sequence number of that client. The
+ * client tells how far it has all its answers (the floor); below that the server forgets. The distance
+ * from the floor to the newest number is bounded, as the server's memory is.
  */
 import { Status } from 'nice-grpc-common';
 import type { Cancel, Clock } from './clock.ts';
 import type { Link } from './link.ts';
 import { TransportFailure, type WriteNumber } from './transport.ts';
 
-/** A name in use; to be released when its write will not be sent again. */
+/** A number in use; to be released when its write will not be sent again. */
 export type HeldNumber = WriteNumber & { release(): void };
 
 export type TakeOptions = {
@@ -19,7 +19,7 @@ export type TakeOptions = {
   readonly signal?: AbortSignal | undefined;
 };
 
-/** Smaller than what any server of ours bounds. */
+/** The most that is used of what a server allows, and all that is used where it does not say. */
 const windowLimit = 8_192;
 
 /**
@@ -99,7 +99,7 @@ export class WriteNumbers {
   }
 
   /**
-   * A name for one write, registering first if need be: this costs the first write one exchange more.
+   * A number for one write, registering first if need be: this costs the first write one exchange more.
    * Undefined where the link takes none.
    *
    * @throws TransportFailure, never `sent`: the write was not

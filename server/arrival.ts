@@ -5,7 +5,6 @@
  * A member that starts with an empty directory in the place of one that lived before would have
  * forgotten its vote and what it promised to keep. So an empty directory asks the others first.
  */
-
 import { foundersOf, type InitialMember, identityOf } from './identity.ts';
 import { idToHex } from './ids.ts';
 import type { Founder } from './membership.ts';

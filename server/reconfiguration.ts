@@ -6,7 +6,6 @@
  * A member counts as started once it has told the cluster its name. One that was added and never
  * came takes part in every majority without helping any.
  */
-
 import type { FaultCode } from './faults.ts';
 import type { MembershipCommand } from './membership.ts';
 import type { MemberFact } from './roster.ts';

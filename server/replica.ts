@@ -53,6 +53,7 @@ const APPLY_PER_TURN = 512;
 const EXPIRE_PER_TICK = 100;
 /** A client may have thousands of records to remove. */
 const EXPIRE_CLIENTS_PER_TICK = 10;
+
 export class Replica {
   readonly machine: Machine;
   readonly #raft: Raft;

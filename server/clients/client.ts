@@ -1,5 +1,4 @@
 /** One client: which of its calls are remembered, and in which slot each result is. */
-
 import type { Scheduled } from '../lease/expiry-heap.ts';
 import { limits } from '../limits.ts';
 import type { Bytes } from '../mvcc/types.ts';

@@ -6,7 +6,6 @@
  * one knows the other, whatever restart, change of leader or snapshot came between. As with leases,
  * clocks only say when the leader proposes to forget a client; it is forgotten when that is applied.
  */
-
 import { ExpiryHeap } from '../lease/expiry-heap.ts';
 import { limits } from '../limits.ts';
 import type { ForwardReader } from '../mvcc/draft.ts';
