@@ -26,9 +26,11 @@ import { decodeRecord, encodeRecord, longKeyOf, recordBytes } from './record.ts'
 
 export type BaseRow = { readonly key: Buffer; readonly record: Buffer };
 
-const FORMAT = 1;
+/** Since 2 the term of the last entry applied is kept; a state of format 1 counts as of term 0. */
+const FORMAT = 2;
 /** Format, index and term of the last entry applied. */
 const OWN_BYTES = 20;
+const OWN_BYTES_WITHOUT_TERM = 12;
 export const DATA_FILE = 'data.mdb';
 /** LMDB keeps its locks in it. */
 export const LOCK_FILE = 'lock.mdb';
@@ -126,7 +128,7 @@ export class LmdbStore {
       throw new CorruptionError(this.#file, undefined, 'the applied index is missing');
     }
     const value = decodeRecord(OWN_KEY, record);
-    if (value === undefined || value.length < OWN_BYTES) {
+    if (value === undefined || value.length < OWN_BYTES_WITHOUT_TERM) {
       throw new CorruptionError(this.#file, undefined, 'the applied index has a wrong checksum');
     }
     const format = value.readUInt32LE(0);
@@ -139,7 +141,7 @@ export class LmdbStore {
     }
     return {
       index: Number(value.readBigUInt64LE(4)),
-      term: Number(value.readBigUInt64LE(12)),
+      term: value.length < OWN_BYTES ? 0 : Number(value.readBigUInt64LE(12)),
     };
   }
 

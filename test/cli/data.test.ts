@@ -279,6 +279,14 @@ describe('exit codes', () => {
     [['kv', 'get', 'x', '--limit'], /--limit needs its value: --limit <n>/],
     [['kv', 'put'], /KEY is missing\nsee 'conclave kv put --help'/],
     [['snapshot', 'restore', 'x'], /--data-dir <dir> is missing/],
+    [
+      ['snapshot', 'restore', 'x', '--data-dir', 'y', '--initial-cluster', 'a'],
+      /name=http:\/\/host:port of every member.*'a' is not/,
+    ],
+    [
+      ['snapshot', 'restore', 'x', '--data-dir', 'y', '--initial-cluster', 'a=http://b:1'],
+      /--name 'default': it must be one of --initial-cluster, a/,
+    ],
     [['queue', 'dead', 'discard', 'q', '--all'], /every dead job of 'q': add --yes/],
     [['queue', 'dead', 'replay', 'q'], /ids, --error TEXT or --all/],
     [[], /Usage: conclave/],
