@@ -15,11 +15,12 @@
  * ```
  *
  * A frame is what one append wrote in one write, so it is there entirely or not at all. Its checksum
- * covers everything else in it, up to the next multiple of 8, with the checksum of the frame before (the chain) and starts from
- * the segment's random salt: bytes that a client stored can never pass for a frame. Frames begin at
- * multiples of 8, and the rest of a segment is zero. A frame names the term of the entry before its
- * first, as Raft's own messages do: where that entry was released, nothing else remembers it. In a
- * segment with `restart` the log begins anew after the base: nothing in older segments counts.
+ * covers everything else in it, up to the next multiple of 8, with the checksum of the frame before
+ * (the chain) and starts from the segment's random salt: bytes that a client stored can never pass
+ * for a frame. Frames begin at multiples of 8, and the rest of a segment is zero. A frame names the
+ * term of the entry before its first, as Raft's own messages do: where that entry was released,
+ * nothing else remembers it. In a segment with `restart` the log begins anew after the base: nothing
+ * in older segments counts.
  */
 import { crc32 } from 'node:zlib';
 import type { LogPosition } from '../ports.ts';
