@@ -209,10 +209,29 @@ export class FullMember {
     );
   }
 
+  /** Whether it knows that it is no member any more. */
+  get isLeaving(): boolean {
+    const id = this.stores.identity?.memberId;
+    const members = this.running?.member.members ?? [];
+    return members.length > 0 && members.every((member) => member.id !== id);
+  }
+
+  /** It was removed: it stops in order, and its machine is not started again. */
   #expelled(life: Life): void {
     if (!life.isAlive) return;
     this.#world.engine.tell(() => `member ${this.number} is expelled`);
-    this.#world.expelled(this);
+    this.#close(life).catch((error: unknown) => this.#failed(life, error));
+  }
+
+  async #close(life: Life): Promise<void> {
+    const { running } = this;
+    if (running !== undefined) {
+      running.member.beginStopping();
+      await running.member.handOver();
+      await running.peering.close();
+      await running.node.stop();
+    }
+    if (life.isAlive) this.#world.expelled(this);
   }
 }
 
