@@ -16,7 +16,7 @@ import { decodeResult, encodeResult } from './clients/result-codec.ts';
 import type { Command, CommandResult, MembershipResultKind, PlainResultKind } from './command.ts';
 import type { FaultCode } from './faults.ts';
 import { Lessor } from './lease/lessor.ts';
-import type { Founder, MembershipCommand } from './membership.ts';
+import type { MembershipCommand } from './membership.ts';
 import { CompactionState } from './mvcc/compaction-state.ts';
 import { Draft, type ForwardReader } from './mvcc/draft.ts';
 import { readFact, writeFact } from './mvcc/facts.ts';
@@ -113,7 +113,7 @@ export class Machine implements Horizon {
     return this.#compaction.revision;
   }
 
-  /** Below this, nothing is left on the disk: a physical compaction waits for its revision here. */
+  /** Up to here the removal of compacted records is finished; lags behind `compactRevision`. */
   get physicallyCompactedRevision(): Revision {
     return this.#compaction.finishedRevision;
   }
@@ -152,11 +152,6 @@ export class Machine implements Horizon {
       this.leases.grant(id, ttlSeconds, nowMs);
     }
     this.clients.load(reader, nowMs);
-  }
-
-  /** Founds the roster of a store that has no members yet. To be stored before anything is applied. */
-  bootstrap(members: readonly Founder[]): Write[] {
-    return this.#roster.bootstrap(members, 0);
   }
 
   /**

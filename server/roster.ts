@@ -122,7 +122,10 @@ export class Roster {
     }
   }
 
-  /** The first members of a cluster; without effect where there are members. */
+  /**
+   * The first members of a cluster; without effect where there are members. A restored state has them
+   * before its first entry, at index 0.
+   */
   bootstrap(founders: readonly Founder[], index: number): Write[] {
     if (founders.length === 0 || this.#members.length > 0) return [];
     const writes = founders.map(({ id, name, peerUrls }) =>

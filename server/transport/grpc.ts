@@ -49,11 +49,6 @@ export class MessageReader {
     this.#maxBytes = maxBytes;
   }
 
-  /** The stream must not end here. */
-  get isWithinMessage(): boolean {
-    return this.#buffered > 0 || this.#length !== undefined;
-  }
-
   /**
    * The messages that `chunk` completes. A message that lies within it is a view on it. Throws
    * `CallError` for a message that is too long, before its content has come.

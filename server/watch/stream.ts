@@ -57,10 +57,6 @@ export class WatchStream implements Outlet {
     this.#options = options;
   }
 
-  get watcherCount(): number {
-    return this.#watchers.size;
-  }
-
   get queuedBytes(): number {
     return this.#queuedBytes;
   }

@@ -7,6 +7,7 @@ import {
 } from '../../server/membership.ts';
 import { DecodeError } from '../../server/mvcc/binary.ts';
 import { configurationFault, emptyConfiguration } from '../../server/raft/configuration.ts';
+import { Roster } from '../../server/roster.ts';
 import { SortedState } from '../support/sorted-state.ts';
 import { membership } from './arbitrary-members.ts';
 import { Rig } from './rig.ts';
@@ -85,7 +86,8 @@ test('a cluster is founded with its first members, once', () => {
 test('founding by an entry and founding a restored state give the same members', () => {
   const byEntry = founded();
   const restored = new Rig();
-  restored.state.apply(0, restored.machine.bootstrap(founders));
+  restored.state.apply(0, new Roster().bootstrap(founders, 0));
+  restored.machine.load(restored.state, 0);
   const { members, configuration } = byEntry.machine;
   expect(restored.machine).toMatchObject({ members, configuration });
   expectKept(restored);

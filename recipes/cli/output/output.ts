@@ -57,11 +57,6 @@ export class Output {
     this.#mode = parseMode(given);
   }
 
-  /** Whether the program that reads wants the whole document and not only its rows. */
-  get isRaw(): boolean {
-    return this.#mode.kind === 'raw';
-  }
-
   /** A finished answer: `json` and `yaml` print the document, the other forms its rows. */
   async print(document: JsonObject, rows: readonly JsonObject[], view: View): Promise<void> {
     switch (this.#mode.kind) {
