@@ -28,16 +28,22 @@ export class MembershipChanges {
     this.#options = options;
   }
 
-  /** Resolves once the leader has applied it. Any member may be asked. */
-  async make(change: MembershipCommand, signal: AbortSignal): Promise<void> {
+  /**
+   * Any member may be asked.
+   *
+   * @returns the log index by which the leader had applied it
+   */
+  async make(change: MembershipCommand, signal: AbortSignal): Promise<number> {
     try {
-      await this.#options.questions.ask<'propose-membership'>(
+      const { index } = await this.#options.questions.ask<'propose-membership'>(
         { kind: 'propose-membership', command: encodeMembership(change) },
         () => this.makeHere(change),
         { isRepeatable: false, signal },
       );
+      return index;
     } catch (error) {
       if (!(await this.#tookEffect(change, error, signal))) throw error;
+      return this.#options.replica.appliedIndex;
     }
   }
 

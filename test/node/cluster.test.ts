@@ -211,6 +211,16 @@ describe('members that come', () => {
   });
 });
 
+test('one member gets a second voter, and says so although it decides nothing without it', async () => {
+  await using cluster = await MemberCluster.start({ names: ['a'] });
+  const { members, member } = await cluster.client('a').cluster.memberAdd({
+    peerURLs: ['http://127.0.0.1:1'],
+    isLearner: false,
+  });
+  expect(members).toHaveLength(2);
+  expect(member?.name).toBe('');
+});
+
 describe('members that go', () => {
   test.each(['follower', 'leader'])('the %s is removed, and the others go on', async (which) => {
     // Members that started a moment ago do not count as steady for the check.
