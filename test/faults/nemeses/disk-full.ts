@@ -81,7 +81,9 @@ async function reaction({ cluster }: World, victim: FaultMember): Promise<string
     .findLast((line) => /ENOSPC|no space|bytes are free/i.test(line));
   const words = noticed === undefined ? [] : [noticed.slice(0, 200)];
   if (!victim.isRunning) return ['it ended', ...words].join(': ');
-  const alarms = await alarmsOf(cluster.members.find((member) => member.isRunning) ?? victim);
+  // The victim may end at any moment: another one is asked.
+  const witness = cluster.members.find((member) => member !== victim && member.isRunning);
+  const alarms = await alarmsOf(witness ?? victim);
   if (alarms.length > 0) return [`alarm ${alarms.join(', ')}`, ...words].join(': ');
   return words[0];
 }
