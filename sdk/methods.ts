@@ -124,8 +124,8 @@ export const methods = {
 
 export type MethodName = keyof typeof methods;
 
-/** Whether a call that writes can be named, so that the server applies it once however often it is sent. */
-export const isNamed = (method: MethodName): boolean =>
+/** Whether a call that writes can be numbered, so that the server applies it once however often it is sent. */
+export const isNumbered = (method: MethodName): boolean =>
   methods[method].batch !== Method.UNSPECIFIED;
 
 export type RequestOf<M extends MethodName> =

@@ -1,6 +1,6 @@
 /**
  * One call of the user, made as often as is safe and its time allows: on whichever link is there, under
- * one name where the server takes names.
+ * one number where the server takes numbers.
  */
 import type { Clock } from './clock.ts';
 import { ConclaveError, closedError, isConclaveError } from './errors.ts';
@@ -8,7 +8,7 @@ import { isUnknownClient, judge } from './failures.ts';
 import type { Link } from './link.ts';
 import {
   type Effect,
-  isNamed,
+  isNumbered,
   type MethodName,
   methods,
   type RequestOf,
@@ -78,7 +78,7 @@ export class PersistentCall<M extends MethodName> {
     this.#effect = settings.effect ?? methods[method].effect;
     this.#startedMs = connection.clock.monotonicMs();
     this.#deadlineMs = this.#startedMs + (settings.timeoutMs ?? connection.requestTimeoutMs);
-    this.#wantsNumber = this.#effect !== 'read' && isNamed(method);
+    this.#wantsNumber = this.#effect !== 'read' && isNumbered(method);
   }
 
   async run(): Promise<ResponseOf<M>> {
@@ -137,8 +137,8 @@ export class PersistentCall<M extends MethodName> {
     const effect = this.#currentEffect;
     const verdict = judge(failure, effect, this.#settings.signal, this.#ambiguous);
     if (connection.closed) return closedError(verdict.error);
-    if (this.#number !== undefined && this.#isNameless(failure))
-      return this.#renamed(verdict.error);
+    if (this.#number !== undefined && this.#isNumberRefused(failure))
+      return this.#withoutThisNumber(verdict.error);
     const remembered = connection.clock.monotonicMs() - this.#startedMs < memoryMs;
     this.#again = verdict.again && (effect !== 'numbered' || remembered || !verdict.unsure);
     if (verdict.unsure) this.#ambiguous = true;
@@ -150,8 +150,8 @@ export class PersistentCall<M extends MethodName> {
     return verdict.error;
   }
 
-  /** The name was refused: this attempt was not applied. */
-  #isNameless(failure: unknown): boolean {
+  /** The number was refused: this attempt was not applied. */
+  #isNumberRefused(failure: unknown): boolean {
     if (failure instanceof TransportFailure && failure.kind === 'unnumbered') {
       this.#wantsNumber = false;
       return true;
@@ -161,8 +161,8 @@ export class PersistentCall<M extends MethodName> {
     return true;
   }
 
-  /** Under another name, or none, an earlier attempt that was applied would be applied again. */
-  #renamed(error: ConclaveError): ConclaveError {
+  /** Under another number, or none, an earlier attempt that was applied would be applied again. */
+  #withoutThisNumber(error: ConclaveError): ConclaveError {
     this.#dropNumber();
     this.#again = !this.#ambiguous;
     return this.#ambiguous ? unknownOutcome(error) : error;

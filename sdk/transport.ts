@@ -11,7 +11,7 @@ import type {
 import type { Endpoint } from './endpoints.ts';
 import type { MethodName, RequestOf, ResponseOf } from './methods.ts';
 
-/** Names a write once and for all: the server applies one write of this name and no second. */
+/** Tells a write from all others: the server applies one write of this number and no second. */
 export type WriteNumber = {
   /** As registered by `clientRegister`. */
   readonly client: bigint;
