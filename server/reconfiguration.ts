@@ -8,6 +8,7 @@
  */
 import type { FaultCode } from './faults.ts';
 import type { MembershipCommand } from './membership.ts';
+import { majority } from './raft/quorum.ts';
 import type { MemberFact } from './roster.ts';
 
 export type ReconfigurationFacts = {
@@ -54,7 +55,6 @@ export function reconfigurationFault(
 const isStarted = (member: MemberFact): boolean => member.name !== '';
 const votersOf = (members: readonly MemberFact[]): readonly MemberFact[] =>
   members.filter((member) => !member.isLearner);
-const quorumOf = (count: number): number => Math.floor(count / 2) + 1;
 
 /** A learner decides nothing, so a quorum that is there stays one. */
 function addFault(isLearner: boolean, facts: ReconfigurationFacts): FaultCode | undefined {
@@ -63,7 +63,7 @@ function addFault(isLearner: boolean, facts: ReconfigurationFacts): FaultCode | 
   const started = voters.filter(isStarted).length;
   // One member may become two: the first has to wait for the second in any case.
   const isFirstGrowth = voters.length === 1 && started === 1;
-  if (!isFirstGrowth && started < quorumOf(voters.length + 1)) return 'member-not-enough-started';
+  if (!isFirstGrowth && started < majority(voters.length + 1)) return 'member-not-enough-started';
   return voters.every(({ id }) => isSteady(id, facts)) ? undefined : 'unhealthy';
 }
 
@@ -71,11 +71,11 @@ function removeFault(id: bigint, facts: ReconfigurationFacts): FaultCode | undef
   const voters = votersOf(facts.members);
   if (!voters.some((voter) => voter.id === id)) return undefined;
   const left = voters.filter((voter) => voter.id !== id);
-  if (left.filter(isStarted).length < quorumOf(left.length)) return 'member-not-enough-started';
+  if (left.filter(isStarted).length < majority(left.length)) return 'member-not-enough-started';
   // One that is down takes no part in the quorum that there is.
   if (id !== facts.self && facts.connectedMs(id) === undefined) return undefined;
   const steady = left.filter((voter) => isSteady(voter.id, facts)).length;
-  return steady < quorumOf(left.length) ? 'unhealthy' : undefined;
+  return steady < majority(left.length) ? 'unhealthy' : undefined;
 }
 
 /** Unknown members and voters are the state machine's to refuse. */
@@ -90,7 +90,7 @@ function readinessFault(id: bigint, facts: ReconfigurationFacts): FaultCode | un
 function promoteFault({ members }: ReconfigurationFacts): FaultCode | undefined {
   const voters = votersOf(members);
   const started = voters.filter(isStarted).length + 1;
-  return started < quorumOf(voters.length + 1) ? 'member-not-enough-started' : undefined;
+  return started < majority(voters.length + 1) ? 'member-not-enough-started' : undefined;
 }
 
 /** The voters as they will be must have a quorum without the old one, which may be long gone. */
@@ -105,7 +105,7 @@ function replaceFault(
   const connected = [...ids, learner].filter(
     (id) => id === facts.self || facts.connectedMs(id) !== undefined,
   );
-  return connected.length < quorumOf(voters.length) ? 'unhealthy' : undefined;
+  return connected.length < majority(voters.length) ? 'unhealthy' : undefined;
 }
 
 function isSteady(id: bigint, { self, connectedMs }: ReconfigurationFacts): boolean {
