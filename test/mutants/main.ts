@@ -10,7 +10,7 @@ import { complaint, hunt, type Kill } from './hunt.ts';
 import { mutants } from './list/index.ts';
 import type { Killer, Mutant } from './mutant.ts';
 import { columns, type Result, row } from './table.ts';
-import { Workshop } from './workshop.ts';
+import { MisfitError, Workshop } from './workshop.ts';
 
 type Options = {
   readonly only?: readonly number[];
@@ -90,12 +90,17 @@ async function work(waiting: Mutant[]): Promise<void> {
   }
 }
 
-function killsOf(workshop: Workshop, mutant: Mutant): Promise<readonly Kill[]> {
-  return workshop.with(mutant, async () => {
-    const kills: Kill[] = [];
-    for (const killer of mutant.killers) kills.push(await hunt(workshop, killer));
-    return kills;
-  });
+async function killsOf(workshop: Workshop, mutant: Mutant): Promise<readonly Kill[]> {
+  const kills: Kill[] = [];
+  try {
+    await workshop.with(mutant, async () => {
+      for (const killer of mutant.killers) kills.push(await hunt(workshop, killer));
+    });
+  } catch (error) {
+    if (!(error instanceof MisfitError)) throw error;
+    kills.push({ kind: 'survived', by: error.message, detail: '' });
+  }
+  return kills;
 }
 
 function markdownRows(): string {

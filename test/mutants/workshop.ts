@@ -18,6 +18,9 @@ const copied = [
   'tsconfig.json',
 ];
 
+/** The code is not what the mutant was made for. */
+export class MisfitError extends Error {}
+
 export type Finished = { readonly exitCode: number; readonly output: string };
 
 export class Workshop implements AsyncDisposable {
@@ -40,19 +43,19 @@ export class Workshop implements AsyncDisposable {
   /**
    * Runs `use` while the mutant is in place.
    *
-   * @throws Error when a patch does not fit the code exactly once
+   * @throws MisfitError when a patch does not fit the code exactly once
    */
-  async with<T>(mutant: Pick<Mutant, 'number' | 'patches'>, use: () => Promise<T>): Promise<T> {
+  async with<T>({ patches }: Pick<Mutant, 'patches'>, use: () => Promise<T>): Promise<T> {
     const originals = new Map<string, string>();
     try {
-      for (const { file, find, replace } of mutant.patches) {
+      for (const { file, find, replace } of patches) {
         const path = join(this.#directory, file);
         const text = await readFile(path, 'utf8');
         if (!originals.has(path)) originals.set(path, text);
         const parts = text.split(find);
         if (parts.length !== 2) {
-          throw new Error(
-            `mutant ${mutant.number}: the text to replace occurs ${parts.length - 1} times in ${file}, not once: ${find}`,
+          throw new MisfitError(
+            `the text to replace occurs ${parts.length - 1} times in ${file}, not once: ${find}`,
           );
         }
         await writeFile(path, parts.join(replace));

@@ -255,7 +255,7 @@ export const replicaMutants: readonly Mutant[] = [
     'id <= 0n || this.#removed.includes(id)',
     'id <= 0n',
     machineMembers,
-    'removing a member: its id',
+    'what speaks against adding a member',
   ),
   replica(
     233,
