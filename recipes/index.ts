@@ -52,10 +52,13 @@ export {
   type WatchNotice,
   type WatchOptions,
 } from '../sdk/index.ts';
+export type { Adder, AdderOptions } from './adder.ts';
+export type { AdditionOptions, AddOptions } from './additions.ts';
 export { type Backoff, constant, type ExponentialOptions, exponential } from './backoff.ts';
 export type { Cancelled } from './cancellation.ts';
 export type { Claim, KeptResult, NackOptions } from './claim.ts';
 export { Conclave, type ConclaveOptions, connect } from './connect.ts';
+export type { Counter } from './counter.ts';
 export type { CustomLine, CustomLineOptions, LineRule, Neighbour } from './custom-line.ts';
 export type {
   DeadLetter,
@@ -72,6 +75,7 @@ export type {
   LeadOptions,
 } from './election.ts';
 export type { HoldState } from './holding.ts';
+export type { IdAllocator, IdOptions } from './id-allocator.ts';
 export type { Instance, InstanceStatus } from './instance.ts';
 export type { Handler, Job, JobContext, WorkerEvent } from './job.ts';
 export { JobStoppedError, type StopReason, UnrecoverableJobError } from './job.ts';

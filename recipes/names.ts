@@ -10,6 +10,10 @@
  *     conclave/line/<name>/<session>-<attempt>        value: LineRecord
  *     conclave/rate/<name>/state                      rate, burst and how far they are used
  *     conclave/rate/<name>/line/<session>-<attempt>   who waits, in order
+ *     conclave/counter/<name>/sum/0                   the value of a counter
+ *     conclave/counter/<name>/op/<session>-<attempt>  an addition that counted; op/named/<opId> likewise
+ *     conclave/adder/<name>/{sum/<shard>,op/…}        a counter spread over shards
+ *     conclave/ids/<name>/{sum/0,op/…}                the last id that was given to anybody
  *     conclave/gone/<session>-<attempt>               an attempt that may never join a line again
  *     conclave/queue/<name>/job/<id>                  the payload
  *     conclave/queue/<name>/ready/<id>                may be claimed
@@ -105,6 +109,14 @@ export const linePrefix = (name: string): string =>
 
 export const ratePrefix = (name: string): string =>
   `${rootPrefix}rate/${escapeName(name, 'name')}/`;
+
+export const counterPrefix = (name: string): string =>
+  `${rootPrefix}counter/${escapeName(name, 'name')}/`;
+
+export const adderPrefix = (name: string): string =>
+  `${rootPrefix}adder/${escapeName(name, 'name')}/`;
+
+export const idsPrefix = (name: string): string => `${rootPrefix}ids/${escapeName(name, 'name')}/`;
 
 export const servicePrefix = (service: string): string =>
   `${rootPrefix}service/${escapeName(service, 'service')}/`;

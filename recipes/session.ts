@@ -3,9 +3,13 @@ import type { Client } from '../sdk/client.ts';
 import type { ConclaveError } from '../sdk/errors.ts';
 import type { Observable } from '../sdk/observe.ts';
 import type { Session, SessionState } from '../sdk/session.ts';
+import { Adder, type AdderOptions } from './adder.ts';
+import type { AdditionOptions } from './additions.ts';
 import type { Background, RecipeContext } from './context.ts';
+import { Counter } from './counter.ts';
 import { CustomLine, type CustomLineOptions } from './custom-line.ts';
 import { Election, type ElectionOptions } from './election.ts';
+import { IdAllocator, type IdOptions } from './id-allocator.ts';
 import type { Handler } from './job.ts';
 import type { LockOptions } from './lock-options.ts';
 import { harmless, type RecipeMetrics } from './metrics.ts';
@@ -67,6 +71,21 @@ export class RecipeSession implements Session {
   /** A lock whose rule the program gives. @throws ConclaveError INVALID_ARGUMENT */
   line(name: string, options: CustomLineOptions): CustomLine {
     return new CustomLine(this.#context, name, options);
+  }
+
+  /** A number that all clients add to; each addition counts once. @throws ConclaveError INVALID_ARGUMENT */
+  counter(name: string, options?: AdditionOptions): Counter {
+    return new Counter(this.#context, name, options);
+  }
+
+  /** A counter for many writers at a time. @throws ConclaveError INVALID_ARGUMENT */
+  adder(name: string, options?: AdderOptions): Adder {
+    return new Adder(this.#context, name, options);
+  }
+
+  /** Ids that no other client gets. @throws ConclaveError INVALID_ARGUMENT */
+  ids(name: string, options?: IdOptions): IdAllocator {
+    return new IdAllocator(this.#context, name, options);
   }
 
   /** Leader election. @throws ConclaveError INVALID_ARGUMENT */
