@@ -1,3 +1,4 @@
+/** `conclave dev`: a cluster on this machine, whose members can be killed and started by a key. */
 import { mkdir, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
