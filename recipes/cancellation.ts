@@ -5,11 +5,10 @@ import { compare, op } from '../sdk/txn.ts';
 import { dropped, unchanged } from './job-moves.ts';
 import { readJobState } from './job-record.ts';
 import { locate } from './job-whereabouts.ts';
-import { type QueueKeys, queueKeys } from './names.ts';
-import { releaseParent } from './parent-release.ts';
+import type { QueueKeys } from './names.ts';
+import { passOn } from './pass-on.ts';
 import { untilAnswered } from './repeat.ts';
 import { encodeOrder, readOrder, type StopOrder } from './stop-order.ts';
-import { passTurns } from './turns.ts';
 
 /**
  * - `removed`: it was not running, and is gone.
@@ -37,17 +36,9 @@ export async function cancelJob(
           .txn()
           .if(unchanged({ key: entry.key, revision: entry.modRevision }))
           .then(op.delete(entry.key), ...dropped(kv, keys, id, state));
-        const { succeeded } = await untilAnswered(client, () => txn.commit(options), signal);
-        if (!succeeded) continue;
-        const { group, turn, parent } = state;
-        // What fails here is done by a sweep.
-        if (group !== undefined && turn !== undefined) {
-          await passTurns(client, keys, group, signal).catch(() => undefined);
-        }
-        if (parent !== undefined) {
-          const above = queueKeys(parent.queue);
-          await releaseParent(client, above, parent.id, signal).catch(() => undefined);
-        }
+        const result = await untilAnswered(client, () => txn.commit(options), signal);
+        if (!result.succeeded) continue;
+        await passOn(client, { keys, state }, result.responses, signal);
         return 'removed';
       }
       case 'claimed': {

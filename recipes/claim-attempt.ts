@@ -5,6 +5,7 @@
 import type { Client } from '../sdk/client.ts';
 import type { KeyValue, ListResult } from '../sdk/kv.ts';
 import { compare, type Operation, op, type TxnResult } from '../sdk/txn.ts';
+import type { ClaimRate } from './claim-rate.ts';
 import { idOfEntry, slotKey } from './job-places.ts';
 import { type ClaimState, encodeState, readClaimState, readJobState } from './job-record.ts';
 import { type QueueKeys, randomId } from './names.ts';
@@ -27,6 +28,8 @@ export type AttemptOutcome = {
   readonly notEnlisted: boolean;
   /** The limits that are stored, if they are not as known. */
   readonly limits?: KeyValue | null;
+  /** The state of the rate, if it is not as known. */
+  readonly rate?: KeyValue | null;
   /** The slots that are taken, if one of those asked for was. */
   readonly slots?: readonly KeyValue[];
 };
@@ -40,6 +43,7 @@ export type AttemptOptions = {
   /** One for each entry, if the queue's concurrency is limited. */
   readonly slots: readonly number[] | undefined;
   readonly limits: KnownLimits;
+  readonly rate: ClaimRate;
   readonly claimedBy: {
     readonly worker: string;
     readonly visibilityMs: number;
@@ -58,7 +62,7 @@ export function claimAttempt(
   client: Client,
   keys: QueueKeys,
   entries: readonly KeyValue[],
-  { slots, limits, claimedBy }: AttemptOptions,
+  { slots, limits, rate, claimedBy }: AttemptOptions,
 ): Attempt {
   const { kv } = client;
   const { worker, visibilityMs, maxAttempts } = claimedBy;
@@ -96,16 +100,25 @@ export function claimAttempt(
     );
     return { entry, id, state, operation };
   });
+  const limit = limits.current.rate;
+  const paced =
+    limit === undefined ? [] : [rate.take(limit, entries.length, randomId(client.random))];
   const txn = kv
     .txn()
-    .if(compare.createRevision(workerKey, '>', 0n), limits.asKnown)
+    .if(
+      compare.createRevision(workerKey, '>', 0n),
+      limits.asKnown,
+      ...paced.map(({ condition }) => condition),
+    )
     .then(
       ...each.map(({ operation }) => operation),
       ...(slots === undefined ? [] : [op.list({ prefix: keys.slot }, { keysOnly: true })]),
+      ...paced.map(({ operation }) => operation),
     )
     .else(
       op.get(workerKey),
       op.get(keys.limits),
+      rate.read,
       // What an earlier attempt claimed whose answer was lost.
       ...each.flatMap(({ id }) => [op.get(keys.job + id), op.get(keys.claim + id)]),
     );
@@ -122,7 +135,7 @@ export function claimAttempt(
     const untried: KeyValue[] = [];
     let lost = 0;
     if (!result.succeeded) {
-      const [enlisted, stored, ...found] = responses as readonly (KeyValue | null)[];
+      const [enlisted, stored, paceNow, ...found] = responses as readonly (KeyValue | null)[];
       each.forEach((one, index) => {
         const before = mine(found[2 * index + 1] ?? null, found[2 * index] ?? null, one);
         if (before) granted.push(before);
@@ -133,13 +146,14 @@ export function claimAttempt(
         lost,
         untried,
         notEnlisted: !enlisted && granted.length === 0,
-        ...(enlisted ? { limits: stored ?? null } : {}),
+        ...(enlisted ? { limits: stored ?? null, rate: paceNow ?? null } : {}),
       };
     }
     const claimed = responses.slice(0, each.length) as readonly TxnResult<
       readonly Operation[],
       readonly Operation[]
     >[];
+    for (const { wrote } of paced) wrote(result.revision);
     let slotTaken = false;
     each.forEach((one, index) => {
       const nested = claimed[index];

@@ -5,11 +5,13 @@
  * The deadline needs no common clock: whoever sweeps counts from when it saw the claim's last change,
  * which is later than when this worker sent it.
  */
+import type { Codec } from '../sdk/codec.ts';
 import { ConclaveError, isConclaveError, throwIfAborted } from '../sdk/errors.ts';
 import type { KeyValue } from '../sdk/kv.ts';
 import { type CallOptions, type Duration, parseDuration } from '../sdk/options.ts';
 import type { Session } from '../sdk/session.ts';
 import { compare, type Operations, op, type Txn, type TxnResult } from '../sdk/txn.ts';
+import { type ChildResult, childResults } from './child-results.ts';
 import {
   acknowledged,
   type ClaimAndOrder,
@@ -24,12 +26,11 @@ import {
 import { endedWithoutJob } from './claim-history.ts';
 import { JobStoppedError } from './job.ts';
 import { type ClaimState, encodeState } from './job-record.ts';
-import { type QueueKeys, queueKeys, unescapeName } from './names.ts';
-import { releaseParent } from './parent-release.ts';
+import { type QueueKeys, unescapeName } from './names.ts';
+import { passOn } from './pass-on.ts';
 import { fullJitterMs, mayRepeat, pause } from './repeat.ts';
 import { type LinkedSignal, linkedSignal, onAbort } from './signals.ts';
 import { readOrder, type StopOrder } from './stop-order.ts';
-import { passTurns } from './turns.ts';
 
 export type { KeptResult } from './claim-endings.ts';
 
@@ -226,6 +227,11 @@ export class Claim<T> {
     );
   }
 
+  /** How the children ended that this job has waited for. One exchange. @throws ConclaveError CODEC */
+  children<R>(codec?: Codec<R>, options?: CallOptions): Promise<readonly ChildResult<R>[]> {
+    return childResults(this.#session.client, this.#keys, this.id, codec, options);
+  }
+
   /** Looks whether the job was ordered to stop; aborts the signal then. One exchange. */
   async look(limits: Limits = {}): Promise<void> {
     this.#heed(await this.#session.client.kv.get(this.#keys.cancel + this.id, limits));
@@ -290,7 +296,9 @@ export class Claim<T> {
           signal,
         );
         if (result.succeeded) {
-          if (ending.finishes || order !== null) await this.#afterwards(result, signal);
+          if (ending.finishes || order !== null) {
+            await passOn(this.#session.client, leaver, result.responses, signal);
+          }
           break;
         }
         const [claim, given]: readonly (KeyValue | null)[] = result.responses;
@@ -308,26 +316,6 @@ export class Claim<T> {
       throw this.#unsettled(error, signal, limits.signal);
     } finally {
       unlink();
-    }
-  }
-
-  /** What others wait for: the turn of its group, and its parent. Sweeps do what fails here. */
-  async #afterwards(
-    { responses }: { readonly responses: readonly unknown[] },
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { client } = this.#session;
-    const { group, turn, parent } = this.#state;
-    try {
-      // The nested transaction that finds the group's line empty succeeds.
-      if (group !== undefined && turn !== undefined && responses.some(hasNotSucceeded)) {
-        await passTurns(client, this.#keys, group, signal);
-      }
-      if (parent !== undefined) {
-        await releaseParent(client, queueKeys(parent.queue), parent.id, signal);
-      }
-    } catch {
-      // The marks stay, and call for a sweep.
     }
   }
 
@@ -397,12 +385,6 @@ export class Claim<T> {
 
 /** A job that left by nack is back in the queue, whether this call or a sweep put it there. */
 const itIsBack = () => Promise.resolve(true);
-
-const hasNotSucceeded = (response: unknown): boolean =>
-  typeof response === 'object' &&
-  response !== null &&
-  'succeeded' in response &&
-  !response.succeeded;
 
 const passedOn = (id: string) =>
   new ConclaveError('CLAIM_LOST', `The claim on job ${id} ended before it was settled`);

@@ -56,6 +56,7 @@ export type { Adder, AdderOptions } from './adder.ts';
 export type { AdditionOptions, AddOptions } from './additions.ts';
 export { type Backoff, constant, type ExponentialOptions, exponential } from './backoff.ts';
 export type { Cancelled } from './cancellation.ts';
+export type { ChildResult } from './child-results.ts';
 export type { Claim, KeptResult, NackOptions } from './claim.ts';
 export { Conclave, type ConclaveOptions, connect } from './connect.ts';
 export type { Counter } from './counter.ts';
@@ -74,11 +75,14 @@ export type {
   Leader,
   LeadOptions,
 } from './election.ts';
+export type { FlowChild, FlowIds, FlowNode } from './flow.ts';
 export type { HoldState } from './holding.ts';
 export type { IdAllocator, IdOptions } from './id-allocator.ts';
 export type { Instance, InstanceStatus } from './instance.ts';
 export type { Handler, Job, JobContext, WorkerEvent } from './job.ts';
 export { JobStoppedError, type StopReason, UnrecoverableJobError } from './job.ts';
+export type { ChildFailurePolicy } from './job-record.ts';
+export type { JobView } from './job-view.ts';
 export type { LeadContext, Leadership } from './leadership.ts';
 export type { LineEntry, Meta } from './line-record.ts';
 export type { LockHandle } from './lock-handle.ts';
@@ -100,7 +104,8 @@ export type { Pushed } from './producer.ts';
 export type { JobOptions, JobToPush, ManyOptions, PushOptions } from './push-options.ts';
 export type { Queue, QueuedJob, QueueOptions, QueueStats } from './queue.ts';
 export type { ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
-export type { QueueLimits } from './queue-limits.ts';
+export type { Place, QueueEvent, QueueGap } from './queue-events.ts';
+export type { QueueLimits, QueueRate } from './queue-limits.ts';
 export type { RateLimiter, RateLineUp, RateOptions, TakeOptions } from './rate-limiter.ts';
 export type { InstanceData, Registration, RegistrationState } from './registration.ts';
 export type { Discovery, RegisterOptions } from './registry.ts';

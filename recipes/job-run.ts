@@ -128,6 +128,7 @@ async function runHandler<T, R>(
       await claim.extend(note);
       emit({ type: 'progress', id: job.id, job, note });
     },
+    children: (codec) => claim.children(codec, { signal }),
   };
   const handled = (async (): Promise<Outcome<R>> => {
     try {

@@ -1,5 +1,7 @@
 /** Jobs as handlers and observers of a worker see them. */
+import type { Codec } from '../sdk/codec.ts';
 import { ConclaveError, type ErrorCode } from '../sdk/errors.ts';
+import type { ChildResult } from './child-results.ts';
 
 /** What a handler is given beside the payload. */
 export type Job<T> = {
@@ -24,6 +26,8 @@ export type JobContext = {
   readonly signal: AbortSignal;
   /** Stores a note with the claim, for people, and extends the claim. */
   readonly progress: (note: unknown) => Promise<void>;
+  /** How the children ended that this job has waited for. One exchange. */
+  readonly children: <R = unknown>(codec?: Codec<R>) => Promise<readonly ChildResult<R>[]>;
 };
 
 export type Handler<T, R> = (job: Job<T>, context: JobContext) => Promise<R> | R;

@@ -70,8 +70,14 @@ export class QueueAttention {
   }
 
   /** Resolves when there may be a job, or when the signal aborts. */
-  mayBeJob(signal: AbortSignal): Promise<void> {
-    return this.#jobs.heard(signal);
+  async mayBeJob(signal: AbortSignal): Promise<void> {
+    const { pausedMs } = this.#consumer;
+    const cancel =
+      pausedMs === 0
+        ? () => undefined
+        : this.#client.clock.setTimer(pausedMs, () => this.#jobs.ring());
+    await this.#jobs.heard(signal);
+    cancel();
   }
 
   /** Sweeps soon, without waiting for a watch or for its time. */

@@ -10,6 +10,7 @@ import type { Session } from '../sdk/session.ts';
 import { op } from '../sdk/txn.ts';
 import { Claim } from './claim.ts';
 import { type Attempt, claimAttempt } from './claim-attempt.ts';
+import { ClaimRate } from './claim-rate.ts';
 import type { RecipeContext } from './context.ts';
 import { durationOfAtLeast } from './durations.ts';
 import { type QueueKeys, queueKeys, randomId } from './names.ts';
@@ -46,6 +47,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
   readonly window: ReadyWindow;
   readonly slots: SlotBoard;
   readonly #limits: KnownLimits;
+  readonly #rate: ClaimRate;
   readonly #context: RecipeContext;
   readonly #codec: Codec<T>;
   readonly #keeper: SessionKeeper;
@@ -67,6 +69,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
     }
     this.window = new ReadyWindow(client, this.keys.ready);
     this.slots = new SlotBoard(client, this.keys.slot);
+    this.#rate = new ClaimRate(client, this.keys);
     this.#limits = new KnownLimits(client, this.keys, options.limits);
     this.#context = context;
     this.#codec = options.codec ?? json<T>();
@@ -104,14 +107,16 @@ export class QueueConsumer<T> implements AsyncDisposable {
     await this.#limits.agree(signal);
     for (;;) {
       const enlisted = await this.#enlist(signal);
-      const { concurrency } = this.#limits.current;
-      const slots = concurrency === undefined ? undefined : this.slots.ask(count, concurrency);
+      const { concurrency, rate } = this.#limits.current;
+      const paced = rate === undefined ? count : this.#rate.permits(rate, count);
+      if (paced === 0) return [];
+      const slots = concurrency === undefined ? undefined : this.slots.ask(paced, concurrency);
       try {
         if (slots?.length === 0) {
           if (await this.#slotsAreTaken(signal)) return [];
           continue;
         }
-        const entries = await this.window.nextOf(slots?.length ?? count, signal);
+        const entries = await this.window.nextOf(slots?.length ?? paced, signal);
         if (entries.length === 0) return [];
         const claims = await this.#take(entries, slots, enlisted, signal);
         if (claims.length > 0) return claims;
@@ -184,6 +189,12 @@ export class QueueConsumer<T> implements AsyncDisposable {
     return this.#enlisted;
   }
 
+  /** How long the queue's rate lets nobody claim, as far as is known; 0 when it does not hold back. */
+  get pausedMs(): number {
+    const { rate } = this.#limits.current;
+    return rate === undefined ? 0 : this.#rate.waitMs(rate);
+  }
+
   /** Whether there is no slot for another job, as of now. */
   async #slotsAreTaken(signal: AbortSignal): Promise<boolean> {
     const { concurrency } = this.#limits.current;
@@ -211,6 +222,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
     const attempt = claimAttempt(client, this.keys, entries, {
       slots,
       limits: this.#limits,
+      rate: this.#rate,
       claimedBy: { worker, visibilityMs, maxAttempts },
     });
     const sentMs = client.clock.monotonicMs();
@@ -231,6 +243,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
       return [];
     }
     if (outcome.limits !== undefined) this.#limits.see(outcome.limits);
+    if (outcome.rate !== undefined) this.#rate.see(outcome.rate);
     for (let lost = 0; lost < outcome.lost; lost++) this.window.tried(false);
     const claims: Claim<T>[] = [];
     for (const { id, createRevision, state, payload } of outcome.granted) {

@@ -5,8 +5,10 @@
 import type { Client } from '../sdk/client.ts';
 import { ConclaveError, invalidArgument } from '../sdk/errors.ts';
 import type { KeyValue } from '../sdk/kv.ts';
-import type { CallOptions } from '../sdk/options.ts';
+import type { CallOptions, Duration } from '../sdk/options.ts';
 import { compare, op } from '../sdk/txn.ts';
+import { durationOfAtLeast } from './durations.ts';
+import type { Rate } from './gcra.ts';
 import type { QueueKeys } from './names.ts';
 import { untilAnswered } from './repeat.ts';
 
@@ -15,8 +17,19 @@ export type QueueLimits = {
   readonly concurrency?: number;
   /** Jobs of each group that may be offered or run at a time: 1 to 1000. @default 1 */
   readonly groupConcurrency?: number;
+  /** Jobs that may be claimed per period, over all workers, by their wall clocks. @default no limit */
+  readonly rate?: QueueRate;
   /** Unfinished jobs at most, dead letters not counted. Exact. @default no limit */
   readonly capacity?: number;
+};
+
+export type QueueRate = {
+  /** Jobs per period: more than 0. */
+  readonly limit: number;
+  /** @default '1s' */
+  readonly per?: Duration;
+  /** Jobs that may be claimed at once after a rest: 1 or more. @default the limit, at least 1 */
+  readonly burst?: number;
 };
 
 /** As stored. */
@@ -25,6 +38,7 @@ export type StoredLimits = {
   readonly concurrency?: number;
   readonly groupConcurrency?: number;
   readonly capacity?: number;
+  readonly rate?: Rate;
 };
 
 const largest = { concurrency: 1_000, groupConcurrency: 1_000, capacity: 1_000_000_000 } as const;
@@ -39,7 +53,27 @@ export function parseLimits(limits: QueueLimits): StoredLimits {
     }
     return [[field, value]];
   });
-  return { v: 1, ...Object.fromEntries(numbers) };
+  const { rate } = limits;
+  const stored = { v: 1 as const, ...Object.fromEntries(numbers) };
+  return rate === undefined ? stored : { ...stored, rate: parseRate(rate) };
+}
+
+function parseRate({ limit, per = '1s', burst }: QueueRate): Rate {
+  if (!(Number.isFinite(limit) && limit > 0)) {
+    throw invalidArgument('limits.rate.limit', limit, 'a number of more than 0');
+  }
+  const most = burst ?? Math.max(1, Math.floor(limit));
+  if (!(Number.isSafeInteger(most) && most >= 1)) {
+    throw invalidArgument('limits.rate.burst', burst, 'a whole number of at least 1');
+  }
+  return { rate: limit, perMs: durationOfAtLeast(per, 'limits.rate.per', '1ms'), burst: most };
+}
+
+/** As somebody would have to write them to get these. */
+export function shownLimits(stored: StoredLimits | undefined): QueueLimits {
+  const { v: _version, rate, ...numbers } = stored ?? { v: 1 };
+  if (rate === undefined) return numbers;
+  return { ...numbers, rate: { limit: rate.rate, per: rate.perMs, burst: rate.burst } };
 }
 
 /** undefined when none are stored. Lenient with what somebody wrote by hand. */
@@ -148,7 +182,7 @@ export async function storeLimits(
 }
 
 function mismatch(wanted: StoredLimits, stored: StoredLimits): ConclaveError {
-  const show = ({ v: _version, ...limits }: StoredLimits) => JSON.stringify(limits);
+  const show = (limits: StoredLimits) => JSON.stringify(shownLimits(limits));
   return new ConclaveError(
     'MISMATCH',
     `The limits of this queue are ${show(stored)}, not ${show(wanted)}`,

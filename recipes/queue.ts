@@ -18,18 +18,29 @@
  */
 import type { Client } from '../sdk/client.ts';
 import { type Codec, decodeWith, json } from '../sdk/codec.ts';
-import { ConclaveError, invalidArgument } from '../sdk/errors.ts';
+import { ConclaveError, invalidArgument, throwIfAborted } from '../sdk/errors.ts';
+import type { Observable } from '../sdk/observe.ts';
 import { type CallOptions, parseDuration } from '../sdk/options.ts';
 import { op } from '../sdk/txn.ts';
 import { type Cancelled, cancelJob } from './cancellation.ts';
 import type { RecipeContext } from './context.ts';
 import { DeadLetters } from './dead-letters.ts';
+import { type FlowIds, type FlowNode, flowIds, flowJobs } from './flow.ts';
 import { idOfEntry } from './job-places.ts';
 import { readJobState } from './job-record.ts';
+import { followJob, type JobView, outcomeOf } from './job-view.ts';
 import type { QueueKeys } from './names.ts';
 import { type NewJob, Producer, type Pushed } from './producer.ts';
 import { type JobToPush, type ManyOptions, newJob, type PushOptions } from './push-options.ts';
-import { type KnownLimits, type QueueLimits, readLimits, storeLimits } from './queue-limits.ts';
+import { followEvents, type QueueEvent, type QueueGap } from './queue-events.ts';
+import {
+  type KnownLimits,
+  type QueueLimits,
+  readLimits,
+  shownLimits,
+  storeLimits,
+} from './queue-limits.ts';
+import { abortable, observe } from './streams.ts';
 
 /** Jobs pushed in one transaction at most: an operation each, of the 128 that servers allow. */
 const batchMax = 100;
@@ -119,6 +130,72 @@ export class Queue<T> {
   }
 
   /**
+   * Adds a job and its children, and theirs, in one transaction: up to 100 jobs. A job is offered when
+   * its children are finished; its handler reads `context.children()`.
+   *
+   * @throws ConclaveError as `push` does
+   */
+  async pushFlow(flow: FlowNode<T>, options: ManyOptions = {}): Promise<FlowIds> {
+    const jobs = flowJobs(flow, this.#codec, this.#client.clock.wallMs());
+    if (jobs.length > batchMax) {
+      throw invalidArgument('flow', `${jobs.length} jobs`, `at most ${batchMax} jobs`);
+    }
+    const pushed = await this.#push(jobs, options);
+    return flowIds(
+      flow,
+      pushed.map(({ id }) => id),
+    );
+  }
+
+  /**
+   * What happens in the queue, told by the store's own history: nothing is missed and nothing told
+   * twice. A 'gap' says that history was compacted before it could be read.
+   *
+   * @param from the first revision to tell of. @default from now on
+   */
+  events(
+    options: { readonly from?: bigint; readonly signal?: AbortSignal } = {},
+  ): AsyncIterable<QueueEvent | QueueGap> {
+    const { from, signal } = options;
+    return abortable((ends) => followEvents(this.#client, this.#keys, from, ends), signal);
+  }
+
+  /** `events` from the moment of subscribing. */
+  get events$(): Observable<QueueEvent | QueueGap> {
+    return observe((signal) => followEvents(this.#client, this.#keys, undefined, signal));
+  }
+
+  /**
+   * One job as it is, and each time that it changes, with its progress, until it is finished.
+   *
+   * @param codec how the worker wrote the result. @default JSON
+   */
+  job$<R = unknown>(id: string, codec: Codec<R> = json<R>()): Observable<JobView<R>> {
+    return observe((signal) => followJob(this.#client, this.#keys, id, codec, signal));
+  }
+
+  /**
+   * Waits for a job and returns what its handler did, if the workers keep results.
+   *
+   * @throws ConclaveError FAILED_PRECONDITION when it is or becomes a dead letter, NOT_FOUND when no
+   *   job has this id and no result is kept, ABORTED, CODEC
+   */
+  async finished<R = unknown>(
+    id: string,
+    options: { readonly signal?: AbortSignal; readonly codec?: Codec<R> } = {},
+  ): Promise<R | undefined> {
+    const { signal, codec = json<R>() } = options;
+    throwIfAborted(signal);
+    const views = abortable((ends) => followJob(this.#client, this.#keys, id, codec, ends), signal);
+    try {
+      return await outcomeOf(views, id);
+    } catch (error) {
+      throwIfAborted(signal);
+      throw error;
+    }
+  }
+
+  /**
    * Cancels a job. One that waits is gone at once; one that runs is told by its signal, whose reason
    * is a JobStoppedError, and is dropped when its handler has ended, instead of being tried again. A
    * handler that ends well all the same has done the job.
@@ -132,9 +209,7 @@ export class Queue<T> {
 
   /** The limits that are stored; an empty object when there are none. One exchange. */
   async limits(options: CallOptions = {}): Promise<QueueLimits> {
-    const stored = readLimits(await this.#client.kv.get(this.#keys.limits, options));
-    const { v: _version, ...limits } = stored ?? { v: 1 };
-    return limits;
+    return shownLimits(readLimits(await this.#client.kv.get(this.#keys.limits, options)));
   }
 
   /**

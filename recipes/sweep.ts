@@ -17,8 +17,9 @@ import { dead, type Ending, leaving, putBack } from './claim-endings.ts';
 import { moveToReady, unchanged } from './job-moves.ts';
 import { parseAtKey, rankedAt } from './job-places.ts';
 import { readClaimState, readJobState } from './job-record.ts';
-import { type QueueKeys, queueKeys } from './names.ts';
+import type { QueueKeys } from './names.ts';
 import { releaseParent } from './parent-release.ts';
+import { passOn } from './pass-on.ts';
 import { untilAnswered } from './repeat.ts';
 import { passTurns } from './turns.ts';
 
@@ -162,15 +163,10 @@ export class Sweeper {
         ? [compare.createRevision(this.#keys.worker + state.worker, '==', 0n)]
         : []),
     );
-    const { succeeded } = await untilAnswered(this.#client, () => move.commit({ signal }), signal);
-    if (!succeeded) return 'elsewhere';
-    const { group, turn, parent } = state;
-    const finished = last || order !== null;
-    if (finished && group !== undefined && turn !== undefined) {
-      await passTurns(this.#client, this.#keys, group, signal);
-    }
-    if (finished && parent !== undefined) {
-      await releaseParent(this.#client, queueKeys(parent.queue), parent.id, signal);
+    const result = await untilAnswered(this.#client, () => move.commit({ signal }), signal);
+    if (!result.succeeded) return 'elsewhere';
+    if (last || order !== null) {
+      await passOn(this.#client, { keys: this.#keys, state }, result.responses, signal);
     }
     if (order !== null) return 'dropped';
     return last ? 'dead' : 'ready';

@@ -5,6 +5,7 @@ import { Queue } from '../../recipes/queue.ts';
 import { type ConsumerOptions, QueueConsumer } from '../../recipes/queue-consumer.ts';
 import type { QueueLimits } from '../../recipes/queue-limits.ts';
 import { Worker } from '../../recipes/worker.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';
 
@@ -240,6 +241,51 @@ describe.skipIf(storeMissing)('the order of a queue', () => {
     await consumer.sweep();
     expect(await drain(consumerOf(b, name))).toEqual(['1', '2']);
     expect(await leftovers(name)).toEqual([]);
+  });
+
+  test('jobs are claimed no faster than the rate, over all consumers, after a burst', async () => {
+    const clock = new ManualClock();
+    const [a, b] = [
+      await world.actor({ clock, ttl: '1h' }),
+      await world.actor({ clock, ttl: '1h' }),
+    ];
+    const name = world.name();
+    const limits = { rate: { limit: 2, per: '1s', burst: 3 } };
+    const queue = queueOf(a, name, limits);
+    await queue.pushMany(Array.from({ length: 10 }, (_, index) => ({ data: String(index) })));
+    const [one, two] = [consumerOf(a, name, { limits }), consumerOf(b, name)];
+    expect(await one.claimMany(2)).toHaveLength(2);
+    // The other one keeps to limits that it has not named, and hears of what was claimed.
+    expect(await two.claimMany(5)).toHaveLength(1);
+    expect(await two.claim()).toBeNull();
+    expect(two.pausedMs).toBe(500);
+    expect(await one.claim()).toBeNull();
+    clock.freeze(499);
+    expect(await two.claim()).toBeNull();
+    clock.freeze(1);
+    expect((await two.claim())?.data).toBe('3');
+    expect(await one.claim()).toBeNull();
+    clock.freeze(60_000);
+    expect(await one.claimMany(9)).toHaveLength(3);
+    expect(await queue.limits()).toEqual({ rate: { limit: 2, per: 1_000, burst: 3 } });
+  });
+
+  test('a worker goes on as soon as the rate lets it', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const starts: number[] = [];
+    const limits = { rate: { limit: 20, per: '1s', burst: 1 } };
+    const queue = queueOf(actor, name, limits);
+    await queue.pushMany(Array.from({ length: 5 }, (_, index) => ({ data: String(index) })));
+    const worker = new Worker<string, void>(
+      actor.context,
+      name,
+      () => void starts.push(Date.now()),
+      { concurrency: 3, sweepEvery: '1h' },
+    );
+    await eventually('all done', () => starts.length === 5);
+    expect((starts[4] ?? 0) - (starts[0] ?? 0)).toBeGreaterThanOrEqual(4 * 50 - 20);
+    await worker.close();
   });
 
   test('limits that disagree with the stored ones are refused; who names none keeps to them', async () => {
