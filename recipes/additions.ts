@@ -6,6 +6,7 @@ import type { RecipeContext } from './context.ts';
 import { durationOfAtLeast } from './durations.ts';
 import { escapeName, randomId } from './names.ts';
 import { ResultLease } from './result-lease.ts';
+import { spentAtOnce, spentRecords } from './spent-records.ts';
 import type { Tally } from './tally.ts';
 
 export type AdditionOptions = Contention & {
@@ -23,12 +24,6 @@ export type AddOptions = {
   readonly signal?: AbortSignal;
 };
 
-/** Op-records removed with one addition, at most. */
-const spentAtOnce = 16;
-
-/** By session and prefix: recipes are made anew for each use, what they leave behind must not add up. */
-const leftBehind = new WeakMap<RecipeContext, Map<string, string[]>>();
-
 export class Additions {
   readonly #context: RecipeContext;
   readonly #opPrefix: string;
@@ -44,10 +39,7 @@ export class Additions {
     this.#retries = parseRetries(options);
     const rememberMs = durationOfAtLeast(options.remember ?? '1h', 'remember', '1s');
     this.#remembered = new ResultLease(client, rememberMs);
-    const lists = leftBehind.get(context) ?? new Map<string, string[]>();
-    leftBehind.set(context, lists);
-    this.#spent = lists.get(root) ?? [];
-    lists.set(root, this.#spent);
+    this.#spent = spentRecords(context, root);
   }
 
   /**

@@ -124,6 +124,7 @@ export type {
 } from './semaphore.ts';
 export { parseSequencer, type Sequencer, verifySequencer } from './sequencer.ts';
 export { RecipeSession } from './session.ts';
+export type { SharedValue, UpdateOptions, ValueOptions, Versioned } from './shared-value.ts';
 export {
   type Load,
   leastLoaded,

@@ -14,6 +14,7 @@
  *     conclave/counter/<name>/op/<session>-<attempt>  an addition that counted; op/named/<opId> likewise
  *     conclave/adder/<name>/{sum/<shard>,op/…}        a counter spread over shards
  *     conclave/ids/<name>/{sum/0,op/…}                the last id that was given to anybody
+ *     conclave/value/<name>/{current,op/…}            a shared value
  *     conclave/gone/<session>-<attempt>               an attempt that may never join a line again
  *     conclave/queue/<name>/job/<id>                  the payload
  *     conclave/queue/<name>/ready/<id>                may be claimed
@@ -36,6 +37,7 @@
  *     conclave/queue/<name>/wait/<id>/<child>         a child that is not finished
  *     conclave/queue/<name>/child/<id>/<child>        how a child ended
  *     conclave/queue/<name>/freed/<id>                waits for its children no longer
+ *     conclave/cron/<name>                            a schedule, and the last slot it has run
  *     conclave/service/<name>/<instance>              a registered instance
  */
 import { invalidArgument } from '../sdk/errors.ts';
@@ -117,6 +119,11 @@ export const adderPrefix = (name: string): string =>
   `${rootPrefix}adder/${escapeName(name, 'name')}/`;
 
 export const idsPrefix = (name: string): string => `${rootPrefix}ids/${escapeName(name, 'name')}/`;
+
+export const valuePrefix = (name: string): string =>
+  `${rootPrefix}value/${escapeName(name, 'name')}/`;
+
+export const cronKey = (name: string): string => `${rootPrefix}cron/${escapeName(name, 'name')}`;
 
 export const servicePrefix = (service: string): string =>
   `${rootPrefix}service/${escapeName(service, 'service')}/`;

@@ -21,6 +21,7 @@ import { RateLimiter, type RateOptions } from './rate-limiter.ts';
 import { Discovery } from './registry.ts';
 import { RwLock } from './rw-lock.ts';
 import { Semaphore, type SemaphoreOptions } from './semaphore.ts';
+import { SharedValue, type ValueOptions } from './shared-value.ts';
 import { Worker, type WorkerOptions } from './worker.ts';
 
 /**
@@ -86,6 +87,11 @@ export class RecipeSession implements Session {
   /** Ids that no other client gets. @throws ConclaveError INVALID_ARGUMENT */
   ids(name: string, options?: IdOptions): IdAllocator {
     return new IdAllocator(this.#context, name, options);
+  }
+
+  /** A value that clients change by compare-and-set. @throws ConclaveError INVALID_ARGUMENT */
+  value<T>(name: string, options?: ValueOptions<T>): SharedValue<T> {
+    return new SharedValue<T>(this.#context, name, options);
   }
 
   /** Leader election. @throws ConclaveError INVALID_ARGUMENT */
