@@ -15,8 +15,10 @@ type AddOptions = CommonOptions & {
 async function add(name: string, options: AddOptions): Promise<void> {
   const output = new Output(options.output);
   await withClient(options, async ({ cluster }) => {
+    // Listed before: a first member that gets a second voter answers nothing until that one runs.
+    const members = await cluster.members();
     const added = await cluster.addMember(options.peerUrls, { learner: options.voter !== true });
-    const others = initialCluster(await cluster.members(), added, name);
+    const others = initialCluster(members, added, name);
     await output.printOne(
       { ...memberJson(added), name, initialCluster: others, initialClusterState: 'existing' },
       memberView,
