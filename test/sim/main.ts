@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { formatSchedule, parseSchedule } from './engine/schedule.ts';
 import { TraceHash } from './engine/trace.ts';
-import { fullPoints, PointCounts, raftPoints } from './points.ts';
+import { allPoints, fullPoints, PointCounts, raftPoints } from './points.ts';
 import { type Layer, layers, type RunResult, replay, runSeed, shrinkSeed } from './run.ts';
 
 type Options = {
@@ -22,6 +22,7 @@ const SHRINK_MS = 120_000;
 /** One seed in so many is run twice, and must give the same trace. */
 const CHECK_EVERY = 100;
 const pointsOf = { raft: raftPoints, full: fullPoints } as const;
+const hits = new PointCounts();
 
 const whole = (text: string): number => {
   const value = Number(text);
@@ -67,6 +68,11 @@ async function main(options: Options, seed: number | undefined): Promise<boolean
   }
   let good = true;
   for (const layer of chosen) good = (await runMany(layer, chosen.length, options)) && good;
+  const expected = options.layer === 'all' ? allPoints : pointsOf[options.layer];
+  const never = hits.neverHit(expected);
+  console.log(
+    `named points: ${expected.length - never.length} of ${expected.length} hit${never.length === 0 ? '' : `, never: ${never.join(', ')}`}`,
+  );
   return good;
 }
 
@@ -112,6 +118,7 @@ async function runMany(layer: Layer, shares: number, options: Options): Promise<
   );
   const never = points.neverHit(pointsOf[layer]);
   if (never.length > 0) console.log(`${layer}: points never hit: ${never.join(', ')}`);
+  hits.addAll(points);
   return good;
 }
 

@@ -82,6 +82,9 @@ export const fullPoints: readonly PointName[] = [
   'request-answered',
 ];
 
+/** Every point of any layer. */
+export const allPoints: readonly PointName[] = [...new Set([...raftPoints, ...fullPoints])];
+
 /** How often each point was come to, over all runs. */
 export class PointCounts {
   readonly #hits = new Map<string, number>();

@@ -40,7 +40,7 @@ export function drawFullKnobs(decisions: Decisions): FullKnobs {
     requestTimeoutMs: 5_000 + 2 * electionTimeoutMs,
     snapshotCount: oneOf('snapshot', 10_000, 10, 100, 1_000),
     catchUpEntries: oneOf('catch-up', 5_000, 5, 20, 100),
-    segmentBytes: oneOf('segment', 64 * 1024, 8 * 1024, 1024 * 1024),
+    segmentBytes: oneOf('segment', 64 * 1024, 8 * 1024, 256 * 1024),
     meanFlushUs: oneOf('flush', 20 * MS, 200 * MS, 2_000 * MS),
     progressIntervalMs: oneOf('progress', 1_000, 200, 10_000),
     autoCompaction: oneOf<AutoCompactionPolicy>(

@@ -2,7 +2,6 @@
  * Whole clusters with clients: the shipped members (loop, replica, log, services) and the shipped SDK
  * and recipes, on simulated machines, disks and links.
  */
-import { setMaxListeners } from 'node:events';
 import type { PointName } from '../../../server/points.ts';
 import type { SimulatedCluster } from '../cluster.ts';
 import { type Engine, MS, SECOND } from '../engine/engine.ts';
@@ -11,10 +10,12 @@ import { hold, Violation } from '../engine/violation.ts';
 import { type DiskFaults, drawFaults, type Faults, noFaults } from '../faults.ts';
 import { pointOfMessage } from '../message-points.ts';
 import { Nemesis } from '../nemesis.ts';
-import { isolation, Network } from '../network.ts';
+import { Network } from '../network.ts';
 import { fullPoints, PointCounts } from '../points.ts';
-import { FIRST_CLIENT, FullClient } from './client.ts';
+import { agree, describeMembers } from './agreement.ts';
+import { checkBounds } from './bounds.ts';
 import { CommitLog } from './commit-log.ts';
+import { Crowd } from './crowd.ts';
 import { closeRealWorld, drained } from './drain.ts';
 import { drawFullKnobs, type FullKnobs } from './knobs.ts';
 import { FullMember, peerUrlOf } from './member.ts';
@@ -23,7 +24,7 @@ import type { PeerEndpoint, PeerNetwork } from './peer-transport.ts';
 import { DeadProcessError } from './state-guard.ts';
 import { chooseWorkloads } from './workload/choice.ts';
 import type { Machines } from './workload/members.ts';
-import type { ClientContext, Workload } from './workload/workload.ts';
+import type { Workload } from './workload/workload.ts';
 import type { FullWorld } from './world.ts';
 
 export type FullRunOptions = {
@@ -31,7 +32,7 @@ export type FullRunOptions = {
   readonly events: number;
 };
 
-export const defaultFullRun: FullRunOptions = { events: 8_000 };
+export const defaultFullRun: FullRunOptions = { events: 6_000 };
 
 /** Machines beside those of the first members. */
 const NEWCOMERS = 3;
@@ -53,16 +54,13 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
   readonly #network: Network<() => void>;
   readonly #nemesis: Nemesis;
   readonly #members: FullMember[] = [];
-  readonly #clients: FullClient[] = [];
+  readonly #crowd: Crowd;
   readonly #workloads: readonly Workload[];
   readonly #machines: Machines;
   readonly #removed = new Set<number>();
   #violation: Violation | undefined;
-  readonly #ending = new AbortController();
   /** Nobody promises that a cluster gets over that. */
   #hasLostOneThatLeaves = false;
-  /** Clients that are not at their end. */
-  readonly #busy = new Set<FullClient>();
 
   constructor(engine: Engine, options: FullRunOptions = defaultFullRun) {
     this.engine = engine;
@@ -102,20 +100,16 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
       () => engine.now,
       this.knobs.changesMembers ? machines : undefined,
     );
-    const endpoints = Array.from({ length: this.knobs.members + NEWCOMERS }, (_, at) => at + 1);
-    for (let at = 0; at < this.knobs.clients; at += 1) {
-      this.#clients.push(
-        new FullClient({
-          engine,
-          number: FIRST_CLIENT + at,
-          driftPpm: this.driftPpm,
-          network: this.#network,
-          members: endpoints,
-          memberOf: (number) => this.#members[number - 1],
-          requestTimeoutMs: this.knobs.requestTimeoutMs,
-        }),
-      );
-    }
+    this.#crowd = new Crowd({
+      engine,
+      knobs: this.knobs,
+      driftPpm: this.driftPpm,
+      network: this.#network,
+      workloads: this.#workloads,
+      machines: Array.from({ length: this.knobs.members + NEWCOMERS }, (_, at) => at + 1),
+      memberOf: (number) => this.#members[number - 1],
+      rejected: (reason) => this.#rejected(reason),
+    });
     this.#nemesis = new Nemesis(engine, this, this.#faults);
   }
 
@@ -128,13 +122,12 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
       (run) => engine.after(0, run),
       engine.narrate !== undefined,
     );
-    setMaxListeners(0, this.#ending.signal);
     const onRejection = (reason: unknown) => this.#rejected(reason);
     process.on('unhandledRejection', onRejection);
     try {
       for (const member of this.#members) member.start();
-      for (const client of this.#clients) this.#startClient(client);
-      this.#disturbLater();
+      this.#crowd.start();
+      this.#checkBoundsLater();
       await this.#advance(
         () => engine.events >= this.#options.events || engine.now >= LONGEST_US,
         LONGEST_US,
@@ -145,7 +138,8 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
       await drained();
       process.off('unhandledRejection', onRejection);
       openRealWorld();
-      for (const { process: each } of [...this.#members, ...this.#clients]) each.kill();
+      for (const { process: each } of this.#members) each.kill();
+      this.#crowd.kill();
     }
   }
 
@@ -308,70 +302,9 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
     return true;
   }
 
-  #startClient(client: FullClient): void {
-    const life = client.process.start();
-    this.#busy.add(client);
-    this.#runClient(client)
-      .catch((error: unknown) => this.#rejected(error))
-      .finally(() => {
-        if (life.isAlive) this.#busy.delete(client);
-      });
-  }
-
-  /** Clients stop for a while, die and come back, and lose sight of a member. */
-  #disturbLater(): void {
-    const { engine, knobs } = this;
-    if (knobs.meanDisturbanceUs === 0) return;
-    const site = engine.decisions.site('nemesis', 'clients');
-    engine.after(1 + site.exponential(knobs.meanDisturbanceUs), () => {
-      if (this.#ending.signal.aborted) return;
-      const client = this.#clients[site.pick(this.#clients.length) - 1];
-      if (client !== undefined) this.#disturb(client, site.below(4), site.exponential(2 * SECOND));
-      this.#disturbLater();
-    });
-  }
-
-  #disturb(client: FullClient, how: number, forUs: number): void {
-    const { engine } = this;
-    const { process: each, name } = client;
-    if (!each.isUp) return;
-    if (how <= 1) {
-      engine.tell(() => `pause of ${name} for ${forUs / MS} ms`);
-      each.pause();
-      engine.after(forUs, () => each.resume());
-    } else if (how === 2) {
-      engine.tell(() => `${name} is killed`);
-      if (this.#busy.delete(client)) each.kill();
-      engine.after(forUs, () => {
-        if (!this.#ending.signal.aborted) this.#startClient(client);
-      });
-    } else {
-      engine.tell(() => `${name} loses the others for ${forUs / MS} ms`);
-      this.#network.cut(isolation(each.number, this.members), forUs);
-    }
-  }
-
-  async #runClient(client: FullClient): Promise<void> {
-    const { life } = client.process;
-    if (life === undefined) return;
-    const conclave = await client.connect(life);
-    const choose = this.engine.decisions.site('client', `choices of ${client.name}`);
-    const context: ClientContext = {
-      name: client.name,
-      conclave,
-      life,
-      knobs: this.knobs,
-      choose,
-      now: () => this.engine.now,
-      isEnding: () => this.#ending.signal.aborted,
-      ending: this.#ending.signal,
-      pause: (meanMs) =>
-        new Promise((resume) => {
-          life.after(choose.exponential(meanMs), resume);
-        }),
-    };
-    await Promise.all(this.#workloads.map((workload) => workload.run(context)));
-    await conclave.close();
+  #checkBoundsLater(): void {
+    for (const member of this.#members) checkBounds(member, this.#crowd.size);
+    this.engine.after(SECOND, () => this.#checkBoundsLater());
   }
 
   /** What was checked inside shipped code must not be taken for one of its own errors. */
@@ -408,24 +341,32 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
       if (!healed.includes(member)) this.crash(member.number);
       else if (!member.isUp) this.start(member.number);
     }
-    for (const { process: each } of this.#clients) each.resume();
-    const untilUs = engine.now + RECOVERY_US;
-    this.#ending.abort(new Error('the run ends'));
+    this.#crowd.end();
     this.#startAdded();
-    const isOver = await this.#advance(() => this.#busy.size === 0, untilUs);
+    const isOver = await this.#advance(
+      () => this.#crowd.busy.length === 0,
+      engine.now + RECOVERY_US,
+    );
     if (!isOver && this.#hasLostOneThatLeaves) return;
     hold(
       isOver,
       21,
-      () =>
-        `${[...this.#busy].map(({ name }) => name).join(', ')} did not come to an end: ${this.#describe(healed)}`,
+      () => `${this.#crowd.busy.join(', ')} did not come to an end: ${describeMembers(healed)}`,
     );
     // Those that join meanwhile have to catch up too.
-    const all = () => (this.knobs.changesMembers ? this.#members : healed);
-    const isEven = await this.#advance(() => this.#isEven(all()), untilUs);
+    const members = () => (this.knobs.changesMembers ? this.#members : healed);
+    const isEven = await agree(
+      {
+        log: this.log,
+        members,
+        leader: () => this.#members[this.leader - 1],
+        advance: (isDone, forUs) => this.#advance(isDone, engine.now + forUs),
+        rejected: (reason) => this.#rejected(reason),
+      },
+      RECOVERY_US,
+    );
     if (!isEven && this.#hasLostOneThatLeaves) return;
-    hold(isEven, 21, () => `the members do not become equal: ${this.#describe(all())}`);
-    await this.#checkHashes(all());
+    hold(isEven, 21, () => `the members do not become equal: ${describeMembers(members())}`);
   }
 
   /** Members that were added and whose operator did not get to starting them. */
@@ -452,47 +393,6 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
       if (member !== undefined) chosen.push(member);
     }
     return chosen.sort((a, b) => a.number - b.number);
-  }
-
-  #isEven(members: readonly FullMember[]): boolean {
-    const current = this.#current(members);
-    const indexes = current.map(({ running }) => running?.member.appliedIndex);
-    const commit = this.#members[this.leader - 1]?.running?.member.commitIndex;
-    return commit !== undefined && current.length > 0 && indexes.every((index) => index === commit);
-  }
-
-  /** Those that are members as far as their leader knows. */
-  #current(members: readonly FullMember[]): readonly FullMember[] {
-    const leader = this.#members[this.leader - 1]?.running?.member;
-    const ids = new Set(leader?.members.filter(({ name }) => name !== '').map(({ id }) => id));
-    return members.filter(({ stores }) => ids.has(stores.identity?.memberId ?? 0n));
-  }
-
-  async #checkHashes(healed: readonly FullMember[]): Promise<void> {
-    const members = this.#current(healed);
-    const hashes: string[] = [];
-    for (const { running } of members) {
-      running?.member.hashKv(0).then(
-        ({ hash, hashRevision }) => hashes.push(`${hash} at ${hashRevision}`),
-        (error: unknown) => this.#rejected(error),
-      );
-    }
-    await this.#advance(() => hashes.length === members.length, this.engine.now + SECOND);
-    hold(
-      new Set(hashes).size === 1,
-      11,
-      () => `members that applied the same have hashes ${hashes.join(', ')}`,
-    );
-  }
-
-  #describe(members: readonly FullMember[]): string {
-    return members
-      .map(({ number, running }) => {
-        if (running === undefined) return `${number} does not serve`;
-        const { isLeader, term, appliedIndex, commitIndex, leader } = running.member;
-        return `${number} ${isLeader ? 'leads' : `follows ${leader}`} term ${term} applied ${appliedIndex} commit ${commitIndex}`;
-      })
-      .join(', ');
   }
 
   #member(number: number): FullMember {

@@ -22,9 +22,14 @@ type Written = Map<number, { readonly entry: Entry; readonly termBefore: number 
 
 type Seen = { term: number; commit: number };
 
+/** What the smallest entry counts for in a leader's limit, see `entryBytes` in the log. */
+const LEAST_ENTRY_BYTES = 32;
+const SLACK_ENTRIES = 16;
+
 export class RaftChecker {
   readonly proposals = new ProposalLedger();
   readonly #members: readonly RaftMember[];
+  readonly #uncommittedBytes: number;
   /** What was in force from which index on. */
   readonly #chain: { readonly index: number; readonly configuration: Configuration }[];
   readonly #leaders = new Map<number, number>();
@@ -36,8 +41,13 @@ export class RaftChecker {
   /** What was committed anywhere when the read began. */
   readonly #reads = new Map<number, number>();
 
-  constructor(members: readonly RaftMember[], initial: Configuration) {
+  constructor(
+    members: readonly RaftMember[],
+    initial: Configuration,
+    uncommittedBytes = Number.POSITIVE_INFINITY,
+  ) {
     this.#members = members;
+    this.#uncommittedBytes = uncommittedBytes;
     this.#chain = [{ index: 0, configuration: initial }];
   }
 
@@ -104,8 +114,9 @@ export class RaftChecker {
       }
       before.commit = commitIndex;
     }
-    if (raft.role === 'leader' && this.#leaders.get(term) !== number)
-      this.#checkLeader(member, term);
+    if (raft.role !== 'leader') return;
+    if (this.#leaders.get(term) !== number) this.#checkLeader(member, term);
+    this.#checkUncommitted(member);
   }
 
   /** Called for each batch of work, before anything of it is carried out. */
@@ -210,6 +221,14 @@ export class RaftChecker {
       3,
       () => `leader ${number} of term ${term} lacks entry ${index} of term ${committed.term}`,
     );
+  }
+
+  /** A leader takes no more than it may hold uncommitted, and a batch; terms begin with an entry more. */
+  #checkUncommitted({ raft, number }: RaftMember): void {
+    if (raft === undefined) return;
+    const count = raft.lastIndex - raft.commitIndex;
+    const most = this.#uncommittedBytes / LEAST_ENTRY_BYTES + SLACK_ENTRIES;
+    hold(count <= most, 19, () => `leader ${number} holds ${count} uncommitted entries`);
   }
 
   /** A promise about the disk is made only when it is true, or the disk is past that term. */

@@ -70,7 +70,7 @@ export class RaftSimulation implements RaftWorld, SimulatedCluster {
     const numbers = Array.from({ length: this.knobs.members }, (_, at) => at + 1);
     const configuration = { ...emptyConfiguration, voters: numbers.map(BigInt) };
     this.#initial = { index: 0, term: 0, configuration };
-    this.checker = new RaftChecker(this.#members, configuration);
+    this.checker = new RaftChecker(this.#members, configuration, this.knobs.uncommittedBytes);
     this.#snapshots = new SnapshotCarrier(engine, this.network, (to) => this.#members[to - 1]);
     for (const _ of numbers) this.#add();
     this.#nemesis = new Nemesis(engine, this, this.#faults);

@@ -33,6 +33,10 @@ export class StoreWorkload implements Workload {
   readonly #seen = new Map<string, Entry>();
   #values = 0;
   #newest = 1;
+  /** Compaction up to here was asked for, by anybody. */
+  #compacting = 0;
+  /** Compaction up to here was confirmed. */
+  #compacted = 0;
 
   constructor(now: () => number) {
     this.#recorder = new Recorder(now);
@@ -102,7 +106,9 @@ export class StoreWorkload implements Workload {
     const other = `key-${choose.below(knobs.keys)}`;
     const action = this.#draw(choose.below(100), key, other, () => choose.below(60));
     if (choose.below(50) === 49) await this.#compact(client);
+    const before = this.#compacted;
     const outcome = await this.#do(client, action);
+    if (action.kind === 'read-at') this.#checkHorizon(action.revision, before, outcome);
     if (outcome.kind !== 'ok') return;
     this.#newest = Math.max(this.#newest, outcome.answer.revision);
     this.#remember(action, outcome.answer);
@@ -111,7 +117,30 @@ export class StoreWorkload implements Workload {
   /** Forgets some history: readers of it are told so, and nobody else notices. */
   async #compact({ conclave, choose }: ClientContext): Promise<void> {
     const revision = this.#newest - choose.below(20);
-    if (revision > 0) await conclave.kv.compact(BigInt(revision)).catch(ignoreRefusal);
+    if (revision <= 0) return;
+    this.#compacting = Math.max(this.#compacting, revision);
+    try {
+      await conclave.kv.compact(BigInt(revision));
+      this.#compacted = Math.max(this.#compacted, revision);
+    } catch (error) {
+      ignoreRefusal(error);
+    }
+  }
+
+  /** What is compacted cannot be read any more, and what is not can be. */
+  #checkHorizon(revision: number, before: number, outcome: Outcome<StoreAnswer>): void {
+    hold(
+      outcome.kind !== 'ok' || revision >= before,
+      12,
+      () => `revision ${revision} was read after it had been compacted up to ${before}`,
+    );
+    hold(
+      outcome.kind === 'ok' ||
+        !outcome.reason.startsWith('COMPACTED') ||
+        revision < this.#compacting,
+      12,
+      () => `revision ${revision} is compacted, and only up to ${this.#compacting} was asked for`,
+    );
   }
 
   #draw(dice: number, key: string, other: string, back: () => number): StoreAction {
