@@ -60,6 +60,7 @@ export type { ChildResult } from './child-results.ts';
 export type { Claim, KeptResult, NackOptions } from './claim.ts';
 export { Conclave, type ConclaveOptions, connect } from './connect.ts';
 export type { Counter } from './counter.ts';
+export type { Cron, CronEvent, CronOptions } from './cron.ts';
 export type { CustomLine, CustomLineOptions, LineRule, Neighbour } from './custom-line.ts';
 export type {
   DeadLetter,
@@ -100,6 +101,7 @@ export type {
 export type { LockProgress, MutexHandle } from './mutex-handle.ts';
 export { escapeName, unescapeName } from './names.ts';
 export type { Picked, Pool, PoolEvent, PoolOptions } from './pool.ts';
+export type { ProcessOptions, Processor } from './process.ts';
 export type { Pushed } from './producer.ts';
 export type { JobOptions, JobToPush, ManyOptions, PushOptions } from './push-options.ts';
 export type { Queue, QueuedJob, QueueOptions, QueueStats } from './queue.ts';
@@ -113,6 +115,7 @@ export type { Revocation } from './revocation.ts';
 export type { RwHandle, UpgradeOptions } from './rw-handle.ts';
 export type { RwEntry, RwLineUp, RwLock } from './rw-lock.ts';
 export type { PlaceMode, RwMode } from './rw-rules.ts';
+export type { MissedPolicy } from './schedule.ts';
 export type {
   Permit,
   PermitEntry,

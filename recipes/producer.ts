@@ -45,7 +45,11 @@ export type PushLimits = {
   readonly whenFull: 'wait' | 'fail';
   /** What the caller wants all to keep to. */
   readonly agreed: KnownLimits;
+  /** A key that is moved on in the same transaction, if it is as known. */
+  readonly along?: Along;
 };
+
+export type Along = { readonly key: string; readonly revision: bigint; readonly value: string };
 
 const producers = new WeakMap<RecipeContext, Map<string, Producer>>();
 
@@ -124,7 +128,7 @@ export class Producer {
     jobs: readonly NewJob[],
     sequences: readonly string[],
     lane: Lane,
-    { whenFull, agreed }: PushLimits,
+    { whenFull, agreed, along }: PushLimits,
     signal: AbortSignal,
   ): Promise<readonly PushedOne[]> {
     const { clock, random } = this.client;
@@ -142,7 +146,7 @@ export class Producer {
         if (attempt === undefined) {
           const place = sortableHex(await this.#recentRevision(signal));
           const ids = sequences.map((sequence) => `${place}-${sequence}-${randomId(random)}`);
-          attempt = new PushAttempt(this, jobs, ids, lane, agreed);
+          attempt = new PushAttempt(this, jobs, ids, lane, agreed, along);
         }
         const { capacity } = agreed.current;
         // Once an answer was lost, the next attempt tells whether there is anything left to push.

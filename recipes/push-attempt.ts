@@ -2,12 +2,14 @@
  * The transaction that pushes jobs: all of them or none, however often it is repeated. Jobs whose key
  * is taken by an unfinished one are left out, or replace that one.
  */
+import { ConclaveError } from '../sdk/errors.ts';
 import type { KeyValue } from '../sdk/kv.ts';
 import { type Compare, compare, type Operation, op } from '../sdk/txn.ts';
+import { unchanged } from './job-moves.ts';
 import { arrival, lineKey } from './job-places.ts';
 import { encodeState, type JobState } from './job-record.ts';
 import type { QueueKeys } from './names.ts';
-import type { NewJob, Producer, Pushed } from './producer.ts';
+import type { Along, NewJob, Producer, Pushed } from './producer.ts';
 import type { Lane } from './push-lanes.ts';
 import type { KnownLimits } from './queue-limits.ts';
 import { type Replacement, replacementOf } from './replacement.ts';
@@ -27,6 +29,7 @@ export class PushAttempt {
   readonly #producer: Producer;
   readonly #lane: Lane;
   readonly #limits: KnownLimits;
+  readonly #along: Along | undefined;
   /** What tells this push from others in its lane. */
   readonly #mark: string;
   readonly #results: (Pushed | undefined)[];
@@ -40,8 +43,10 @@ export class PushAttempt {
     ids: readonly string[],
     lane: Lane,
     limits: KnownLimits,
+    along?: Along,
   ) {
     this.#producer = producer;
+    this.#along = along;
     this.#lane = lane;
     this.#limits = limits;
     this.#mark = ids[0] ?? '';
@@ -66,6 +71,7 @@ export class PushAttempt {
     const { kv } = client;
     const lane = this.#lane;
     const replacement = this.#replacement;
+    const along = this.#along === undefined ? [] : [this.#along];
     const bounded = this.#limits.current.capacity !== undefined;
     const items = this.#items.filter((_, index) => this.#results[index] === undefined);
     const keyed = items.flatMap(({ dedupKey }) => (dedupKey === undefined ? [] : [dedupKey]));
@@ -73,6 +79,7 @@ export class PushAttempt {
       compare.modRevision(lane.key, '==', lane.revision),
       this.#limits.asKnown,
       ...(bounded ? [room.unchanged] : []),
+      ...along.map(unchanged),
       ...(replacement?.conditions ??
         keyed.map((dedupKey) => compare.createRevision(dedupKey, '==', 0n))),
     ];
@@ -84,6 +91,7 @@ export class PushAttempt {
       .then(
         op.put(lane.key, this.#mark, { lease: lane.session.lease }),
         ...(bounded ? [op.put(this.#producer.keys.gate, this.#mark), ...room.reads] : []),
+        ...along.map(({ key, value }) => op.put(key, value)),
         ...[...crowds.values()].map(({ keys, group }) => op.put(keys.pass + group, this.#mark)),
         // One operation a job where they are many: servers bound the operations of one level.
         ...(operations.length === 1
@@ -93,6 +101,7 @@ export class PushAttempt {
       .else(
         op.get(lane.key),
         op.get(this.#producer.keys.limits),
+        op.get(this.#along?.key ?? lane.key),
         ...keyed.map((dedupKey) => op.get(dedupKey)),
       )
       .commit({ signal });
@@ -107,9 +116,13 @@ export class PushAttempt {
       await this.#passTurns(crowds, responses.some(linesUp) ? items : [], signal);
       return this.#all(replacement?.replaced);
     }
-    const [inLane, limits, ...occupants] = responses as readonly (KeyValue | null)[];
+    const [inLane, limits, beside, ...occupants] = responses as readonly (KeyValue | null)[];
     lane.revision = inLane?.modRevision ?? 0n;
     if (inLane && textOf(inLane.value) === this.#mark) return this.#all(replacement?.replaced);
+    if (this.#along !== undefined && beside?.modRevision !== this.#along.revision) {
+      const message = `Somebody else has moved ${this.#along.key}`;
+      throw new ConclaveError('CONFLICT', message, { retryable: false });
+    }
     this.#limits.see(limits);
     room.doubt();
     this.#replacement = undefined;

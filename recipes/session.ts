@@ -7,14 +7,16 @@ import { Adder, type AdderOptions } from './adder.ts';
 import type { AdditionOptions } from './additions.ts';
 import type { Background, RecipeContext } from './context.ts';
 import { Counter } from './counter.ts';
+import { Cron, type CronOptions } from './cron.ts';
 import { CustomLine, type CustomLineOptions } from './custom-line.ts';
 import { Election, type ElectionOptions } from './election.ts';
 import { IdAllocator, type IdOptions } from './id-allocator.ts';
-import type { Handler } from './job.ts';
+import type { Handler, WorkerEvent } from './job.ts';
 import type { LockOptions } from './lock-options.ts';
 import { harmless, type RecipeMetrics } from './metrics.ts';
 import { MultiLock } from './multi-lock.ts';
 import { Mutex, type MutexOptions } from './mutex.ts';
+import { type ProcessOptions, type Processor, processor } from './process.ts';
 import { Queue, type QueueOptions } from './queue.ts';
 import { type ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
 import { RateLimiter, type RateOptions } from './rate-limiter.ts';
@@ -111,6 +113,26 @@ export class RecipeSession implements Session {
     options?: WorkerOptions<T>,
   ): Worker<T, R> {
     return new Worker<T, R>(this.#context, name, handler, options);
+  }
+
+  /**
+   * A worker that lives as long as it is subscribed to, and handles each job by an Observable.
+   * Errors INVALID_ARGUMENT reach the subscriber.
+   */
+  process$<T, R = unknown>(
+    name: string,
+    project: Processor<T, R>,
+    options?: ProcessOptions<T>,
+  ): Observable<WorkerEvent<T, R | undefined>> {
+    return processor<T, R>(this.#context, name, project, options);
+  }
+
+  /**
+   * Pushes a job at each slot of a cron pattern, once, together with all others that keep the same
+   * schedule. @throws ConclaveError INVALID_ARGUMENT, MISMATCH
+   */
+  cron<T>(name: string, options: CronOptions<T>): Promise<Cron<T>> {
+    return Cron.start<T>(this.#context, name, options);
   }
 
   /** Claims jobs of a queue one by one. @throws ConclaveError INVALID_ARGUMENT */
