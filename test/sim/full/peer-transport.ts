@@ -197,11 +197,19 @@ export class SimPeerTransport implements Transport {
   /** Over there, and back with what came of it. */
   #exchange<T>(peer: PeerEndpoint, signal: AbortSignal, act: () => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
-      const fail = () => reject(new SnapshotSendError('the connection broke'));
-      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-      const back = (done: () => void) =>
-        this.#carry(peer.number, this.#self.number, this.#life, done);
-      this.#life.after(10 * this.#peers.electionTimeoutMs, fail);
+      let cancel: () => void = () => undefined;
+      const settle = (end: () => void) => {
+        cancel();
+        signal.removeEventListener('abort', onAbort);
+        end();
+      };
+      const onAbort = () => settle(() => reject(signal.reason));
+      signal.addEventListener('abort', onAbort);
+      cancel = this.#life.after(10 * this.#peers.electionTimeoutMs, () =>
+        settle(() => reject(new SnapshotSendError('the connection broke'))),
+      );
+      const back = (end: () => void) =>
+        this.#carry(peer.number, this.#self.number, this.#life, () => settle(end));
       this.#carry(this.#self.number, peer.number, peer.life, () => {
         act().then(
           (result) => back(() => resolve(result)),
