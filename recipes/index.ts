@@ -55,6 +55,7 @@ export {
 export type { Adder, AdderOptions } from './adder.ts';
 export type { AdditionOptions, AddOptions } from './additions.ts';
 export { type Backoff, constant, type ExponentialOptions, exponential } from './backoff.ts';
+export type { BatchHandler, BatchJob } from './batch.ts';
 export type { Cancelled } from './cancellation.ts';
 export type { ChildResult } from './child-results.ts';
 export type { Claim, KeptResult, NackOptions } from './claim.ts';

@@ -5,6 +5,7 @@ import type { Observable } from '../sdk/observe.ts';
 import type { Session, SessionState } from '../sdk/session.ts';
 import { Adder, type AdderOptions } from './adder.ts';
 import type { AdditionOptions } from './additions.ts';
+import type { BatchHandler } from './batch.ts';
 import type { Background, RecipeContext } from './context.ts';
 import { Counter } from './counter.ts';
 import { Cron, type CronOptions } from './cron.ts';
@@ -113,6 +114,19 @@ export class RecipeSession implements Session {
     options?: WorkerOptions<T>,
   ): Worker<T, R> {
     return new Worker<T, R>(this.#context, name, handler, options);
+  }
+
+  /**
+   * Handles the jobs of a queue in batches, up to `size` (1 to 32) claimed at a time; a batch is what
+   * is ready, and never waits for more. @throws ConclaveError INVALID_ARGUMENT
+   */
+  batchWorker<T, R = void>(
+    name: string,
+    handler: BatchHandler<T, R>,
+    options: WorkerOptions<T> & { readonly size: number },
+  ): Worker<T, R> {
+    const { size, ...workerOptions } = options;
+    return new Worker<T, R>(this.#context, name, { size, handleBatch: handler }, workerOptions);
   }
 
   /**

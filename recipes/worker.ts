@@ -13,6 +13,7 @@ import { ConclaveError, invalidArgument, isConclaveError } from '../sdk/errors.t
 import { EventSource, type Observable } from '../sdk/observe.ts';
 import { type Duration, parseDuration } from '../sdk/options.ts';
 import { type Backoff, exponential } from './backoff.ts';
+import { Batch, type BatchHandler } from './batch.ts';
 import type { Claim } from './claim.ts';
 import type { Background, RecipeContext } from './context.ts';
 import { durationOfAtLeast, parsePeriod } from './durations.ts';
@@ -56,6 +57,14 @@ export type CloseOptions = {
   readonly grace?: Duration;
 };
 
+/** A handler of several jobs at a time. */
+export type Batching<T, R> = {
+  /** Jobs in a batch at most: 1 to 32. */
+  readonly size: number;
+  readonly handleBatch: BatchHandler<T, R>;
+};
+
+const largestBatch = 32;
 const defaultGrace = '30s';
 
 export class Worker<T, R> implements AsyncDisposable {
@@ -63,7 +72,7 @@ export class Worker<T, R> implements AsyncDisposable {
   readonly events$: Observable<WorkerEvent<T, R>>;
   readonly #context: RecipeContext;
   readonly #consumer: QueueConsumer<T>;
-  readonly #handler: Handler<T, R>;
+  readonly #handler: Handler<T, R> | Batching<T, R>;
   readonly #backoff: Backoff;
   readonly #deadLetter: 'keep' | 'discard';
   readonly #results: ResultLease | undefined;
@@ -83,9 +92,10 @@ export class Worker<T, R> implements AsyncDisposable {
   constructor(
     context: RecipeContext,
     name: string,
-    handler: Handler<T, R>,
+    handler: Handler<T, R> | Batching<T, R>,
     options: WorkerOptions<T> = {},
   ) {
+    if (typeof handler === 'object') checkBatch(handler.size);
     const { concurrency = 1, deadLetter = 'keep', keepResults, sweepEvery } = options;
     if (!(Number.isInteger(concurrency) && concurrency >= 1 && concurrency <= 1_000)) {
       throw invalidArgument('concurrency', concurrency, 'a whole number from 1 to 1000');
@@ -163,9 +173,10 @@ export class Worker<T, R> implements AsyncDisposable {
     const { signal } = this.#stopping;
     const { clock, random } = this.#context.session.client;
     for (let failures = 0; !signal.aborted; ) {
-      let claim: Claim<T> | null;
+      let claims: readonly Claim<T>[];
       try {
-        claim = await this.#consumer.claim(signal);
+        const size = typeof this.#handler === 'object' ? this.#handler.size : 1;
+        claims = await this.#consumer.claimMany(size, signal);
         failures = 0;
       } catch (error) {
         if (signal.aborted) return;
@@ -179,12 +190,33 @@ export class Worker<T, R> implements AsyncDisposable {
         await pause(clock, fullJitterMs(failures, random), signal).catch(() => undefined);
         continue;
       }
-      if (claim) await this.#handle(claim);
-      else await this.#attention.mayBeJob(signal);
+      if (claims.length === 0) await this.#attention.mayBeJob(signal);
+      else await this.#handleAll(claims, this.#handler);
     }
   }
 
-  async #handle(claim: Claim<T>): Promise<void> {
+  async #handleAll(
+    claims: readonly Claim<T>[],
+    handler: Handler<T, R> | Batching<T, R>,
+  ): Promise<void> {
+    if (typeof handler === 'function') {
+      await Promise.all(claims.map((claim) => this.#handle(claim, handler)));
+      return;
+    }
+    const batch = new Batch<T, R>(handler.handleBatch, claims.length);
+    const handleOne = async (claim: Claim<T>) => {
+      let arrived = false;
+      await this.#handle(claim, (job, context) => {
+        arrived = true;
+        // A batch handler that returns nothing has no results to tell.
+        return batch.handle(job, context) as Promise<R>;
+      });
+      if (!arrived) batch.withoutOne();
+    };
+    await Promise.all(claims.map(handleOne));
+  }
+
+  async #handle(claim: Claim<T>, handler: Handler<T, R>): Promise<void> {
     const { metrics, session } = this.#context;
     const { clock } = session.client;
     const measured = { recipe: 'queue', name: this.name } as const;
@@ -193,7 +225,7 @@ export class Worker<T, R> implements AsyncDisposable {
     metrics.waited({ ...measured, ms: waitedMs, outcome: 'acquired' });
     this.#claims.set(claim.id, claim);
     await runJob<T, R>(claim, {
-      handler: this.#handler,
+      handler,
       backoff: this.#backoff,
       deadLetter: this.#deadLetter,
       results: this.#results,
@@ -217,4 +249,9 @@ export class Worker<T, R> implements AsyncDisposable {
     for (const { id, reason } of returned) this.#events.emit({ type: 'recovered', id, reason });
     for (const { id, reason } of dead) this.#events.emit({ type: 'dead', id, reason });
   }
+}
+
+function checkBatch(size: number): void {
+  if (Number.isInteger(size) && size >= 1 && size <= largestBatch) return;
+  throw invalidArgument('size', size, `a whole number from 1 to ${largestBatch}`);
 }

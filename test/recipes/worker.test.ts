@@ -341,7 +341,13 @@ describe.skipIf(storeMissing)('worker', () => {
     finish();
     await closed;
     expect(count('done')).toBe(1);
-    expect(await queue.stats()).toMatchObject({ ready: 1, delayed: 0, active: 0, dead: 0, workers: 0 });
+    expect(await queue.stats()).toMatchObject({
+      ready: 1,
+      delayed: 0,
+      active: 0,
+      dead: 0,
+      workers: 0,
+    });
   });
 
   test('a job that does not finish in the grace period is given back uncounted', async () => {
@@ -398,6 +404,42 @@ describe.skipIf(storeMissing)('worker', () => {
       await queue.push(round);
       await happened('done', round);
     }
+  });
+
+  test('a batch is handled by one call; each of its jobs has its own outcome', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const queue = queueOf(actor, name);
+    const pushed = await queue.pushMany([1, 2, 3, 4, 5, 6, 7].map((data) => ({ data })));
+    await world.operator().kv.put(queueKeys(name).job + pushed[1]?.id, 'not JSON');
+    const sizes: number[] = [];
+    const worker = new Worker<number, number>(
+      actor.context,
+      name,
+      {
+        size: 5,
+        handleBatch: (jobs) => {
+          sizes.push(jobs.length);
+          if (jobs.every(({ attempt }) => attempt > 1)) throw new Error('all of it');
+          return jobs.map(({ data }) => (data % 2 === 0 ? new Error(`even ${data}`) : data * 10));
+        },
+      },
+      { maxAttempts: 2, backoff: constant(0), keepResults: '1m' },
+    );
+    const events: WorkerEvent<number, number>[] = [];
+    worker.events$.subscribe((event) => events.push(event));
+    const ids = (type: WorkerEvent['type']) =>
+      events.flatMap((event) => (event.type === type && 'id' in event ? [event.id] : [])).sort();
+    const idsOf = (...indexes: number[]) => indexes.map((index) => pushed[index]?.id);
+    await eventually('the end', () => ids('dead').length === 3);
+    expect(ids('done')).toEqual(idsOf(0, 2, 4, 6));
+    expect(ids('retry')).toEqual(idsOf(3, 5));
+    expect(ids('dead')).toEqual(idsOf(1, 3, 5));
+    // The unreadable one is not handed over.
+    expect(sizes[0]).toBe(4);
+    expect(await queue.result(pushed[2]?.id ?? '')).toBe(30);
+    const bad = { size: 33, handleBatch: () => undefined };
+    expect(() => new Worker(actor.context, name, bad)).toThrow(/'size'/);
   });
 
   test('closing the session closes its workers', async () => {
