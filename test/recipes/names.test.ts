@@ -43,6 +43,7 @@ test('the documented layout is the layout', () => {
   expect(electionPrefix('a')).toBe('conclave/election/a/');
   expect(servicePrefix('100%')).toBe('conclave/service/100%25/');
   expect(queueKeys('mail')).toEqual({
+    name: 'mail',
     root: 'conclave/queue/mail/',
     job: 'conclave/queue/mail/job/',
     ready: 'conclave/queue/mail/ready/',
@@ -53,6 +54,18 @@ test('the documented layout is the layout', () => {
     dedup: 'conclave/queue/mail/dedup/',
     worker: 'conclave/queue/mail/worker/',
     push: 'conclave/queue/mail/push/',
+    limits: 'conclave/queue/mail/limits',
+    line: 'conclave/queue/mail/line/',
+    turn: 'conclave/queue/mail/turn/',
+    pass: 'conclave/queue/mail/pass/',
+    slot: 'conclave/queue/mail/slot/',
+    gate: 'conclave/queue/mail/gate',
+    rate: 'conclave/queue/mail/rate',
+    cancel: 'conclave/queue/mail/cancel/',
+    blocked: 'conclave/queue/mail/blocked/',
+    wait: 'conclave/queue/mail/wait/',
+    child: 'conclave/queue/mail/child/',
+    freed: 'conclave/queue/mail/freed/',
   });
 });
 

@@ -78,7 +78,8 @@ const loop = (queue: string, script: string, settings: Partial<LoopSettings>): J
 
 const kinds = ({ parts }: Call): string =>
   [...new Set(parts?.success.map(({ kind }) => kind))].sort().join();
-const isClaim = (call: Call): boolean => kinds(call) === 'delete,get,put';
+/** A claim chooses between forms inside of one transaction. */
+const isClaim = (call: Call): boolean => kinds(call) === 'txn';
 const isAck = (call: Call): boolean => kinds(call) === 'delete';
 
 test('a slot that fails for good lets the command of another finish and be acknowledged', async () => {
