@@ -8,8 +8,7 @@ import type { QueueKeys } from './names.ts';
 
 export type ChildResult<R = unknown> = {
   readonly id: string;
-} & /** `result`: what its handler returned; undefined when it returned nothing, or nothing to keep. */
-(
+} /** `result`: what its handler returned; undefined when it returned nothing, or nothing to keep. */ & (
   | { readonly status: 'done'; readonly result: R | undefined }
   | { readonly status: 'dead'; readonly reason: string }
   | { readonly status: 'cancelled' }

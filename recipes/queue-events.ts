@@ -12,8 +12,7 @@ import type { QueueKeys } from './names.ts';
 export type QueueEvent = {
   readonly id: string;
   readonly revision: bigint;
-} & /** It was pushed. `place` says what it waits for, if anything. */
-(
+} /** It was pushed. `place` says what it waits for, if anything. */ & (
   | { readonly type: 'pushed'; readonly place: Place }
   /** It waits somewhere else now: its time or its turn has come, or its children are finished. */
   | { readonly type: 'moved'; readonly place: Place }

@@ -122,7 +122,9 @@ test('a member whose log lost what it had confirmed ends, and says what to do', 
   expect(expulsions).toEqual([]);
   node.receive({ ...heartbeat, commit: 50 });
   await time.pass(10);
-  expect(expulsions).toEqual([expect.stringMatching(/entry 50 .*conclave member replace 2 NAME --peer-urls URL$/)]);
+  expect(expulsions).toEqual([
+    expect.stringMatching(/entry 50 .*conclave member replace 2 NAME --peer-urls URL$/),
+  ]);
   expect(failures).toEqual([]);
   await expect(follower.propose(put('k'))).rejects.toMatchObject({ code: 'stopped' });
 });

@@ -452,7 +452,13 @@ describe.skipIf(storeMissing)('queue', () => {
     const queue = queueOf(actor, name);
     for (const number of [1, 2, 3]) await queue.push(number);
     expect((await queue.peek(2)).map(({ data }) => data)).toEqual([1, 2]);
-    expect(await queue.stats()).toMatchObject({ ready: 3, delayed: 0, active: 0, dead: 0, workers: 0 });
+    expect(await queue.stats()).toMatchObject({
+      ready: 3,
+      delayed: 0,
+      active: 0,
+      dead: 0,
+      workers: 0,
+    });
   });
 
   test('a consumer whose key was removed introduces itself again', async () => {
