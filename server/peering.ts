@@ -124,10 +124,15 @@ export class Peering implements TransportHandlers {
     this.#sending = new AbortController();
   }
 
-  /** A leader that was removed leads on until another one can. */
+  /**
+   * A leader that was removed leads on until another one can. While nobody is known to lead, the others
+   * may not have heard that the removal is committed, and need this member's answer to learn it: it
+   * stays until one of them leads, or refuses it as removed.
+   */
   #noticeRemoval(): void {
     const { member, replica } = this.#options;
-    if (replica.isLeader || !replica.machine.removed.includes(member.memberId)) return;
+    if (replica.isLeader || replica.leader === NO_NODE) return;
+    if (!replica.machine.removed.includes(member.memberId)) return;
     this.#expel('this member was removed from its cluster');
   }
 

@@ -165,12 +165,6 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
 
   expelled(member: FullMember): void {
     this.#removed.add(member.number);
-    const id = member.stores.identity?.memberId;
-    const isKnown = this.#members.some(({ running, isLeaving }) => {
-      const members = running?.member.members ?? [];
-      return !isLeaving && members.length > 0 && members.every((each) => each.id !== id);
-    });
-    if (!isKnown) this.#hasLostOneThatLeaves = true;
     member.crash();
   }
 
