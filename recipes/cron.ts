@@ -254,7 +254,6 @@ export class Cron<T> implements AsyncDisposable {
       along,
     });
     // The next one needs the key's new revision, which the push does not tell.
-    this.#known = undefined;
     await this.#read();
     if (pushed) this.#events.emit({ type: 'pushed', slot: at, missed, id: pushed.id });
   }
@@ -268,7 +267,7 @@ export class Cron<T> implements AsyncDisposable {
       .if(compare.modRevision(key, '==', revision))
       .then(op.put(key, value));
     await untilAnswered(client, () => txn.commit({ signal }), signal);
-    this.#known = undefined;
+    await this.#read();
   }
 
   /** The schedule's key, moved on from where it is known to be. */
