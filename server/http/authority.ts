@@ -18,8 +18,8 @@ const ACK = 1;
 const PADDED = 0x08;
 const PRIORITY = 0x20;
 const EMPTY_SETTINGS = Buffer.from([0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]);
-/** Frames before the first call are few and small; whoever sends more is not who this is for. */
-const MAX_BYTES = 16 * 1024;
+/** More than HTTP/2's first window lets a client send before it has the server's word. */
+const MAX_BYTES = 256 * 1024;
 const REPLACEMENT = Buffer.from('localhost', 'latin1');
 
 /**
@@ -75,8 +75,13 @@ type Opening = {
   readonly acknowledgement?: Span;
 };
 
-/** What comes between the preface and the first frame that is about a call. */
+/**
+ * What follows the preface. The acknowledgement may come before the first call or behind it: clients
+ * send both as soon as they can.
+ */
 function parseOpening(bytes: Buffer): Opening {
+  let kind: Opening['kind'] = 'waits';
+  let headers: Span | undefined;
   let acknowledgement: Span | undefined;
   let at = PREFACE_BYTES;
   while (at + FRAME_HEAD_BYTES <= bytes.length) {
@@ -85,29 +90,36 @@ function parseOpening(bytes: Buffer): Opening {
     const flags = bytes[at + 4] ?? 0;
     if (end > bytes.length) break;
     const span = { start: at, end };
-    const acknowledged = acknowledgement === undefined ? {} : { acknowledgement };
-    if (type === HEADERS) return { kind: 'calls', headers: span, ...acknowledged };
-    if (type === SETTINGS && (flags & ACK) !== 0) acknowledgement = span;
-    else if (type !== SETTINGS && type !== WINDOW_UPDATE) return { kind: 'other', ...acknowledged };
+    if (type === SETTINGS && (flags & ACK) !== 0) acknowledgement ??= span;
+    else if (type === HEADERS && kind === 'waits') {
+      kind = 'calls';
+      headers = span;
+    } else if (type !== SETTINGS && type !== WINDOW_UPDATE && kind === 'waits') kind = 'other';
     at = end;
   }
-  return { kind: 'waits', ...(acknowledgement === undefined ? {} : { acknowledgement }) };
+  return {
+    kind,
+    ...(headers === undefined ? {} : { headers }),
+    ...(acknowledgement === undefined ? {} : { acknowledgement }),
+  };
 }
 
 function mended(bytes: Buffer, { headers, acknowledgement }: Opening): Buffer {
+  const edits: { readonly span: Span; readonly by: Buffer }[] = [];
+  if (acknowledgement !== undefined) edits.push({ span: acknowledgement, by: Buffer.alloc(0) });
+  if (headers !== undefined) {
+    edits.push({
+      span: headers,
+      by: mendedHeaders(bytes.subarray(headers.start, headers.end)),
+    });
+  }
   const parts: Buffer[] = [];
   let at = 0;
-  if (acknowledgement !== undefined) {
-    parts.push(bytes.subarray(0, acknowledgement.start));
-    at = acknowledgement.end;
+  for (const { span, by } of edits.sort((a, b) => a.span.start - b.span.start)) {
+    parts.push(bytes.subarray(at, span.start), by);
+    at = span.end;
   }
-  if (headers !== undefined) {
-    parts.push(bytes.subarray(at, headers.start));
-    parts.push(mendedHeaders(bytes.subarray(headers.start, headers.end)));
-    at = headers.end;
-  }
-  parts.push(bytes.subarray(at));
-  return Buffer.concat(parts);
+  return Buffer.concat([...parts, bytes.subarray(at)]);
 }
 
 /** The frame with another value in its first `:authority`; as it was, if it has none with a value. */

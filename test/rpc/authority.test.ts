@@ -1,8 +1,10 @@
 /** Connections of clients that put something else than an authority into `:authority`. */
+
 import { once } from 'node:events';
 import { type ClientHttp2Session, connect } from 'node:http2';
-import { connect as connectTcp } from 'node:net';
+import { type AddressInfo, connect as connectTcp, createConnection, createServer } from 'node:net';
 import { expect, test } from 'vitest';
+import { mendAuthority } from '../../server/http/authority.ts';
 import { StatusResponse } from '../../server/wire/etcdserverpb/rpc.ts';
 import { Face } from '../support/face.ts';
 import { within } from '../support/wait.ts';
@@ -62,4 +64,50 @@ test('a client that never acknowledges the settings is given up', async () => {
   socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
   socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
   await within(once(socket.resume(), 'close'), 5_000, 'giving the connection up');
+});
+
+test.each([
+  ['before', ['acknowledgement', 'headers']],
+  ['behind', ['headers', 'acknowledgement']],
+] as const)('an acknowledgement %s the first call is taken off', async (_, order) => {
+  const frame = (type: number, flags: number, stream: number, payload: Buffer): Buffer => {
+    const head = Buffer.alloc(9);
+    head.writeUIntBE(payload.length, 0, 3);
+    head[3] = type;
+    head[4] = flags;
+    head.writeUInt32BE(stream, 5);
+    return Buffer.concat([head, payload]);
+  };
+  const settings = frame(4, 0, 0, Buffer.alloc(0));
+  const url = Buffer.from('http://member');
+  const frames = {
+    acknowledgement: frame(4, 1, 0, Buffer.alloc(0)),
+    // A literal `:authority`, the first name of the static table.
+    headers: frame(1, 4, 1, Buffer.concat([Buffer.of(0x41, url.length), url])),
+  };
+  const opening = Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), settings]);
+
+  const handedOver = new Promise<Buffer>((resolve) => {
+    const server = createServer((socket) => {
+      mendAuthority(socket, 10_000, () => {
+        resolve(socket.read());
+        socket.destroy();
+        server.close();
+      });
+    });
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as AddressInfo;
+      const client = createConnection(port, '127.0.0.1');
+      client.setNoDelay(true);
+      client.write(opening);
+      client.once('data', () => {
+        for (const name of order) client.write(frames[name]);
+      });
+    });
+  });
+  const bytes = await handedOver;
+  expect(bytes.includes('localhost')).toBe(true);
+  expect(bytes.includes(url)).toBe(false);
+  expect(bytes.includes(frames.acknowledgement)).toBe(false);
+  expect(bytes.subarray(0, opening.length)).toEqual(opening);
 });
