@@ -73,11 +73,6 @@ export class LocalCluster {
     return this.#running.has(name);
   }
 
-  /** The process of a member that runs. */
-  pid(name: string): number | undefined {
-    return this.#running.get(name)?.pid;
-  }
-
   /** Starts a member that does not run; resolves when it listens. */
   start(name: string): Promise<void> {
     const member = this.members.find((one) => one.name === name);
