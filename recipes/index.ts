@@ -52,83 +52,11 @@ export {
   type WatchNotice,
   type WatchOptions,
 } from '../sdk/index.ts';
-export type { Adder, AdderOptions } from './adder.ts';
-export type { AdditionOptions, AddOptions } from './additions.ts';
-export { type Backoff, constant, type ExponentialOptions, exponential } from './backoff.ts';
-export type { BatchHandler, BatchJob } from './batch.ts';
-export type { Cancelled } from './cancellation.ts';
-export type { ChildResult } from './child-results.ts';
-export type { Claim, KeptResult, NackOptions } from './claim.ts';
 export { Conclave, type ConclaveOptions, connect } from './connect.ts';
-export type { Counter } from './counter.ts';
-export type { Cron, CronEvent, CronOptions } from './cron.ts';
-export type { CustomLine, CustomLineOptions, LineRule, Neighbour } from './custom-line.ts';
-export type {
-  DeadLetter,
-  DeadLetterFilter,
-  DeadLetterPage,
-  DeadLetters,
-} from './dead-letters.ts';
-export type {
-  CampaignOptions,
-  Candidate,
-  Election,
-  ElectionOptions,
-  Leader,
-  LeadOptions,
-} from './election.ts';
-export type { FlowChild, FlowIds, FlowNode } from './flow.ts';
-export type { HoldState } from './holding.ts';
-export type { IdAllocator, IdOptions } from './id-allocator.ts';
-export type { Instance, InstanceStatus } from './instance.ts';
-export type { Handler, Job, JobContext, WorkerEvent } from './job.ts';
-export { JobStoppedError, type StopReason, UnrecoverableJobError } from './job.ts';
-export type { ChildFailurePolicy } from './job-record.ts';
-export type { JobView } from './job-view.ts';
-export type { LeadContext, Leadership } from './leadership.ts';
-export type { LineEntry, Meta } from './line-record.ts';
-export type { LockHandle } from './lock-handle.ts';
-export type { LockOptions, TryLockOptions, WaitLockOptions } from './lock-options.ts';
-export { type Measured, noMetrics, type RecipeKind, type RecipeMetrics } from './metrics.ts';
-export type { MultiLockHandle } from './multi-handle.ts';
-export type { MultiLock } from './multi-lock.ts';
-export type {
-  AcquireOptions,
-  LineUp,
-  Mutex,
-  MutexOptions,
-  TryAcquireOptions,
-} from './mutex.ts';
-export type { LockProgress, MutexHandle } from './mutex-handle.ts';
-export { escapeName, unescapeName } from './names.ts';
-export type { Picked, Pool, PoolEvent, PoolOptions } from './pool.ts';
-export type { ProcessOptions, Processor } from './process.ts';
-export type { Pushed } from './producer.ts';
-export type { JobOptions, JobToPush, ManyOptions, PushOptions } from './push-options.ts';
-export type { Queue, QueuedJob, QueueOptions, QueueStats } from './queue.ts';
-export type { ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
-export type { Place, QueueEvent, QueueGap } from './queue-events.ts';
-export type { QueueLimits, QueueRate } from './queue-limits.ts';
-export type { RateLimiter, RateLineUp, RateOptions, TakeOptions } from './rate-limiter.ts';
-export type { InstanceData, Registration, RegistrationState } from './registration.ts';
-export type { Discovery, RegisterOptions } from './registry.ts';
-export type { Revocation } from './revocation.ts';
-export type { RwHandle, UpgradeOptions } from './rw-handle.ts';
-export type { RwEntry, RwLineUp, RwLock } from './rw-lock.ts';
-export type { PlaceMode, RwMode } from './rw-rules.ts';
-export type { MissedPolicy } from './schedule.ts';
-export type {
-  Permit,
-  PermitEntry,
-  Semaphore,
-  SemaphoreOptions,
-  SemaphoreState,
-  TryPermitOptions,
-  WaitPermitOptions,
-} from './semaphore.ts';
-export { parseSequencer, type Sequencer, verifySequencer } from './sequencer.ts';
-export { RecipeSession } from './session.ts';
-export type { SharedValue, UpdateOptions, ValueOptions, Versioned } from './shared-value.ts';
+export type { Instance, InstanceStatus } from './discovery/instance.ts';
+export type { Picked, Pool, PoolEvent, PoolOptions } from './discovery/pool.ts';
+export type { InstanceData, Registration, RegistrationState } from './discovery/registration.ts';
+export type { Discovery, RegisterOptions } from './discovery/registry.ts';
 export {
   type Load,
   leastLoaded,
@@ -137,6 +65,78 @@ export {
   roundRobin,
   type Strategy,
   weighted,
-} from './strategies.ts';
-export type { Swept } from './sweep.ts';
-export type { CloseOptions, Worker, WorkerOptions } from './worker.ts';
+} from './discovery/strategies.ts';
+export type {
+  CampaignOptions,
+  Candidate,
+  Election,
+  ElectionOptions,
+  Leader,
+  LeadOptions,
+} from './election/election.ts';
+export type { LeadContext, Leadership } from './election/leadership.ts';
+export type { HoldState } from './line/holding.ts';
+export type { LineEntry, Meta } from './line/line-record.ts';
+export { parseSequencer, type Sequencer, verifySequencer } from './line/sequencer.ts';
+export type { CustomLine, CustomLineOptions, LineRule, Neighbour } from './locks/custom-line.ts';
+export type { LockHandle } from './locks/lock-handle.ts';
+export type { LockOptions, TryLockOptions, WaitLockOptions } from './locks/lock-options.ts';
+export type { MultiLockHandle } from './locks/multi-handle.ts';
+export type { MultiLock } from './locks/multi-lock.ts';
+export type {
+  AcquireOptions,
+  LineUp,
+  Mutex,
+  MutexOptions,
+  TryAcquireOptions,
+} from './locks/mutex.ts';
+export type { LockProgress, MutexHandle } from './locks/mutex-handle.ts';
+export type { Revocation } from './locks/revocation.ts';
+export type { RwHandle, UpgradeOptions } from './locks/rw-handle.ts';
+export type { RwEntry, RwLineUp, RwLock } from './locks/rw-lock.ts';
+export type { PlaceMode, RwMode } from './locks/rw-rules.ts';
+export type {
+  Permit,
+  PermitEntry,
+  Semaphore,
+  SemaphoreOptions,
+  SemaphoreState,
+  TryPermitOptions,
+  WaitPermitOptions,
+} from './locks/semaphore.ts';
+export { type Measured, noMetrics, type RecipeKind, type RecipeMetrics } from './metrics.ts';
+export { escapeName, unescapeName } from './names.ts';
+export { type Backoff, constant, type ExponentialOptions, exponential } from './queue/backoff.ts';
+export type { BatchHandler, BatchJob } from './queue/batch.ts';
+export type { Cancelled } from './queue/cancellation.ts';
+export type { ChildResult } from './queue/child-results.ts';
+export type { Claim, KeptResult, NackOptions } from './queue/claim.ts';
+export type { Cron, CronEvent, CronOptions } from './queue/cron.ts';
+export type {
+  DeadLetter,
+  DeadLetterFilter,
+  DeadLetterPage,
+  DeadLetters,
+} from './queue/dead-letters.ts';
+export type { FlowChild, FlowIds, FlowNode } from './queue/flow.ts';
+export type { Handler, Job, JobContext, WorkerEvent } from './queue/job.ts';
+export { JobStoppedError, type StopReason, UnrecoverableJobError } from './queue/job.ts';
+export type { ChildFailurePolicy } from './queue/job-record.ts';
+export type { JobView } from './queue/job-view.ts';
+export type { ProcessOptions, Processor } from './queue/process.ts';
+export type { Pushed } from './queue/producer.ts';
+export type { JobOptions, JobToPush, ManyOptions, PushOptions } from './queue/push-options.ts';
+export type { Queue, QueuedJob, QueueOptions, QueueStats } from './queue/queue.ts';
+export type { ConsumerOptions, QueueConsumer } from './queue/queue-consumer.ts';
+export type { Place, QueueEvent, QueueGap } from './queue/queue-events.ts';
+export type { QueueLimits, QueueRate } from './queue/queue-limits.ts';
+export type { MissedPolicy } from './queue/schedule.ts';
+export type { Swept } from './queue/sweep.ts';
+export type { CloseOptions, Worker, WorkerOptions } from './queue/worker.ts';
+export type { RateLimiter, RateLineUp, RateOptions, TakeOptions } from './rate/rate-limiter.ts';
+export { RecipeSession } from './session.ts';
+export type { Adder, AdderOptions } from './values/adder.ts';
+export type { AdditionOptions, AddOptions } from './values/additions.ts';
+export type { Counter } from './values/counter.ts';
+export type { IdAllocator, IdOptions } from './values/id-allocator.ts';
+export type { SharedValue, UpdateOptions, ValueOptions, Versioned } from './values/shared-value.ts';

@@ -1,6 +1,6 @@
 import type { Client } from '../../sdk/client.ts';
 import type { Session, SessionOptions } from '../../sdk/session.ts';
-import type { Background, RecipeContext } from '../context.ts';
+import type { Background, RecipeContext } from '../common/context.ts';
 import { noMetrics } from '../metrics.ts';
 import type { ConnectionOptions } from './connection.ts';
 import { withClient } from './with-client.ts';

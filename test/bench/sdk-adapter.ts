@@ -1,7 +1,7 @@
 /** conclave's own SDK and recipes. */
 
+import { Mutex } from '../../recipes/locks/mutex.ts';
 import { noMetrics } from '../../recipes/metrics.ts';
-import { Mutex } from '../../recipes/mutex.ts';
 import { connect } from '../../sdk/connect.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import type { BenchClient } from './rows.ts';

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Bell } from '../../recipes/bell.ts';
+import { Bell } from '../../recipes/queue/bell.ts';
 
 const listen = (bell: Bell, signal = new AbortController().signal) => {
   const heard: number[] = [];

@@ -1,9 +1,9 @@
 import { firstValueFrom, take, toArray } from 'rxjs';
 import { describe, expect, test } from 'vitest';
-import { Adder } from '../../recipes/adder.ts';
-import type { AdditionOptions } from '../../recipes/additions.ts';
-import { Counter } from '../../recipes/counter.ts';
 import { adderPrefix, counterPrefix } from '../../recipes/names.ts';
+import { Adder } from '../../recipes/values/adder.ts';
+import type { AdditionOptions } from '../../recipes/values/additions.ts';
+import { Counter } from '../../recipes/values/counter.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, useWorld } from './world.ts';
 

@@ -1,12 +1,12 @@
 /** Schedules over a store, on clocks of their own; and processors that are subscriptions. */
 import { NEVER, of, throwError } from 'rxjs';
 import { describe, expect, test } from 'vitest';
-import { constant } from '../../recipes/backoff.ts';
-import { Cron, type CronEvent, type CronOptions } from '../../recipes/cron.ts';
-import type { WorkerEvent } from '../../recipes/job.ts';
 import { cronKey, queueKeys } from '../../recipes/names.ts';
-import { type ProcessOptions, type Processor, processor } from '../../recipes/process.ts';
-import { Queue } from '../../recipes/queue.ts';
+import { constant } from '../../recipes/queue/backoff.ts';
+import { Cron, type CronEvent, type CronOptions } from '../../recipes/queue/cron.ts';
+import type { WorkerEvent } from '../../recipes/queue/job.ts';
+import { type ProcessOptions, type Processor, processor } from '../../recipes/queue/process.ts';
+import { Queue } from '../../recipes/queue/queue.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';

@@ -1,5 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { CustomLine, type CustomLineOptions, type LineRule } from '../../recipes/custom-line.ts';
+import {
+  CustomLine,
+  type CustomLineOptions,
+  type LineRule,
+} from '../../recipes/locks/custom-line.ts';
 import { linePrefix } from '../../recipes/names.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { Election, type Leader } from '../../recipes/election.ts';
+import { Election, type Leader } from '../../recipes/election/election.ts';
 import { electionPrefix } from '../../recipes/names.ts';
 import { json } from '../../sdk/codec.ts';
 import { op } from '../../sdk/txn.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { IdAllocator, type IdOptions } from '../../recipes/id-allocator.ts';
 import { idsPrefix } from '../../recipes/names.ts';
+import { IdAllocator, type IdOptions } from '../../recipes/values/id-allocator.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, useWorld } from './world.ts';
 

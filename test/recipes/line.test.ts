@@ -12,7 +12,7 @@ import {
   type LineState,
   type Place,
   step,
-} from '../../recipes/line.ts';
+} from '../../recipes/line/line.ts';
 
 const noValue = new Uint8Array();
 

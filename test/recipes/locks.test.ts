@@ -1,14 +1,14 @@
 /** What every lock over a line must survive, whatever its rules: the same troubles for all of them. */
 import { describe, expect, test } from 'vitest';
-import type { RecipeContext } from '../../recipes/context.ts';
-import { CustomLine } from '../../recipes/custom-line.ts';
-import type { LockHandle } from '../../recipes/lock-handle.ts';
-import type { MultiLockHandle } from '../../recipes/multi-handle.ts';
-import { MultiLock } from '../../recipes/multi-lock.ts';
-import { Mutex } from '../../recipes/mutex.ts';
-import { RwLock } from '../../recipes/rw-lock.ts';
-import { Semaphore } from '../../recipes/semaphore.ts';
-import { parseSequencer } from '../../recipes/sequencer.ts';
+import type { RecipeContext } from '../../recipes/common/context.ts';
+import { parseSequencer } from '../../recipes/line/sequencer.ts';
+import { CustomLine } from '../../recipes/locks/custom-line.ts';
+import type { LockHandle } from '../../recipes/locks/lock-handle.ts';
+import type { MultiLockHandle } from '../../recipes/locks/multi-handle.ts';
+import { MultiLock } from '../../recipes/locks/multi-lock.ts';
+import { Mutex } from '../../recipes/locks/mutex.ts';
+import { RwLock } from '../../recipes/locks/rw-lock.ts';
+import { Semaphore } from '../../recipes/locks/semaphore.ts';
 import { op } from '../../sdk/txn.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';

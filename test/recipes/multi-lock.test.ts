@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { MultiLock } from '../../recipes/multi-lock.ts';
-import { Mutex } from '../../recipes/mutex.ts';
+import { verifySequencer } from '../../recipes/line/sequencer.ts';
+import { MultiLock } from '../../recipes/locks/multi-lock.ts';
+import { Mutex } from '../../recipes/locks/mutex.ts';
 import { lockPrefix } from '../../recipes/names.ts';
-import { verifySequencer } from '../../recipes/sequencer.ts';
 import { op } from '../../sdk/txn.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';

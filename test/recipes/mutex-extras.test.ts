@@ -1,9 +1,9 @@
 /** Reentrancy, requests to let go, progress, and sharing names with etcd's own locks. */
 import { describe, expect, test } from 'vitest';
-import { Mutex } from '../../recipes/mutex.ts';
-import type { LockProgress } from '../../recipes/mutex-handle.ts';
+import { Mutex } from '../../recipes/locks/mutex.ts';
+import type { LockProgress } from '../../recipes/locks/mutex-handle.ts';
+import type { Revocation } from '../../recipes/locks/revocation.ts';
 import { lockPrefix } from '../../recipes/names.ts';
-import type { Revocation } from '../../recipes/revocation.ts';
 import { commandExists, Launched, temporaryDirectory } from '../support/process.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';

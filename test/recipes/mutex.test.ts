@@ -1,11 +1,10 @@
 import { firstValueFrom, toArray } from 'rxjs';
 import { describe, expect, test } from 'vitest';
-import { inLineOrder } from '../../recipes/line-record.ts';
-
-import { type LineUp, Mutex } from '../../recipes/mutex.ts';
-import type { MutexHandle } from '../../recipes/mutex-handle.ts';
+import { inLineOrder } from '../../recipes/line/line-record.ts';
+import { verifySequencer } from '../../recipes/line/sequencer.ts';
+import { type LineUp, Mutex } from '../../recipes/locks/mutex.ts';
+import type { MutexHandle } from '../../recipes/locks/mutex-handle.ts';
 import { lockPrefix } from '../../recipes/names.ts';
-import { verifySequencer } from '../../recipes/sequencer.ts';
 import { op } from '../../sdk/txn.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';

@@ -1,13 +1,13 @@
 /** Parents and children, what happens in a queue, and jobs looked at from outside. */
 import { describe, expect, test } from 'vitest';
-import { constant } from '../../recipes/backoff.ts';
-import type { ChildResult } from '../../recipes/child-results.ts';
-import type { JobView } from '../../recipes/job-view.ts';
 import { queueKeys } from '../../recipes/names.ts';
-import { Queue } from '../../recipes/queue.ts';
-import { QueueConsumer } from '../../recipes/queue-consumer.ts';
-import type { QueueEvent, QueueGap } from '../../recipes/queue-events.ts';
-import { Worker } from '../../recipes/worker.ts';
+import { constant } from '../../recipes/queue/backoff.ts';
+import type { ChildResult } from '../../recipes/queue/child-results.ts';
+import type { JobView } from '../../recipes/queue/job-view.ts';
+import { Queue } from '../../recipes/queue/queue.ts';
+import { QueueConsumer } from '../../recipes/queue/queue-consumer.ts';
+import type { QueueEvent, QueueGap } from '../../recipes/queue/queue-events.ts';
+import { Worker } from '../../recipes/queue/worker.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, useWorld } from './world.ts';
 

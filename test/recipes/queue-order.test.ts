@@ -1,10 +1,10 @@
 /** Priorities, groups, limits and batches: which jobs are offered when, and how many at a time. */
 import { describe, expect, test } from 'vitest';
 import { queueKeys } from '../../recipes/names.ts';
-import { Queue } from '../../recipes/queue.ts';
-import { type ConsumerOptions, QueueConsumer } from '../../recipes/queue-consumer.ts';
-import type { QueueLimits } from '../../recipes/queue-limits.ts';
-import { Worker } from '../../recipes/worker.ts';
+import { Queue } from '../../recipes/queue/queue.ts';
+import { type ConsumerOptions, QueueConsumer } from '../../recipes/queue/queue-consumer.ts';
+import type { QueueLimits } from '../../recipes/queue/queue-limits.ts';
+import { Worker } from '../../recipes/queue/worker.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';

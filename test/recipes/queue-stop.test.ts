@@ -1,11 +1,11 @@
 /** Jobs that are cancelled, replaced, or out of time. */
 import { describe, expect, test } from 'vitest';
-import { constant } from '../../recipes/backoff.ts';
-import { type Handler, JobStoppedError, type WorkerEvent } from '../../recipes/job.ts';
 import { queueKeys } from '../../recipes/names.ts';
-import { Queue } from '../../recipes/queue.ts';
-import { QueueConsumer } from '../../recipes/queue-consumer.ts';
-import { Worker, type WorkerOptions } from '../../recipes/worker.ts';
+import { constant } from '../../recipes/queue/backoff.ts';
+import { type Handler, JobStoppedError, type WorkerEvent } from '../../recipes/queue/job.ts';
+import { Queue } from '../../recipes/queue/queue.ts';
+import { QueueConsumer } from '../../recipes/queue/queue-consumer.ts';
+import { Worker, type WorkerOptions } from '../../recipes/queue/worker.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';
 

@@ -2,11 +2,11 @@
 import { getEventListeners } from 'node:events';
 import { describe, expect, test } from 'vitest';
 import { Conclave } from '../../recipes/connect.ts';
-import type { Handler, WorkerEvent } from '../../recipes/job.ts';
 import { queueKeys } from '../../recipes/names.ts';
-import { Queue } from '../../recipes/queue.ts';
-import { QueueConsumer } from '../../recipes/queue-consumer.ts';
-import { Worker, type WorkerOptions } from '../../recipes/worker.ts';
+import type { Handler, WorkerEvent } from '../../recipes/queue/job.ts';
+import { Queue } from '../../recipes/queue/queue.ts';
+import { QueueConsumer } from '../../recipes/queue/queue-consumer.ts';
+import { Worker, type WorkerOptions } from '../../recipes/queue/worker.ts';
 import { connect } from '../../sdk/connect.ts';
 import { ConclaveError } from '../../sdk/errors.ts';
 import type { TxnParts } from '../../sdk/txn.ts';

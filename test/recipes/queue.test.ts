@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { queueKeys } from '../../recipes/names.ts';
-import { Queue } from '../../recipes/queue.ts';
-import { type ConsumerOptions, QueueConsumer } from '../../recipes/queue-consumer.ts';
+import { Queue } from '../../recipes/queue/queue.ts';
+import { type ConsumerOptions, QueueConsumer } from '../../recipes/queue/queue-consumer.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';

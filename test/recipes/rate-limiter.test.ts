@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { judge } from '../../recipes/gcra.ts';
 import { ratePrefix } from '../../recipes/names.ts';
-import { RateLimiter, type RateOptions } from '../../recipes/rate-limiter.ts';
+import { judge } from '../../recipes/rate/gcra.ts';
+import { RateLimiter, type RateOptions } from '../../recipes/rate/rate-limiter.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';

@@ -1,9 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import type { Instance } from '../../recipes/instance.ts';
-import { servicePrefix } from '../../recipes/names.ts';
-import type { Pool, PoolEvent } from '../../recipes/pool.ts';
-import type { Registration } from '../../recipes/registration.ts';
-import { Discovery } from '../../recipes/registry.ts';
+import type { Instance } from '../../recipes/discovery/instance.ts';
+import type { Pool, PoolEvent } from '../../recipes/discovery/pool.ts';
+import type { Registration } from '../../recipes/discovery/registration.ts';
+import { Discovery } from '../../recipes/discovery/registry.ts';
 import {
   leastLoaded,
   powerOfTwoChoices,
@@ -11,7 +10,8 @@ import {
   roundRobin,
   type Strategy,
   weighted,
-} from '../../recipes/strategies.ts';
+} from '../../recipes/discovery/strategies.ts';
+import { servicePrefix } from '../../recipes/names.ts';
 import type { Call } from '../support/faulty-kv.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';

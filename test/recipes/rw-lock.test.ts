@@ -1,17 +1,17 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { Place } from '../../recipes/line.ts';
-import { encodeLineRecord } from '../../recipes/line-record.ts';
-import { rwPrefix } from '../../recipes/names.ts';
-import type { RwHandle } from '../../recipes/rw-handle.ts';
-import { type RwLineUp, RwLock } from '../../recipes/rw-lock.ts';
+import type { Place } from '../../recipes/line/line.ts';
+import { encodeLineRecord } from '../../recipes/line/line-record.ts';
+import type { RwHandle } from '../../recipes/locks/rw-handle.ts';
+import { type RwLineUp, RwLock } from '../../recipes/locks/rw-lock.ts';
 import {
   blockerOf,
   judgeUpgrade,
   type PlaceMode,
   type RwMode,
   type UpgradeJudgement,
-} from '../../recipes/rw-rules.ts';
+} from '../../recipes/locks/rw-rules.ts';
+import { rwPrefix } from '../../recipes/names.ts';
 import { op } from '../../sdk/txn.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { Schedule } from '../../recipes/schedule.ts';
+import { Schedule } from '../../recipes/queue/schedule.ts';
 
 const at = (text: string) => Date.parse(text);
 const slots = (pattern: string, zone: string, from: string, count: number) => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
+import { type Permit, Semaphore, type SemaphoreState } from '../../recipes/locks/semaphore.ts';
 import { semaphorePrefix } from '../../recipes/names.ts';
-import { type Permit, Semaphore, type SemaphoreState } from '../../recipes/semaphore.ts';
 import { storeMissing } from '../support/store.ts';
 import { waitFor } from '../support/wait.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';

@@ -1,7 +1,7 @@
 import { firstValueFrom, take, toArray } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { valuePrefix } from '../../recipes/names.ts';
-import { SharedValue, type ValueOptions } from '../../recipes/shared-value.ts';
+import { SharedValue, type ValueOptions } from '../../recipes/values/shared-value.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, useWorld } from './world.ts';
 

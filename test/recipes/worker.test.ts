@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { constant, exponential } from '../../recipes/backoff.ts';
-import { type Handler, UnrecoverableJobError, type WorkerEvent } from '../../recipes/job.ts';
 import { queueKeys } from '../../recipes/names.ts';
-import { Queue } from '../../recipes/queue.ts';
-import { Worker, type WorkerOptions } from '../../recipes/worker.ts';
+import { constant, exponential } from '../../recipes/queue/backoff.ts';
+import { type Handler, UnrecoverableJobError, type WorkerEvent } from '../../recipes/queue/job.ts';
+import { Queue } from '../../recipes/queue/queue.ts';
+import { Worker, type WorkerOptions } from '../../recipes/queue/worker.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';
 

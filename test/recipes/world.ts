@@ -1,6 +1,6 @@
 /** Sessions of several processes, as it were, on one store: each has a connection and faults of its own. */
 import { afterAll, afterEach, beforeAll } from 'vitest';
-import type { Background, RecipeContext } from '../../recipes/context.ts';
+import type { Background, RecipeContext } from '../../recipes/common/context.ts';
 import { noMetrics, type RecipeMetrics } from '../../recipes/metrics.ts';
 import type { Client } from '../../sdk/client.ts';
 import { type Clock, systemClock } from '../../sdk/clock.ts';

@@ -1,10 +1,10 @@
 /** Takes jobs from a queue and runs them, so many at a time, within one session. */
 import { bytes } from '../../../sdk/codec.ts';
 import { isConclaveError } from '../../../sdk/errors.ts';
-import type { RecipeContext } from '../../context.ts';
-import { QueueAttention } from '../../queue-attention.ts';
-import { QueueConsumer } from '../../queue-consumer.ts';
-import { fullJitterMs, pause } from '../../repeat.ts';
+import type { RecipeContext } from '../../common/context.ts';
+import { fullJitterMs, pause } from '../../common/repeat.ts';
+import { QueueAttention } from '../../queue/queue-attention.ts';
+import { QueueConsumer } from '../../queue/queue-consumer.ts';
 import { note } from '../stderr.ts';
 import { type JobSettings, runJob } from './job.ts';
 import type { SignalRelay } from './signal-relay.ts';

@@ -1,9 +1,9 @@
 /** One job as one process: payload on stdin, the exit code decides what becomes of it. */
 import { isConclaveError } from '../../../sdk/errors.ts';
 import type { Session } from '../../../sdk/session.ts';
-import { exponential } from '../../backoff.ts';
-import type { Claim } from '../../claim.ts';
-import { linkedSignal } from '../../signals.ts';
+import { linkedSignal } from '../../common/signals.ts';
+import { exponential } from '../../queue/backoff.ts';
+import type { Claim } from '../../queue/claim.ts';
 import { note, tell } from '../stderr.ts';
 import { type Execution, execute } from './execute.ts';
 import type { SignalRelay } from './signal-relay.ts';

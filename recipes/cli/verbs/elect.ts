@@ -1,9 +1,9 @@
 import { hostname } from 'node:os';
 import type { Command } from 'commander';
 import { isConclaveError } from '../../../sdk/errors.ts';
-import type { RecipeContext } from '../../context.ts';
-import { Election } from '../../election.ts';
-import { SessionKeeper } from '../../session-keeper.ts';
+import type { RecipeContext } from '../../common/context.ts';
+import { SessionKeeper } from '../../common/session-keeper.ts';
+import { Election } from '../../election/election.ts';
 import { durationOption, exitCodeOption } from '../arguments.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { execute } from '../run/execute.ts';

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { ConclaveError } from '../../../sdk/errors.ts';
-import type { LockHandle } from '../../lock-handle.ts';
-import { Mutex } from '../../mutex.ts';
+import type { LockHandle } from '../../locks/lock-handle.ts';
+import { Mutex } from '../../locks/mutex.ts';
 import { durationOption, exitCodeOption } from '../arguments.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { execute } from '../run/execute.ts';

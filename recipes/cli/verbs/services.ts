@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { readInstance } from '../../instance.ts';
+import { readInstance } from '../../discovery/instance.ts';
 import { servicePrefix } from '../../names.ts';
 import type { CommonOptions } from '../connection.ts';
 import { exitCodes } from '../exit-codes.ts';

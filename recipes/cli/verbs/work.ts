@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander';
-import { SessionKeeper } from '../../session-keeper.ts';
+import { SessionKeeper } from '../../common/session-keeper.ts';
 import { countOption, durationOption } from '../arguments.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { usageError } from '../failure.ts';

@@ -6,8 +6,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vi
 import { JobLoop, type LoopSettings } from '../../../recipes/cli/run/job-loop.ts';
 import { SignalRelay } from '../../../recipes/cli/run/signal-relay.ts';
 import { closeContext, recipeContext } from '../../../recipes/cli/with-session.ts';
-import type { RecipeContext } from '../../../recipes/context.ts';
-import { Queue } from '../../../recipes/queue.ts';
+import type { RecipeContext } from '../../../recipes/common/context.ts';
+import { Queue } from '../../../recipes/queue/queue.ts';
 import { bytes } from '../../../sdk/codec.ts';
 import { ConclaveError } from '../../../sdk/errors.ts';
 import { type Client, connect } from '../../../sdk/index.ts';

@@ -48,7 +48,7 @@ export const sdkMutants: readonly Mutant[] = [
     64,
     'lock held because its key exists, not because it is first',
     [
-      'recipes/line.ts',
+      'recipes/line/line.ts',
       'const blocker = policy(ahead);',
       'const blocker = policy(ahead.slice(0, 0));',
     ],
@@ -57,14 +57,14 @@ export const sdkMutants: readonly Mutant[] = [
   mutant(
     65,
     'fencing token is the lease',
-    ['recipes/holding.ts', 'this.token = grant.token;', 'this.token = session.lease;'],
+    ['recipes/line/holding.ts', 'this.token = grant.token;', 'this.token = session.lease;'],
     ['recipes/mutex', 'is granted in the order of joining, with rising tokens'],
   ),
   mutant(
     66,
     "resignation deletes the successor's key",
     [
-      'recipes/line-driver.ts',
+      'recipes/line/line-driver.ts',
       "          .if(compare.createRevision(this.key, '==', own))\n          .then(op.delete(this.key))",
       "          .if(compare.createRevision(this.key, '>', 0n))\n          .then(op.delete(this.key))",
     ],
@@ -74,7 +74,7 @@ export const sdkMutants: readonly Mutant[] = [
     67,
     'what the holder of a job does, without its fence',
     [
-      'recipes/claim.ts',
+      'recipes/queue/claim.ts',
       "compare.createRevision(this.#key, '==', this.token)",
       "compare.createRevision(this.#key, '>=', 0n)",
     ],
@@ -84,7 +84,7 @@ export const sdkMutants: readonly Mutant[] = [
     68,
     'watch of the predecessor starts after the revision that follows its read',
     [
-      'recipes/line.ts',
+      'recipes/line/line.ts',
       "{ kind: 'watch-ahead', place: blocker, from: revision + 1n }",
       "{ kind: 'watch-ahead', place: blocker, from: revision + 2n }",
     ],

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { inLineOrder, type LineEntry, lineEntry } from '../../../line-record.ts';
+import { inLineOrder, type LineEntry, lineEntry } from '../../../line/line-record.ts';
 import { lockPrefix } from '../../../names.ts';
 import type { CommonOptions } from '../../connection.ts';
 import { exitCodes } from '../../exit-codes.ts';

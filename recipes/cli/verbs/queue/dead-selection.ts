@@ -1,6 +1,6 @@
 /** Which dead letters a verb acts on. */
 import type { Command } from 'commander';
-import type { DeadLetter } from '../../../dead-letters.ts';
+import type { DeadLetter } from '../../../queue/dead-letters.ts';
 import type { CommonOptions } from '../../connection.ts';
 import { usageError } from '../../failure.ts';
 import type { View } from '../../output/output.ts';

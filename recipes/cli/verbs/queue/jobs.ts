@@ -1,8 +1,8 @@
 /** The queue of a verb, and how its jobs are shown. Payloads are bytes: the command line reads none. */
 import { bytes } from '../../../../sdk/codec.ts';
-import type { RecipeContext } from '../../../context.ts';
-import type { DeadLetter } from '../../../dead-letters.ts';
-import { Queue, type QueuedJob } from '../../../queue.ts';
+import type { RecipeContext } from '../../../common/context.ts';
+import type { DeadLetter } from '../../../queue/dead-letters.ts';
+import { Queue, type QueuedJob } from '../../../queue/queue.ts';
 import { bytesFields, type JsonObject } from '../../output/json.ts';
 import type { View } from '../../output/output.ts';
 import { field } from '../../output/table.ts';

@@ -1,0 +1,72 @@
+/**
+ * A session for parts that must outlive one: a worker, a registration, a leader loop. When the
+ * session it started with is lost, it opens another of the same kind.
+ */
+import type { Client } from '../../sdk/client.ts';
+import { ConclaveError, isConclaveError } from '../../sdk/errors.ts';
+import type { Session } from '../../sdk/session.ts';
+import { fullJitterMs, mayRepeat, pause } from './repeat.ts';
+import { expectManyListeners, unlessAborted } from './signals.ts';
+
+/** The first wait before a new session: spreads the clients that lost theirs in the same outage. */
+const reopenSpreadMs = 500;
+
+export class SessionKeeper {
+  readonly #origin: Session;
+  readonly #closing = new AbortController();
+  #session: Session | undefined;
+  #opening: Promise<Session> | undefined;
+
+  /** @param start whether to use `origin` itself for as long as it lives, or a new session at once */
+  constructor(origin: Session, start: 'shared' | 'separate') {
+    this.#origin = origin;
+    expectManyListeners(this.#closing.signal);
+    if (start === 'shared') this.#session = origin;
+  }
+
+  get client(): Client {
+    return this.#origin.client;
+  }
+
+  /**
+   * The current session, or a new one once the store grants it.
+   *
+   * @throws ConclaveError CLOSED after `close()` or when the session was closed on purpose, ABORTED,
+   *   or what the store refuses for good
+   */
+  async live(signal?: AbortSignal): Promise<Session> {
+    if (this.#closing.signal.aborted) throw closed();
+    const session = this.#session;
+    if (session && session.state !== 'lost') return session;
+    if (session && isConclaveError(session.signal.reason, 'CLOSED')) throw closed();
+    this.#opening ??= this.#open().finally(() => {
+      this.#opening = undefined;
+    });
+    return unlessAborted(this.#opening, signal);
+  }
+
+  /** Ends the session if the keeper opened it. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#opening?.catch(() => undefined);
+    if (this.#session !== this.#origin) await this.#session?.close();
+  }
+
+  async #open(): Promise<Session> {
+    const { client, ttlMs, onSuspend, meta } = this.#origin;
+    const { signal } = this.#closing;
+    if (this.#session) await pause(client.clock, client.random() * reopenSpreadMs, signal);
+    for (let attempt = 0; ; attempt++) {
+      try {
+        this.#session = await client.session({ ttl: ttlMs, onSuspend, meta, signal });
+        return this.#session;
+      } catch (error) {
+        if (signal.aborted) throw closed();
+        if (!mayRepeat(error)) throw error;
+      }
+      await pause(client.clock, fullJitterMs(attempt, client.random), signal);
+    }
+  }
+}
+
+const closed = () => new ConclaveError('CLOSED', 'The session was closed');

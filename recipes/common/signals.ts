@@ -1,0 +1,79 @@
+/**
+ * Listening to abort signals without leaks: AbortSignal.any keeps its result alive as long as a
+ * long-lived source (nodejs/node#54614), so signals are combined by hand and listeners removed.
+ */
+import { setMaxListeners } from 'node:events';
+import type { Clock } from '../../sdk/clock.ts';
+import { aborted } from '../../sdk/errors.ts';
+
+/** Signals that are known to have many listeners at a time, by design. */
+const known = new WeakSet<AbortSignal>();
+
+/** Lets a signal have any number of listeners without Node's warning of a leak. */
+export function expectManyListeners(signal: AbortSignal): void {
+  if (known.has(signal)) return;
+  known.add(signal);
+  setMaxListeners(0, signal);
+}
+
+/**
+ * Runs `listener` once the signal aborts, or at once when it has.
+ *
+ * @returns stops listening; calling it again does nothing
+ */
+export function onAbort(signal: AbortSignal | undefined, listener: () => void): () => void {
+  if (signal === undefined) return () => undefined;
+  if (signal.aborted) {
+    listener();
+    return () => undefined;
+  }
+  expectManyListeners(signal);
+  signal.addEventListener('abort', listener, { once: true });
+  return () => signal.removeEventListener('abort', listener);
+}
+
+export type LinkedSignal = {
+  /** Aborts with the reason of whichever source aborts first. */
+  readonly signal: AbortSignal;
+  /** Aborts it, and stops listening to the sources. */
+  readonly abort: (reason?: unknown) => void;
+  /** Stops listening to the sources. */
+  readonly unlink: () => void;
+};
+
+export function linkedSignal(...sources: readonly (AbortSignal | undefined)[]): LinkedSignal {
+  const controller = new AbortController();
+  expectManyListeners(controller.signal);
+  const stops = sources.map((source) => onAbort(source, () => controller.abort(source?.reason)));
+  const unlink = () => {
+    for (const stop of stops) stop();
+  };
+  const abort = (reason?: unknown) => {
+    unlink();
+    controller.abort(reason);
+  };
+  return { signal: controller.signal, abort, unlink };
+}
+
+/** A signal that aborts this long after `source` has: what is under way then may still finish. */
+export function delayedSignal(clock: Clock, source: AbortSignal, delayMs: number): LinkedSignal {
+  const { signal, abort } = linkedSignal();
+  let cancel: () => void = () => undefined;
+  const stopListening = onAbort(source, () => {
+    cancel = clock.setTimer(delayMs, () => abort(source.reason));
+  });
+  const unlink = () => {
+    stopListening();
+    cancel();
+  };
+  return { signal, abort, unlink };
+}
+
+/** The work's outcome, or ConclaveError ABORTED if the signal aborts first; the work goes on then. */
+export const unlessAborted = <T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> => {
+  if (signal === undefined) return work;
+  return new Promise((resolve, reject) => {
+    const stopListening = onAbort(signal, () => reject(aborted(signal)));
+    work.then(resolve, reject).finally(stopListening);
+  });
+};

@@ -1,0 +1,333 @@
+/**
+ * Holding the head of a line: the handle that mutex and election give out.
+ *
+ * The handle owns the hold, not the session or the task: two handles of one session exclude each
+ * other. It ends once, by release or by loss, and `signal` says why.
+ */
+import {
+  aborted,
+  ConclaveError,
+  type ErrorCode,
+  isConclaveError,
+  throwIfAborted,
+} from '../../sdk/errors.ts';
+import { type Observable, StateSource } from '../../sdk/observe.ts';
+import type { Session } from '../../sdk/session.ts';
+import { compare, type Operations, type Txn } from '../../sdk/txn.ts';
+import type { RecipeContext } from '../common/context.ts';
+import { onAbort } from '../common/signals.ts';
+import type { RecipeKind } from '../metrics.ts';
+import type { LineEnd } from './line.ts';
+import { type Grant, LineMember } from './line-driver.ts';
+import type { LineView, Membership } from './line-membership.ts';
+import { formatSequencer } from './sequencer.ts';
+
+/**
+ * - `held`: the session is live and the key is there as far as the store has told.
+ * - `suspended`: renewals are failing; the hold still stands but may soon be lost.
+ * - `lost`, `released`: over.
+ */
+export type HoldState = 'held' | 'suspended' | 'lost' | 'released';
+
+export type HoldSubject = {
+  readonly recipe: RecipeKind;
+  readonly name: string;
+  /** The code of a loss that is not the session's. */
+  readonly lostCode: 'LOCK_LOST' | 'LEADERSHIP_LOST';
+};
+
+export type WaitOptions = {
+  /** Gives up waiting: rejects with ABORTED and leaves the line. */
+  readonly signal?: AbortSignal | undefined;
+  readonly timeoutMs?: number | undefined;
+  readonly maxHoldMs?: number | undefined;
+  /** The place that another transaction created, as `adopt` takes it. @default join by itself */
+  readonly entered?: LineView | bigint | undefined;
+};
+
+export class Holding implements AsyncDisposable {
+  readonly session: Session;
+  readonly key: string;
+  readonly createRevision: bigint;
+  /** Strictly rises from holder to holder. */
+  readonly token: bigint;
+  /** Aborts when the hold ends: by loss (SESSION_LOST, LOCK_LOST, ...) or by release (RELEASED). */
+  readonly signal: AbortSignal;
+  readonly state$: Observable<HoldState>;
+  readonly #context: RecipeContext;
+  readonly #subject: HoldSubject;
+  readonly #member: LineMember;
+  readonly #end = new AbortController();
+  readonly #state = new StateSource<HoldState>('held');
+  readonly #sinceMs: number;
+  readonly #validUntilMs: number;
+  #stopFollowing: () => void;
+  #cancelMaxHold: () => void = () => undefined;
+  #released: Promise<void> | undefined;
+
+  constructor(
+    context: RecipeContext,
+    subject: HoldSubject,
+    member: LineMember,
+    grant: Grant,
+    maxHoldMs: number | undefined,
+  ) {
+    const { session } = context;
+    const { clock } = session.client;
+    this.session = session;
+    this.key = member.key;
+    this.createRevision = grant.createRevision;
+    this.token = grant.token;
+    this.signal = this.#end.signal;
+    this.state$ = this.#state.observable;
+    this.#context = context;
+    this.#subject = subject;
+    this.#member = member;
+    this.#sinceMs = clock.monotonicMs();
+    this.#validUntilMs = this.#sinceMs + (maxHoldMs ?? Number.POSITIVE_INFINITY);
+    if (maxHoldMs !== undefined) {
+      this.#cancelMaxHold = clock.setTimer(maxHoldMs, () => this.#outstay());
+    }
+    const following = session.state$.subscribe((state) => {
+      if (!this.signal.aborted && state !== 'lost') {
+        this.#state.set(state === 'live' ? 'held' : 'suspended');
+      }
+    });
+    this.#stopFollowing = () => following.unsubscribe();
+  }
+
+  /** Names this hold to servers that check it against the store; see `verifySequencer`. */
+  get sequencer(): string {
+    return formatSequencer({ key: this.key, createRevision: this.createRevision });
+  }
+
+  get isHeld(): boolean {
+    this.#notice();
+    return !this.signal.aborted;
+  }
+
+  /**
+   * Looks at the clock and at what is known, not at the store; call it before each step that
+   * depends on the hold.
+   *
+   * @throws ConclaveError RELEASED, SESSION_LOST, SESSION_SUSPENDED (session option `onSuspend`
+   *   'stop'), LOCK_LOST or LEADERSHIP_LOST
+   */
+  assertHeld(): void {
+    this.#notice();
+    this.signal.throwIfAborted();
+    this.session.assertLive();
+  }
+
+  /**
+   * The transaction under the condition that this hold still stands when it commits. The only
+   * protection that needs no trust in clocks, at no extra exchange.
+   *
+   * @throws what `assertHeld` throws
+   */
+  guard<Then extends Operations, Else extends Operations>(txn: Txn<Then, Else>): Txn<Then, Else> {
+    this.assertHeld();
+    return txn.if(compare.createRevision(this.key, '==', this.createRevision));
+  }
+
+  /**
+   * Ends the hold; one exchange. Idempotent: later calls return the same promise. Resolves at once
+   * when the hold was lost before.
+   *
+   * @throws ConclaveError when the store did not confirm it in time. The session goes on trying in
+   *   the background; until then others wait, at most until the lease runs out.
+   */
+  release(): Promise<void> {
+    this.#released ??= this.#release();
+    return this.#released;
+  }
+
+  /** Releases without ever rejecting, so that an error of the body is not hidden. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.release().catch(() => undefined);
+  }
+
+  /** The loss that ended the hold, if one did. */
+  get lostReason(): ConclaveError | undefined {
+    this.#notice();
+    return this.#state.value === 'lost' ? (this.signal.reason as ConclaveError) : undefined;
+  }
+
+  /** Asks the store whether the own key is still there, after a comparison said otherwise. */
+  verify(): void {
+    this.#member.verify();
+  }
+
+  /** Tells the handle how its membership ended. */
+  ended(end: LineEnd): void {
+    if (end.kind === 'session-lost') this.#lose(sessionLost(this.session));
+    else if (end.kind === 'place-lost') {
+      const { recipe, name, lostCode } = this.#subject;
+      const message = `The key of ${recipe} '${name}' was removed while it was held`;
+      this.#lose(new ConclaveError(lostCode, message));
+    }
+  }
+
+  async #release(): Promise<void> {
+    this.#notice();
+    if (!this.signal.aborted) this.#finish('released', released(this.#subject));
+    await this.#member.leave();
+  }
+
+  /** Finds out by the clock what late timers have not said yet. */
+  #notice(): void {
+    if (this.signal.aborted) return;
+    if (this.session.state === 'lost') this.#lose(sessionLost(this.session));
+    else if (this.session.client.clock.monotonicMs() >= this.#validUntilMs) this.#outstay();
+  }
+
+  #outstay(): void {
+    const { recipe, name, lostCode } = this.#subject;
+    this.#lose(
+      new ConclaveError(lostCode, `The ${recipe} '${name}' was held for its maximum time`),
+    );
+    void this[Symbol.asyncDispose]();
+  }
+
+  #lose(reason: ConclaveError): void {
+    if (this.signal.aborted) return;
+    // Closing the session or the client gives the hold back: nothing was lost.
+    if (reason.code === 'CLOSED') {
+      this.#finish('released', reason);
+      return;
+    }
+    const { recipe, name } = this.#subject;
+    this.#context.metrics.lost({ recipe, name, reason: reason.code });
+    this.#finish('lost', reason);
+  }
+
+  #finish(state: 'lost' | 'released', reason: ConclaveError): void {
+    const { recipe, name } = this.#subject;
+    const ms = this.session.client.clock.monotonicMs() - this.#sinceMs;
+    this.#context.metrics.held({ recipe, name, ms });
+    this.#cancelMaxHold();
+    this.#stopFollowing();
+    this.#state.set(state);
+    this.#state.complete();
+    this.#end.abort(reason);
+  }
+}
+
+/**
+ * Joins a line and waits for its head.
+ *
+ * @throws ConclaveError NOT_ACQUIRED after the timeout, ABORTED by the signal, SESSION_LOST, the
+ *   subject's loss code when the own key was removed while waiting, or the store's refusal
+ */
+export async function waitForHold(
+  context: RecipeContext,
+  subject: HoldSubject,
+  membership: Membership,
+  options: WaitOptions,
+): Promise<Holding> {
+  const { session, metrics } = context;
+  const { clock } = session.client;
+  const { signal, timeoutMs } = options;
+  throwIfAborted(signal);
+  if (session.state === 'lost') throw sessionLost(session);
+  const startedMs = clock.monotonicMs();
+  const { recipe, name } = subject;
+  const measure = (outcome: 'acquired' | ErrorCode) =>
+    metrics.waited({ recipe, name, ms: clock.monotonicMs() - startedMs, outcome });
+
+  let holding: Holding | undefined;
+  let resolve: (holding: Holding) => void = () => undefined;
+  let reject: (error: unknown) => void = () => undefined;
+  const outcome = new Promise<Holding>((onGranted, onFailed) => {
+    resolve = onGranted;
+    reject = onFailed;
+  });
+  const member = new LineMember(session, membership, {
+    granted: (grant) => {
+      holding = new Holding(context, subject, member, grant, options.maxHoldMs);
+      resolve(holding);
+    },
+    ended: (end) => {
+      if (holding) holding.ended(end);
+      else reject(waitError(session, subject, end));
+    },
+  });
+  const giveUp = (error: ConclaveError) => {
+    // Once granted, the handle alone decides.
+    if (holding) return;
+    reject(error);
+    // Runs in the background; what cannot be confirmed goes to the session's reaper.
+    member.leave().catch(() => undefined);
+  };
+  const stopListening = onAbort(signal, () => signal && giveUp(aborted(signal)));
+  const cancelTimeout =
+    timeoutMs === undefined
+      ? () => undefined
+      : clock.setTimer(timeoutMs, () => {
+          const message = `The ${recipe} '${name}' could not be acquired within ${timeoutMs} ms`;
+          giveUp(new ConclaveError('NOT_ACQUIRED', message));
+        });
+  try {
+    if (options.entered !== undefined) member.adopt(options.entered);
+    else member.start();
+    const result = await outcome;
+    measure('acquired');
+    return result;
+  } catch (error) {
+    measure(isConclaveError(error) ? error.code : 'INTERNAL');
+    throw error;
+  } finally {
+    cancelTimeout();
+    stopListening();
+  }
+}
+
+/** Makes the handle of a place that was created and granted in one exchange. */
+export function adoptHold(
+  context: RecipeContext,
+  subject: HoldSubject,
+  membership: Membership,
+  view: LineView,
+  maxHoldMs: number | undefined,
+): Holding {
+  let holding: Holding | undefined;
+  let end: LineEnd | undefined;
+  const member = new LineMember(context.session, membership, {
+    granted: (granted) => {
+      holding = new Holding(context, subject, member, granted, maxHoldMs);
+    },
+    ended: (ended) => {
+      end = ended;
+      holding?.ended(ended);
+    },
+  });
+  member.adopt(view);
+  if (holding === undefined) {
+    throw waitError(context.session, subject, end ?? { kind: 'session-lost' });
+  }
+  return holding;
+}
+
+function waitError(session: Session, subject: HoldSubject, end: LineEnd): unknown {
+  switch (end.kind) {
+    case 'failed':
+      return end.error;
+    case 'session-lost':
+    case 'left':
+      return sessionLost(session);
+    case 'place-lost': {
+      const { recipe, name, lostCode } = subject;
+      const message = `The place in the line of ${recipe} '${name}' was removed while waiting`;
+      return new ConclaveError(lostCode, message);
+    }
+  }
+}
+
+/** What ended the session; made up when its timers have not noticed yet. */
+export const sessionLost = (session: Session): ConclaveError =>
+  session.signal.aborted
+    ? (session.signal.reason as ConclaveError)
+    : new ConclaveError('SESSION_LOST', `The deadline of session ${session.id} has passed`);
+
+const released = ({ recipe, name }: HoldSubject) =>
+  new ConclaveError('RELEASED', `The ${recipe} '${name}' was released by this handle before`);

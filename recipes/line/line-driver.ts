@@ -1,0 +1,375 @@
+/**
+ * Runs one membership of a line against a store: turns the effects of `line.ts` into calls, and
+ * their answers into events.
+ *
+ * Exchanges: 1 to join and hold a free line; 3 to wait one turn (join, watches, look); 1 to leave.
+ */
+import { isConclaveError } from '../../sdk/errors.ts';
+import type { KeyValue } from '../../sdk/kv.ts';
+import type { Session } from '../../sdk/session.ts';
+import { compare, type Operation, op } from '../../sdk/txn.ts';
+import { fullJitterMs, mayRepeat, pause, untilAnswered } from '../common/repeat.ts';
+import { type LinkedSignal, linkedSignal, onAbort } from '../common/signals.ts';
+import { goneKey } from '../names.ts';
+import {
+  begin,
+  exclusive,
+  type LineEffect,
+  type LineEnd,
+  type LineEvent,
+  type LineState,
+  type Place,
+  type Policy,
+  type Step,
+  step,
+} from './line.ts';
+import {
+  enterOperations,
+  firstAttempt,
+  type LineTiming,
+  type LineView,
+  lineTiming,
+  lookOperations,
+  type Membership,
+  memberName,
+  readLook,
+} from './line-membership.ts';
+import { untilGone, whenGone } from './wake.ts';
+
+export type Grant = { readonly createRevision: bigint; readonly token: bigint };
+
+/** What an enqueue left behind: a key with this create revision, certainly none, or nobody knows. */
+type Joined = bigint | 'absent' | 'unknown';
+
+type Handlers = {
+  granted(grant: Grant): void;
+  /** Called once, whatever ends the membership. */
+  ended(end: LineEnd): void;
+};
+
+export class LineMember {
+  readonly session: Session;
+  readonly key: string;
+  readonly #name: string;
+  readonly #membership: Membership;
+  readonly #timing: LineTiming;
+  readonly #handlers: Handlers;
+  /** Ends waits, reads and watches; never a write. */
+  readonly #calls = new AbortController();
+  #state: LineState = { kind: 'joining' };
+  #joining: Promise<Joined> = Promise.resolve('absent');
+  /** Copies of the enqueue that may still be on their way. */
+  #lingering: number;
+  /** The last answer: what the policy judges, and what waiting starts from. */
+  #view: LineView | undefined;
+  #aheadWait: LinkedSignal | undefined;
+  #ownWait: LinkedSignal | undefined;
+  #cancelOwnWatch: () => void = () => undefined;
+  #cancelRecheck: () => void = () => undefined;
+  #unfollow: () => void = () => undefined;
+  #removal: Promise<void> | undefined;
+
+  constructor(session: Session, membership: Membership, handlers: Handlers) {
+    this.session = session;
+    this.#name = memberName(session, membership);
+    this.key = membership.prefix + this.#name;
+    this.#membership = membership;
+    this.#lingering = membership.lingering ? 1 : 0;
+    this.#timing = { ...lineTiming, ...membership.timing };
+    this.#handlers = handlers;
+  }
+
+  get state(): LineState {
+    return this.#state;
+  }
+
+  start(): void {
+    this.#follow();
+    this.#advance(begin());
+  }
+
+  /**
+   * Takes over a place that was created by another transaction, which showed this; or one with this
+   * create revision, when its answer was lost.
+   */
+  adopt(seen: LineView | bigint): void {
+    this.#follow();
+    if (typeof seen === 'bigint') {
+      this.#dispatch({ kind: 'found', own: seen });
+      return;
+    }
+    this.#view = seen;
+    this.#dispatch({ kind: 'joined', own: seen.own, ahead: seen.ahead });
+  }
+
+  /**
+   * Gives the place up. Resolves when the key is gone; rejects when that could not be confirmed, in
+   * which case the session's reaper goes on until it is. Nothing is granted after this call.
+   */
+  leave(): Promise<void> {
+    this.#dispatch({ kind: 'leave' });
+    return this.#removal ?? Promise.resolve();
+  }
+
+  /**
+   * Asks the store whether the own key is still there; the answer may end the membership. For
+   * callers that found out by a failed comparison.
+   */
+  verify(): void {
+    this.#dispatch({ kind: 'recheck' });
+  }
+
+  #follow(): void {
+    this.#unfollow = onAbort(this.session.signal, () => this.#dispatch({ kind: 'session-lost' }));
+  }
+
+  #dispatch(event: LineEvent): void {
+    // Timers of a frozen process fire late: whatever arrives first after the deadline is the end.
+    const expired = this.session.state === 'lost' && event.kind !== 'left';
+    this.#advance(step(this.#policy, this.#state, expired ? { kind: 'session-lost' } : event));
+  }
+
+  readonly #policy: Policy = (ahead) => {
+    const { policy } = this.#membership;
+    return policy && this.#view ? policy({ ...this.#view, ahead }) : exclusive(ahead);
+  };
+
+  #advance({ state, effects }: Step): void {
+    this.#state = state;
+    for (const effect of effects) this.#run(effect);
+  }
+
+  #run(effect: LineEffect): void {
+    switch (effect.kind) {
+      case 'join':
+        // Started a little later: whoever gives up at once must find the promise in its place.
+        this.#joining = Promise.resolve().then(() => this.#join());
+        break;
+      case 'look':
+        void this.#look(effect.own);
+        break;
+      case 'watch-ahead':
+        void this.#watchAhead(effect.place);
+        break;
+      case 'unwatch-ahead':
+        this.#unwatchAhead();
+        break;
+      case 'watch-own':
+        this.#watchOwnAfter(effect.own, effect.soon ? 0 : this.#timing.ownWatchAfterMs);
+        break;
+      case 'unwatch-own':
+        this.#cancelOwnWatch();
+        this.#ownWait?.abort();
+        break;
+      case 'recheck-later':
+        this.#recheckLater();
+        break;
+      case 'cancel-recheck':
+        this.#cancelRecheck();
+        break;
+      case 'granted':
+        this.#handlers.granted({ createRevision: effect.own, token: effect.token });
+        break;
+      case 'withdraw':
+        this.#removal = this.#withdraw(effect.own);
+        // The caller of leave() handles it; giving up a wait does not.
+        this.#removal.catch(() => undefined);
+        break;
+      case 'ended':
+        this.#unfollow();
+        this.#calls.abort();
+        this.#handlers.ended(effect.end);
+        break;
+    }
+  }
+
+  async #join(): Promise<Joined> {
+    const { client, lease } = this.session;
+    const membership = this.#membership;
+    const entered = enterOperations(client, membership, this.key, lease);
+    const txn = client.kv
+      .txn()
+      .if(...firstAttempt(this.key, this.#name))
+      .then<Operation[]>(...entered, ...lookOperations(membership))
+      .else(op.get(this.key));
+    let joined: Joined = 'absent';
+    for (let attempt = 0; this.#state.kind === 'joining'; attempt++) {
+      try {
+        const result = await txn.commit();
+        const own = result.succeeded ? result.revision : result.responses[0]?.createRevision;
+        if (result.succeeded) {
+          const { revision, responses } = result;
+          const look = readLook(membership, this.key, responses.slice(entered.length));
+          if (this.#admits({ own: revision, revision, ...look })) {
+            this.#dispatch({ kind: 'joined', own: revision, ahead: look.ahead });
+          }
+        } else if (own !== undefined) {
+          // One of the copies has arrived.
+          this.#lingering -= 1;
+          this.#dispatch({ kind: 'found', own });
+        }
+        return own ?? 'absent';
+      } catch (error) {
+        if (isConclaveError(error, 'LEASE_NOT_FOUND')) {
+          this.#dispatch({ kind: 'lease-gone' });
+          return 'absent';
+        }
+        // One lost answer is enough: that enqueue may still be on its way.
+        if (!isConclaveError(error) || error.outcome !== 'not-applied') {
+          joined = 'unknown';
+          this.#lingering += 1;
+        }
+        if (!mayRepeat(error)) {
+          this.#dispatch({ kind: 'refused', error });
+          return joined;
+        }
+      }
+      const delayMs = fullJitterMs(attempt, client.random);
+      await pause(client.clock, delayMs, this.#calls.signal).catch(() => undefined);
+    }
+    return joined;
+  }
+
+  /** Takes note of a view; the first may show that this member has no business in the line. */
+  #admits(view: LineView): boolean {
+    const problem = this.#view === undefined && this.#membership.check?.(view);
+    this.#view = view;
+    if (!problem) return true;
+    this.#dispatch({ kind: 'refused', error: problem });
+    this.session.reap(() => this.#remove(view.own));
+    return false;
+  }
+
+  async #look(own: bigint): Promise<void> {
+    const { client } = this.session;
+    const read = client.kv
+      .txn()
+      .then<Operation[]>(op.get(this.key), ...lookOperations(this.#membership, own));
+    try {
+      const { signal } = this.#calls;
+      const { responses, revision } = await untilAnswered(
+        client,
+        () => read.commit({ signal }),
+        signal,
+      );
+      const [self, ...listed] = responses as readonly unknown[];
+      const look = readLook(this.#membership, this.key, listed);
+      if (!this.#admits({ own, revision, ...look })) return;
+      this.#dispatch({
+        kind: 'looked',
+        own: (self as KeyValue | null)?.createRevision,
+        ahead: look.ahead,
+        revision,
+      });
+    } catch {
+      // Ended meanwhile, or the store refuses to be read: try again at the slow pace.
+      if (!this.#calls.signal.aborted) this.#relookLater(own);
+    }
+  }
+
+  #relookLater(own: bigint): void {
+    this.#cancelRecheck();
+    this.#cancelRecheck = this.session.client.clock.setTimer(this.#recheckDelayMs(), () => {
+      void this.#look(own);
+    });
+  }
+
+  async #watchAhead(ahead: Place): Promise<void> {
+    const view = this.#view;
+    if (view === undefined) return;
+    this.#unwatchAhead();
+    const wait = linkedSignal(this.#calls.signal);
+    this.#aheadWait = wait;
+    const { client } = this.session;
+    const wake = this.#membership.wake ?? whenGone;
+    await wake({ client, place: ahead, view, restMs: this.#restMs(), signal: wait.signal });
+    wait.unlink();
+    // Gone, or the watch failed: either way only a fresh look can tell what comes next.
+    if (this.#aheadWait === wait) this.#dispatch({ kind: 'ahead-gone', place: ahead });
+  }
+
+  #unwatchAhead(): void {
+    this.#aheadWait?.abort();
+    this.#aheadWait = undefined;
+  }
+
+  #watchOwnAfter(own: bigint, delayMs: number): void {
+    if (this.#ownWait !== undefined) return;
+    this.#cancelOwnWatch();
+    if (delayMs === 0) {
+      void this.#watchOwn(own);
+      return;
+    }
+    this.#cancelOwnWatch = this.session.client.clock.setTimer(delayMs, () => {
+      void this.#watchOwn(own);
+    });
+  }
+
+  async #watchOwn(own: bigint): Promise<void> {
+    const wait = linkedSignal(this.#calls.signal);
+    this.#ownWait = wait;
+    const { signal } = wait;
+    const onPut = this.#membership.onOwnWrite;
+    while (!signal.aborted) {
+      const place = { key: this.key, createRevision: own };
+      const options = { from: own + 1n, restMs: this.#restMs(), signal, onPut };
+      const gone = await untilGone(this.session.client, place, options);
+      if (gone) this.#dispatch({ kind: 'own-gone' });
+    }
+  }
+
+  #recheckLater(): void {
+    this.#cancelRecheck();
+    this.#cancelRecheck = this.session.client.clock.setTimer(this.#recheckDelayMs(), () =>
+      this.#dispatch({ kind: 'recheck' }),
+    );
+  }
+
+  #recheckDelayMs(): number {
+    return this.#timing.recheckMs * (0.75 + 0.5 * this.session.client.random());
+  }
+
+  /** Between watches that fail. */
+  #restMs(): number {
+    return this.#recheckDelayMs() / 10;
+  }
+
+  async #withdraw(own: bigint | undefined): Promise<void> {
+    this.#calls.abort();
+    // An enqueue under way is left to finish: its answer is cheaper than a lasting mark.
+    const joined = own ?? (await this.#joining);
+    try {
+      if (joined !== 'absent') await this.#remove(joined);
+    } catch (error) {
+      if (joined !== 'absent') this.session.reap(() => this.#remove(joined));
+      throw error;
+    } finally {
+      this.#dispatch({ kind: 'left' });
+    }
+  }
+
+  /** Idempotent; true when the key is gone for good. */
+  async #remove(own: bigint | 'unknown'): Promise<boolean> {
+    const { client, lease } = this.session;
+    const txn = client.kv.txn();
+    const { remove } = this.#membership;
+    try {
+      if (remove) return await remove(own);
+      if (own !== 'unknown') {
+        // A copy that arrives after the delete must find that its time is over.
+        if (this.#lingering > 0) await client.kv.put(goneKey(this.#name), '', { lease });
+        await txn
+          .if(compare.createRevision(this.key, '==', own))
+          .then(op.delete(this.key))
+          .commit();
+      } else {
+        // The enqueue may still be under way to the store; from here on it fails its comparison.
+        await txn.then(op.put(goneKey(this.#name), '', { lease }), op.delete(this.key)).commit();
+      }
+    } catch (error) {
+      // No lease, no key: neither now nor later.
+      if (!isConclaveError(error, 'LEASE_NOT_FOUND')) throw error;
+    }
+    return true;
+  }
+}

@@ -1,0 +1,103 @@
+/** What a member of a line writes into its key, for people and for followers of an election. */
+import type { KeyValue } from '../../sdk/kv.ts';
+
+/** Shown beside a member: host, process, purpose. */
+export type Meta = Readonly<Record<string, string>>;
+
+/** A member of a line, in line order. */
+export type LineEntry = {
+  readonly key: string;
+  /** The session's lease in hexadecimal. */
+  readonly session: string;
+  /** The create revision of its key: its number in the line. */
+  readonly createRevision: bigint;
+  readonly modRevision: bigint;
+  /** When it joined, by its own wall clock. */
+  readonly since: Date;
+  readonly meta: Meta;
+};
+
+type LineRecord = {
+  readonly v: 1;
+  readonly sinceMs: number;
+  readonly meta?: Meta;
+  /** The candidate's value as text, or in base64 when it is not UTF-8. */
+  readonly text?: string;
+  readonly base64?: string;
+} & LineTerms;
+
+/** What members of some lines are judged by. */
+export type LineTerms = {
+  /** How a member of a read-write lock shares it. */
+  readonly mode?: string;
+  /** How many permits of a semaphore it takes. */
+  readonly weight?: number;
+  /** The name of the rule that it stands in line by. */
+  readonly rule?: string;
+};
+
+export type LineContent = {
+  readonly sinceMs: number;
+  readonly meta: Meta;
+  readonly value?: Uint8Array;
+  readonly terms?: LineTerms;
+};
+
+export function encodeLineRecord(content: LineContent): string {
+  const record: LineRecord = {
+    v: 1,
+    sinceMs: content.sinceMs,
+    ...(Object.keys(content.meta).length === 0 ? {} : { meta: content.meta }),
+    ...(content.value === undefined ? {} : valueFields(Buffer.from(content.value))),
+    ...content.terms,
+  };
+  return JSON.stringify(record);
+}
+
+function valueFields(value: Buffer): { text: string } | { base64: string } {
+  const text = value.toString('utf8');
+  return Buffer.from(text, 'utf8').equals(value) ? { text } : { base64: value.toString('base64') };
+}
+
+/** Reads a record leniently: a key that something else wrote still is a place in the line. */
+export function decodeLineRecord(value: Uint8Array): LineContent {
+  let record: Partial<LineRecord> = {};
+  try {
+    const parsed: unknown = JSON.parse(Buffer.from(value).toString('utf8'));
+    if (typeof parsed === 'object' && parsed !== null) record = parsed;
+  } catch {
+    // Not ours; it has no content that could be shown.
+  }
+  const bytes =
+    typeof record.text === 'string'
+      ? Buffer.from(record.text, 'utf8')
+      : typeof record.base64 === 'string'
+        ? Buffer.from(record.base64, 'base64')
+        : undefined;
+  return {
+    sinceMs: typeof record.sinceMs === 'number' ? record.sinceMs : 0,
+    meta: typeof record.meta === 'object' && record.meta !== null ? record.meta : {},
+    ...(bytes === undefined ? {} : { value: bytes }),
+    terms: {
+      ...(typeof record.mode === 'string' ? { mode: record.mode } : {}),
+      ...(typeof record.weight === 'number' ? { weight: record.weight } : {}),
+      ...(typeof record.rule === 'string' ? { rule: record.rule } : {}),
+    },
+  };
+}
+
+export function lineEntry(kv: KeyValue): LineEntry {
+  const content = decodeLineRecord(kv.value);
+  return {
+    key: kv.key,
+    session: kv.lease.toString(16),
+    createRevision: kv.createRevision,
+    modRevision: kv.modRevision,
+    since: new Date(content.sinceMs),
+    meta: content.meta,
+  };
+}
+
+/** Keys of one line in line order. */
+export const inLineOrder = (kvs: Iterable<KeyValue>): KeyValue[] =>
+  [...kvs].sort((a, b) => (a.createRevision < b.createRevision ? -1 : 1));

@@ -1,0 +1,179 @@
+/**
+ * Read-write lock, first come, first served.
+ *
+ * Guarantee: at any revision of the store either one writer holds the lock or any number of readers,
+ * of which at most one is upgradable. Nobody overtakes: a reader that comes after a waiting writer
+ * waits behind it, so neither side starves.
+ *
+ * As with any lease, a frozen process may believe that it holds after another took over: fence by
+ * `token`, or write to the store through `guard`.
+ */
+import { invalidArgument } from '../../sdk/errors.ts';
+import type { KeyValue } from '../../sdk/kv.ts';
+import type { Observable } from '../../sdk/observe.ts';
+import type { RecipeContext } from '../common/context.ts';
+import { viewPrefix } from '../common/prefix-view.ts';
+import { observeShared } from '../common/streams.ts';
+import { type Holding, waitForHold } from '../line/holding.ts';
+import type { Membership } from '../line/line-membership.ts';
+import {
+  encodeLineRecord,
+  inLineOrder,
+  type LineContent,
+  type LineEntry,
+  lineEntry,
+} from '../line/line-record.ts';
+import { tryHold } from '../line/try-hold.ts';
+import { whenChanged } from '../line/wake.ts';
+import { rwPrefix } from '../names.ts';
+import { lockAsObservable, usingLock } from './lock-handle.ts';
+import {
+  type LockOptions,
+  LockSettings,
+  type TryLockOptions,
+  type WaitLockOptions,
+} from './lock-options.ts';
+import { type RwHandle, RwHold } from './rw-handle.ts';
+import { blockerOf, holdersAmong, modeOf, type PlaceMode, type RwMode } from './rw-rules.ts';
+
+/** Somebody in line. A holder that waits to write while it reads is `upgrading`. */
+export type RwEntry = LineEntry & { readonly mode: PlaceMode };
+
+/** Who holds and who waits, each in order. */
+export type RwLineUp = {
+  readonly holders: readonly RwEntry[];
+  readonly waiters: readonly RwEntry[];
+};
+
+export class RwLock {
+  readonly name: string;
+  /** Who holds and waits, kept current while anybody listens. */
+  readonly watch$: Observable<RwLineUp>;
+  readonly #context: RecipeContext;
+  readonly #prefix: string;
+  readonly #settings: LockSettings;
+
+  /** @throws ConclaveError INVALID_ARGUMENT */
+  constructor(context: RecipeContext, name: string, options: LockOptions = {}) {
+    this.name = name;
+    this.#context = context;
+    const prefix = rwPrefix(name);
+    this.#prefix = prefix;
+    this.#settings = new LockSettings(context.session, options);
+    const { client } = context.session;
+    this.watch$ = observeShared(async function* (signal) {
+      for await (const { entries } of viewPrefix(client, prefix, { signal })) {
+        yield lineUp(entries.values());
+      }
+    });
+  }
+
+  /** Shares the lock with other readers. @throws as `acquire` does */
+  read(options?: WaitLockOptions): Promise<RwHandle> {
+    return this.acquire('read', options);
+  }
+
+  /** Takes the lock alone. @throws as `acquire` does */
+  write(options?: WaitLockOptions): Promise<RwHandle> {
+    return this.acquire('write', options);
+  }
+
+  /** Shares the lock with readers, and may become the writer later. @throws as `acquire` does */
+  upgradable(options?: WaitLockOptions): Promise<RwHandle> {
+    return this.acquire('upgradable', options);
+  }
+
+  /**
+   * Waits for the lock in this mode. One exchange when nobody is in the way, three to wait one turn.
+   *
+   * @throws ConclaveError NOT_ACQUIRED, ABORTED, SESSION_LOST; LOCK_LOST when somebody removed this
+   *   waiter's key
+   */
+  acquire(mode: RwMode, options: WaitLockOptions = {}): Promise<RwHandle> {
+    return this.#acquire(mode, options);
+  }
+
+  /**
+   * Takes the lock in this mode if it need not wait; else leaves no trace and returns null. One
+   * exchange; two where others share the lock in modes that may change.
+   *
+   * @throws ConclaveError SESSION_LOST, or what the store answers
+   */
+  async tryAcquire(mode: RwMode, options: TryLockOptions = {}): Promise<RwHandle | null> {
+    const maxHoldMs = this.#settings.maxHoldMs(options);
+    const { membership, content } = this.#membership(mode, options);
+    const holding = await tryHold(this.#context, this.#subject, membership, maxHoldMs);
+    return holding && this.#handle(mode, holding, content);
+  }
+
+  /**
+   * Runs `fn` under the lock and releases it, whatever happens.
+   *
+   * @throws what `acquire` throws, what `fn` throws, and the loss if the lock was lost while `fn` ran
+   */
+  using<R>(
+    mode: RwMode,
+    fn: (lock: RwHandle) => Promise<R> | R,
+    options: WaitLockOptions = {},
+  ): Promise<R> {
+    return usingLock(() => this.#acquire(mode, options), fn);
+  }
+
+  /** The lock as a subscription: subscribing acquires, unsubscribing releases. */
+  hold$(mode: RwMode, options: Omit<WaitLockOptions, 'signal'> = {}): Observable<RwHandle> {
+    return lockAsObservable((signal) => this.#acquire(mode, { ...options, signal }));
+  }
+
+  /** Who holds and who waits now. One exchange. */
+  async inspect(): Promise<RwLineUp> {
+    const { kvs } = await this.#context.session.client.kv.list({ prefix: this.#prefix });
+    return lineUp(kvs);
+  }
+
+  get #subject() {
+    return { recipe: 'rw', name: this.name, lostCode: 'LOCK_LOST' } as const;
+  }
+
+  async #acquire(mode: RwMode, options: WaitLockOptions): Promise<RwHold> {
+    const wait = this.#settings.wait(options);
+    const { membership, content } = this.#membership(mode, options);
+    const holding = await waitForHold(this.#context, this.#subject, membership, wait);
+    return this.#handle(mode, holding, content);
+  }
+
+  /**
+   * Places that may ever write are kept apart from mere readers, so that a reader lists only those
+   * it can have to wait for: a thousand readers behind one writer read one key each.
+   */
+  #membership(mode: RwMode, { meta }: TryLockOptions) {
+    const terms = { mode: checkedMode(mode) };
+    const content = this.#settings.content(meta, terms);
+    const writers = `${this.#prefix}w/`;
+    const membership: Membership = {
+      ...this.#settings.membership(meta, terms),
+      prefix: mode === 'read' ? `${this.#prefix}r/` : writers,
+      aheadPrefix: mode === 'write' ? this.#prefix : writers,
+      reach: mode === 'write' ? 'nearest' : 'all',
+      policy: ({ ahead, own }) => blockerOf(mode, ahead, own),
+      ...(mode === 'write' ? {} : { wake: whenChanged }),
+    };
+    return { membership, content };
+  }
+
+  #handle(mode: RwMode, holding: Holding, content: LineContent) {
+    const encode = (changed: PlaceMode) =>
+      encodeLineRecord({ ...content, terms: { mode: changed } });
+    return new RwHold(this.name, mode, holding, this.#prefix, encode, this.#settings.recheckMs);
+  }
+}
+
+function checkedMode(mode: RwMode): RwMode {
+  if (mode === 'read' || mode === 'upgradable' || mode === 'write') return mode;
+  throw invalidArgument('mode', mode, "'read', 'upgradable' or 'write'");
+}
+
+function lineUp(kvs: Iterable<KeyValue>): RwLineUp {
+  const entry = (kv: KeyValue): RwEntry => ({ ...lineEntry(kv), mode: modeOf(kv) });
+  const { holders, waiters } = holdersAmong(inLineOrder(kvs));
+  return { holders: holders.map(entry), waiters: waiters.map(entry) };
+}

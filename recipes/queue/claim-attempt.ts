@@ -1,0 +1,182 @@
+/**
+ * Claiming jobs in one transaction: each is claimed if its entry in the line is as it was read, its
+ * slot is free and the limits of the queue are as known.
+ */
+import type { Client } from '../../sdk/client.ts';
+import type { KeyValue, ListResult } from '../../sdk/kv.ts';
+import { compare, type Operation, op, type TxnResult } from '../../sdk/txn.ts';
+import { type QueueKeys, randomId } from '../names.ts';
+import type { ClaimRate } from './claim-rate.ts';
+import { idOfEntry, slotKey } from './job-places.ts';
+import { type ClaimState, encodeState, readClaimState, readJobState } from './job-record.ts';
+import type { KnownLimits } from './queue-limits.ts';
+
+export type Granted = {
+  readonly id: string;
+  readonly createRevision: bigint;
+  readonly state: ClaimState;
+  readonly payload: KeyValue | null;
+};
+
+export type AttemptOutcome = {
+  readonly granted: readonly Granted[];
+  /** Jobs that somebody else got. */
+  readonly lost: number;
+  /** Jobs that may still be had. */
+  readonly untried: readonly KeyValue[];
+  /** The worker's key is gone. */
+  readonly notEnlisted: boolean;
+  /** The limits that are stored, if they are not as known. */
+  readonly limits?: KeyValue | null;
+  /** The state of the rate, if it is not as known. */
+  readonly rate?: KeyValue | null;
+  /** The slots that are taken, if one of those asked for was. */
+  readonly slots?: readonly KeyValue[];
+};
+
+export type Attempt = {
+  /** Idempotent: a repetition recognises what an earlier one claimed. */
+  commit(signal: AbortSignal): Promise<AttemptOutcome>;
+};
+
+export type AttemptOptions = {
+  /** One for each entry, if the queue's concurrency is limited. */
+  readonly slots: readonly number[] | undefined;
+  readonly limits: KnownLimits;
+  readonly rate: ClaimRate;
+  readonly claimedBy: {
+    readonly worker: string;
+    readonly visibilityMs: number;
+    readonly maxAttempts: number;
+  };
+};
+
+type One = {
+  readonly entry: KeyValue;
+  readonly id: string;
+  readonly state: ClaimState;
+  readonly operation: Operation;
+};
+
+export function claimAttempt(
+  client: Client,
+  keys: QueueKeys,
+  entries: readonly KeyValue[],
+  { slots, limits, rate, claimedBy }: AttemptOptions,
+): Attempt {
+  const { kv } = client;
+  const { worker, visibilityMs, maxAttempts } = claimedBy;
+  const workerKey = keys.worker + worker;
+  const each = entries.map((entry, index): One => {
+    const id = idOfEntry(entry.key);
+    const before = readJobState(entry);
+    const slot = slots?.[index];
+    const state: ClaimState = {
+      ...before,
+      attempts: before.attempts + 1,
+      worker,
+      nonce: randomId(client.random),
+      visibilityMs,
+      attemptsMax: before.maxAttempts ?? maxAttempts,
+      claimedMs: client.clock.wallMs(),
+      ...(slot === undefined ? {} : { slot }),
+    };
+    const claim = keys.claim + id;
+    const slotOf = slot === undefined ? [] : [slotKey(keys, slot)];
+    const operation = op.txn(
+      kv
+        .txn()
+        .if(
+          compare.modRevision(entry.key, '==', entry.modRevision),
+          ...slotOf.map((key) => compare.createRevision(key, '==', 0n)),
+        )
+        .then(
+          op.get(keys.job + id),
+          op.delete(entry.key),
+          op.put(claim, encodeState(state)),
+          ...slotOf.map((key) => op.put(key, state.nonce)),
+        )
+        .else(op.get(keys.job + id), op.get(claim), op.get(entry.key)),
+    );
+    return { entry, id, state, operation };
+  });
+  const limit = limits.current.rate;
+  const paced =
+    limit === undefined ? [] : [rate.take(limit, entries.length, randomId(client.random))];
+  const txn = kv
+    .txn()
+    .if(
+      compare.createRevision(workerKey, '>', 0n),
+      limits.asKnown,
+      ...paced.map(({ condition }) => condition),
+    )
+    .then(
+      ...each.map(({ operation }) => operation),
+      ...(slots === undefined ? [] : [op.list({ prefix: keys.slot }, { keysOnly: true })]),
+      ...paced.map(({ operation }) => operation),
+    )
+    .else(
+      op.get(workerKey),
+      op.get(keys.limits),
+      rate.read,
+      // What an earlier attempt claimed whose answer was lost.
+      ...each.flatMap(({ id }) => [op.get(keys.job + id), op.get(keys.claim + id)]),
+    );
+
+  const mine = (claim: KeyValue | null, payload: KeyValue | null, { id, state }: One) =>
+    claim !== null && readClaimState(claim).nonce === state.nonce
+      ? { id, createRevision: claim.createRevision, state, payload }
+      : undefined;
+
+  const commit = async (signal: AbortSignal): Promise<AttemptOutcome> => {
+    const result = await txn.commit({ signal });
+    const responses: readonly unknown[] = result.responses;
+    const granted: Granted[] = [];
+    const untried: KeyValue[] = [];
+    let lost = 0;
+    if (!result.succeeded) {
+      const [enlisted, stored, paceNow, ...found] = responses as readonly (KeyValue | null)[];
+      each.forEach((one, index) => {
+        const before = mine(found[2 * index + 1] ?? null, found[2 * index] ?? null, one);
+        if (before) granted.push(before);
+        else untried.push(one.entry);
+      });
+      return {
+        granted,
+        lost,
+        untried,
+        notEnlisted: !enlisted && granted.length === 0,
+        ...(enlisted ? { limits: stored ?? null, rate: paceNow ?? null } : {}),
+      };
+    }
+    const claimed = responses.slice(0, each.length) as readonly TxnResult<
+      readonly Operation[],
+      readonly Operation[]
+    >[];
+    for (const { wrote } of paced) wrote(result.revision);
+    let slotTaken = false;
+    each.forEach((one, index) => {
+      const nested = claimed[index];
+      const [payload = null, claim = null, entry = null] = (nested?.responses ??
+        []) as readonly (KeyValue | null)[];
+      if (nested?.succeeded) {
+        granted.push({ id: one.id, createRevision: result.revision, state: one.state, payload });
+        return;
+      }
+      const before = mine(claim, payload, one);
+      if (before) granted.push(before);
+      else if (entry?.modRevision === one.entry.modRevision) {
+        slotTaken = true;
+        untried.push(entry);
+      } else lost += 1;
+    });
+    return {
+      granted,
+      lost,
+      untried,
+      notEnlisted: false,
+      ...(slotTaken ? { slots: (responses[each.length] as ListResult).kvs } : {}),
+    };
+  };
+  return { commit };
+}

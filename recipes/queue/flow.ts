@@ -1,0 +1,81 @@
+/** A job and its children, as they are pushed together. */
+import { type Codec, json } from '../../sdk/codec.ts';
+import { invalidArgument } from '../../sdk/errors.ts';
+import { queueKeys } from '../names.ts';
+import type { ChildFailurePolicy } from './job-record.ts';
+import type { NewJob } from './producer.ts';
+import { type JobOptions, newJob } from './push-options.ts';
+
+export type FlowNode<T> = Omit<JobOptions, 'key'> & {
+  readonly data: T;
+  /** Jobs that are to be finished before this one is offered. */
+  readonly children?: readonly FlowChild[];
+  /**
+   * When a child becomes a dead letter or is cancelled: become one as well ('fail'), go on without it
+   * ('continue'), or wait until it is replayed and done ('wait'). @default 'fail'
+   */
+  readonly onChildFailure?: ChildFailurePolicy;
+};
+
+export type FlowChild = FlowNode<unknown> & {
+  /** The queue it goes to, whose capacity is not looked at. @default that of the whole flow */
+  readonly queue?: string;
+  /** How its payload is written. @default JSON */
+  readonly codec?: Codec<unknown>;
+};
+
+/** The ids of a flow, in its shape. */
+export type FlowIds = { readonly id: string; readonly children: readonly FlowIds[] };
+
+const policies: readonly ChildFailurePolicy[] = ['fail', 'continue', 'wait'];
+
+/** Every node as a job, parents before their children. @throws ConclaveError INVALID_ARGUMENT, CODEC */
+export function flowJobs<T>(root: FlowNode<T>, codec: Codec<T>, nowMs: number): NewJob[] {
+  const jobs: NewJob[] = [];
+  const add = (
+    node: FlowNode<unknown>,
+    nodeCodec: Codec<unknown>,
+    queue: string | undefined,
+    parent: NewJob['parent'],
+  ): void => {
+    const { children = [], onChildFailure = 'fail' } = node;
+    if (!policies.includes(onChildFailure)) {
+      throw invalidArgument('onChildFailure', onChildFailure, "'fail', 'continue' or 'wait'");
+    }
+    if (children.length > 0 && node.delay !== undefined) {
+      throw invalidArgument('delay', node.delay, 'absent for a job that waits for children');
+    }
+    if ('key' in node && node.key !== undefined) {
+      throw invalidArgument(
+        'key',
+        node.key,
+        'absent in a flow: all of its jobs are pushed, or none',
+      );
+    }
+    const job = newJob(node.data, nodeCodec, node, nowMs);
+    const index = jobs.length;
+    jobs.push({
+      ...job,
+      state: children.length === 0 ? job.state : { ...job.state, isParent: true },
+      ...(queue === undefined ? {} : { keys: queueKeys(queue) }),
+      ...(parent === undefined ? {} : { parent }),
+    });
+    for (const child of children) {
+      const below = child.queue ?? queue;
+      add(child, child.codec ?? json<unknown>(), below, { index, onFailure: onChildFailure });
+    }
+  };
+  add(root, codec as Codec<unknown>, undefined, undefined);
+  return jobs;
+}
+
+/** The ids in the shape of the flow. */
+export function flowIds(root: FlowNode<unknown>, ids: readonly string[]): FlowIds {
+  let next = 0;
+  const shape = ({ children = [] }: FlowNode<unknown>): FlowIds => {
+    const id = ids[next] ?? '';
+    next += 1;
+    return { id, children: children.map(shape) };
+  };
+  return shape(root);
+}

@@ -1,0 +1,209 @@
+/**
+ * The pushing side of one queue in one session: what all queue objects of that name share, so that
+ * making one for each request costs nothing and keeps the order of the pushes.
+ */
+import type { Client } from '../../sdk/client.ts';
+import { aborted, ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
+import type { RecipeContext } from '../common/context.ts';
+import { fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
+import { SessionKeeper } from '../common/session-keeper.ts';
+import { linkedSignal, unlessAborted } from '../common/signals.ts';
+import { type QueueKeys, queueKeys, randomId, sortableHex } from '../names.ts';
+import type { JobState, ParentLink } from './job-record.ts';
+import { PushAttempt, type PushedOne } from './push-attempt.ts';
+import { type Lane, PushLanes } from './push-lanes.ts';
+import { KnownLimits, type QueueLimits } from './queue-limits.ts';
+import { QueueRoom } from './queue-room.ts';
+
+/** A producer that has heard of a revision this recently needs no read before it pushes. */
+const revisionFreshMs = 1_000;
+
+export type Pushed = {
+  readonly id: string;
+  /** Whether a job with the same key was there already; nothing was added then. */
+  readonly duplicate: boolean;
+  /** The job with the same key that this one replaced. */
+  readonly replaced?: string;
+};
+
+/** A job to push; its id comes with the place in the order. */
+export type NewJob = {
+  readonly payload: Uint8Array;
+  readonly state: JobState;
+  readonly dueMs?: number | undefined;
+  /** Takes the place of an unfinished job with the same key. */
+  readonly replaces?: boolean;
+  /** Another queue it goes to; its own queue by default. */
+  readonly keys?: QueueKeys;
+  /** Its parent, by its place in the list of jobs that are pushed together. */
+  readonly parent?: { readonly index: number; readonly onFailure: ParentLink['onFailure'] };
+};
+
+export type PushLimits = {
+  readonly signal: AbortSignal | undefined;
+  readonly timeoutMs: number | undefined;
+  readonly whenFull: 'wait' | 'fail';
+  /** What the caller wants all to keep to. */
+  readonly agreed: KnownLimits;
+  /** A key that is moved on in the same transaction, if it is as known. */
+  readonly along?: Along;
+};
+
+export type Along = { readonly key: string; readonly revision: bigint; readonly value: string };
+
+const producers = new WeakMap<RecipeContext, Map<string, Producer>>();
+
+export class Producer {
+  readonly name: string;
+  readonly keys: QueueKeys;
+  readonly room: QueueRoom;
+  readonly #keeper: SessionKeeper;
+  readonly #lanes: PushLanes;
+  #newestRevision = 0n;
+  #heardMs = Number.NEGATIVE_INFINITY;
+  #refreshing: Promise<void> | undefined;
+  #sequence = 0;
+
+  private constructor(context: RecipeContext, name: string) {
+    this.name = name;
+    this.keys = queueKeys(name);
+    this.#keeper = new SessionKeeper(context.session, 'shared');
+    this.#lanes = new PushLanes(this.keys.push, randomId(this.client.random));
+    this.room = new QueueRoom(this.client, this.keys);
+    context.background.add(this.#keeper);
+  }
+
+  static of(context: RecipeContext, name: string): Producer {
+    const known = producers.get(context) ?? new Map<string, Producer>();
+    producers.set(context, known);
+    const producer = known.get(name) ?? new Producer(context, name);
+    known.set(name, producer);
+    return producer;
+  }
+
+  get client(): Client {
+    return this.#keeper.client;
+  }
+
+  limits(wanted: QueueLimits | undefined): KnownLimits {
+    return new KnownLimits(this.client, this.keys, wanted);
+  }
+
+  /** Pushes all of them or none, once, however often it has to be repeated. */
+  async push(jobs: readonly NewJob[], limits: PushLimits): Promise<readonly PushedOne[]> {
+    // The places in the order are taken here, before anything is awaited.
+    const sequences = jobs.map(() => {
+      this.#sequence = (this.#sequence + 1) % 2 ** 32;
+      return this.#sequence.toString(16).padStart(8, '0');
+    });
+    const ends = linkedSignal(limits.signal);
+    const { timeoutMs } = limits;
+    const tooLate = () =>
+      ends.abort(new ConclaveError('TIMEOUT', `The push took longer than ${timeoutMs} ms`));
+    const cancelTimeout =
+      timeoutMs === undefined ? () => undefined : this.client.clock.setTimer(timeoutMs, tooLate);
+    try {
+      const session = await this.#keeper.live(ends.signal);
+      const lane = this.#lanes.take(session);
+      try {
+        await limits.agreed.agree(ends.signal);
+        const work = () => this.#untilPushed(jobs, sequences, lane, limits, ends.signal);
+        // Those who wait for room do so in the order of their calls.
+        const inTurn = limits.agreed.current.capacity !== undefined && limits.whenFull === 'wait';
+        return inTurn ? await this.room.alone(ends.signal, work) : await work();
+      } finally {
+        this.#lanes.giveBack(lane);
+      }
+    } catch (error) {
+      const reason: unknown = ends.signal.reason;
+      if (!isConclaveError(reason, 'TIMEOUT') || !isConclaveError(error)) throw error;
+      throw new ConclaveError('TIMEOUT', reason.message, { outcome: error.outcome });
+    } finally {
+      cancelTimeout();
+      ends.unlink();
+    }
+  }
+
+  async #untilPushed(
+    jobs: readonly NewJob[],
+    sequences: readonly string[],
+    lane: Lane,
+    { whenFull, agreed, along }: PushLimits,
+    signal: AbortSignal,
+  ): Promise<readonly PushedOne[]> {
+    const { clock, random } = this.client;
+    let attempt: PushAttempt | undefined;
+    // Set once an answer was lost: from then on the jobs may be in the queue.
+    let unknown = false;
+    const failure = (error: unknown): unknown => {
+      if (!unknown || !isConclaveError(error)) return error;
+      const message = `${error.message}; the job may have been pushed`;
+      return new ConclaveError(error.code, message, { cause: error, outcome: 'unknown' });
+    };
+    for (let failures = 0; ; failures++) {
+      try {
+        if (signal.aborted) throw aborted(signal);
+        if (attempt === undefined) {
+          const place = sortableHex(await this.#recentRevision(signal));
+          const ids = sequences.map((sequence) => `${place}-${sequence}-${randomId(random)}`);
+          attempt = new PushAttempt(this, jobs, ids, lane, agreed, along);
+        }
+        const { capacity } = agreed.current;
+        // Once an answer was lost, the next attempt tells whether there is anything left to push.
+        if (!unknown && capacity !== undefined) {
+          if (attempt.left > capacity) {
+            throw invalidArgument(
+              'jobs',
+              attempt.left,
+              `at most the queue's capacity, ${capacity}`,
+            );
+          }
+          if (!(await this.room.hasRoomFor(attempt.left, capacity, signal))) {
+            if (whenFull === 'fail') throw full(this.name, capacity);
+            await this.room.mayHaveRoom(signal);
+            continue;
+          }
+        }
+        const pushed = await attempt.commit(signal);
+        if (pushed) return pushed;
+        continue;
+      } catch (error) {
+        if (isConclaveError(error, 'LEASE_NOT_FOUND')) {
+          throw failure(
+            new ConclaveError('SESSION_LOST', `Session ${lane.session.id} ended before the push`),
+          );
+        }
+        if (isConclaveError(error, 'FULL')) throw error;
+        if (!isConclaveError(error) || error.outcome !== 'not-applied') unknown = true;
+        if (signal.aborted || !mayRepeat(error)) throw failure(error);
+      }
+      await pause(clock, fullJitterMs(failures, random), signal).catch((error: unknown) => {
+        throw failure(error);
+      });
+    }
+  }
+
+  /** Takes note of the store's revision. */
+  heard(revision: bigint): void {
+    if (revision > this.#newestRevision) this.#newestRevision = revision;
+    this.#heardMs = this.client.clock.monotonicMs();
+  }
+
+  async #recentRevision(signal: AbortSignal): Promise<bigint> {
+    const { clock, kv } = this.client;
+    if (clock.monotonicMs() - this.#heardMs > revisionFreshMs) {
+      this.#refreshing ??= kv
+        .list(this.keys.root, { keysOnly: true })
+        .then(({ revision }) => this.heard(revision))
+        .finally(() => {
+          this.#refreshing = undefined;
+        });
+      // Shared by all pushes under way: none may cut it short for the others.
+      await unlessAborted(this.#refreshing, signal);
+    }
+    return this.#newestRevision;
+  }
+}
+
+const full = (name: string, capacity: number) =>
+  new ConclaveError('FULL', `Queue '${name}' holds ${capacity} jobs, as many as it may`);

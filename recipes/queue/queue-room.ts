@@ -1,0 +1,105 @@
+/**
+ * Room in a bounded queue. Every push to it compares and rewrites one key, its gate, with the number
+ * of jobs as it was when the gate was last seen: since only pushes add jobs, and none came between, it
+ * may have become fewer and never more. So the bound is exact, at the price that producers of a bounded
+ * queue take turns at the gate. Dead letters do not count.
+ */
+import type { Client } from '../../sdk/client.ts';
+import type { KeyValue } from '../../sdk/kv.ts';
+import { compare, op } from '../../sdk/txn.ts';
+import { pause, untilAnswered } from '../common/repeat.ts';
+import { linkedSignal, onAbort } from '../common/signals.ts';
+import type { QueueKeys } from '../names.ts';
+
+/** The slow, jittered look that covers what a watch does not report. */
+const lookEveryMs = 5_000;
+
+export class QueueRoom {
+  readonly #client: Client;
+  readonly #keys: QueueKeys;
+  /** undefined until the gate was seen. */
+  #gate: bigint | undefined;
+  #jobs = 0;
+  #seenAt = 0n;
+  #line: Promise<void> = Promise.resolve();
+
+  constructor(client: Client, keys: QueueKeys) {
+    this.#client = client;
+    this.#keys = keys;
+  }
+
+  /** What tells how many jobs there are; for a transaction, followed by `see`. */
+  get reads() {
+    const { gate, job, dead } = this.#keys;
+    return [op.get(gate), op.count({ prefix: job }), op.count({ prefix: dead })] as const;
+  }
+
+  /** Holds while nobody else has pushed. */
+  get unchanged() {
+    return compare.modRevision(this.#keys.gate, '==', this.#gate ?? 0n);
+  }
+
+  see(gate: KeyValue | null, jobs: bigint, dead: bigint): void {
+    this.#gate = gate?.modRevision ?? 0n;
+    this.#jobs = Number(jobs - dead);
+  }
+
+  /** The gate may be another by now: look before the next push. */
+  doubt(): void {
+    this.#gate = undefined;
+  }
+
+  /** Whether so many more jobs fit in, as far as is known; looks if nothing is known. */
+  async hasRoomFor(count: number, capacity: number, signal: AbortSignal): Promise<boolean> {
+    if (this.#gate === undefined || this.#jobs + count > capacity) await this.#look(signal);
+    return this.#jobs + count <= capacity;
+  }
+
+  /** One after another, in the order of the calls: pushes of one process need not race. */
+  async alone<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    const before = this.#line;
+    let leave: () => void = () => undefined;
+    const left = new Promise<void>((resolve) => {
+      leave = resolve;
+    });
+    this.#line = before.then(() => left);
+    const abandoned = new Promise<void>((resolve) => onAbort(signal, resolve));
+    try {
+      await Promise.race([before, abandoned]);
+      return await work();
+    } finally {
+      leave();
+    }
+  }
+
+  /** Resolves when a job may have left, or after a while, or when the signal aborts. */
+  async mayHaveRoom(signal: AbortSignal): Promise<void> {
+    const { kv, clock, random } = this.#client;
+    const { job, dead } = this.#keys;
+    const waiting = linkedSignal(signal);
+    const hear = async (watch: AsyncIterable<{ readonly type: string }>) => {
+      for await (const { type } of watch) if (type !== 'progress') return;
+    };
+    const options = { from: this.#seenAt + 1n, signal: waiting.signal };
+    const wakes = [
+      hear(kv.watch({ prefix: job }, { ...options, puts: false })),
+      hear(kv.watch({ prefix: dead }, { ...options, deletes: false })),
+      pause(clock, lookEveryMs * (0.75 + 0.5 * random()), waiting.signal),
+    ].map((wake) => wake.catch(() => undefined));
+    await Promise.race(wakes);
+    waiting.abort();
+    await Promise.all(wakes);
+  }
+
+  async #look(signal: AbortSignal): Promise<void> {
+    const read = this.#client.kv.txn().then(...this.reads);
+    const { responses, revision } = await untilAnswered(
+      this.#client,
+      () => read.commit({ signal }),
+      signal,
+    );
+    const [gate, jobs, dead] = responses as readonly [KeyValue | null, bigint, bigint];
+    this.see(gate, jobs, dead);
+    this.#seenAt = revision;
+  }
+}

@@ -1,0 +1,51 @@
+/** Bounded optimistic retries: the first at once, later ones after a jittered pause. */
+import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
+import type { Session } from '../../sdk/session.ts';
+import { fullJitterMs, pause } from '../common/repeat.ts';
+import { linkedSignal } from '../common/signals.ts';
+
+export type Contention = {
+  /** How often to try again after another writer came first. @default 32 */
+  readonly retries?: number;
+};
+
+/** @throws ConclaveError INVALID_ARGUMENT */
+export function parseRetries({ retries = 32 }: Contention): number {
+  if (!Number.isSafeInteger(retries) || retries < 0) {
+    throw invalidArgument('retries', retries, 'a whole number, 0 or more');
+  }
+  return retries;
+}
+
+/**
+ * Calls `attempt` until it returns something else than 'conflict'.
+ *
+ * @throws ConclaveError CONFLICT when others came first each time, ABORTED, SESSION_LOST, and whatever
+ *   `attempt` throws
+ */
+export async function untilUncontended<T>(
+  session: Session,
+  what: string,
+  retries: number,
+  signal: AbortSignal | undefined,
+  attempt: () => Promise<T | 'conflict'>,
+): Promise<T> {
+  const { clock, random } = session.client;
+  for (let tried = 0; ; tried++) {
+    const result = await attempt();
+    if (result !== 'conflict') return result;
+    if (tried >= retries) {
+      throw new ConclaveError('CONFLICT', `Others changed ${what} first, ${tried + 1} times`);
+    }
+    if (tried === 0) continue;
+    const stop = linkedSignal(session.signal, signal);
+    try {
+      await pause(clock, fullJitterMs(tried - 1, random), stop.signal);
+    } catch (error) {
+      session.assertLive();
+      throw error;
+    } finally {
+      stop.unlink();
+    }
+  }
+}
