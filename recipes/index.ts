@@ -104,7 +104,13 @@ export type {
   TryPermitOptions,
   WaitPermitOptions,
 } from './locks/semaphore.ts';
-export { type Measured, noMetrics, type RecipeKind, type RecipeMetrics } from './metrics.ts';
+export {
+  type ContentionKind,
+  type Measured,
+  noMetrics,
+  type RecipeKind,
+  type RecipeMetrics,
+} from './metrics.ts';
 export { escapeName, unescapeName } from './names.ts';
 export { type Backoff, constant, type ExponentialOptions, exponential } from './queue/backoff.ts';
 export type { BatchHandler, BatchJob } from './queue/batch.ts';

@@ -1,6 +1,7 @@
 /**
- * Where the recipes report what operators ask about: how long members wait, how long they hold, and
- * what they lose. Plug in any exporter; times are milliseconds.
+ * Where the recipes report what operators ask about: how long members wait, how long they hold, how
+ * often they get into each other's way, and what they lose. Plug in any exporter; times are
+ * milliseconds. `open-telemetry.ts` is one for meters of OpenTelemetry.
  *
  * Use `name` with care as a label: names such as 'orders/42' are unbounded. Exporters that cannot
  * bear that map it to a template first.
@@ -8,6 +9,7 @@
 import type { ErrorCode } from '../sdk/errors.ts';
 
 export type RecipeKind =
+  | 'session'
   | 'mutex'
   | 'multi'
   | 'rw'
@@ -15,16 +17,41 @@ export type RecipeKind =
   | 'line'
   | 'rate-limit'
   | 'election'
+  | 'barrier'
+  | 'double-barrier'
+  | 'cyclic-barrier'
+  | 'latch'
+  | 'counter'
+  | 'adder'
+  | 'ids'
+  | 'value'
+  | 'config'
+  | 'cache'
+  | 'group'
   | 'queue'
+  | 'topic'
+  | 'stm'
+  | 'migrations'
   | 'registry';
 
 export type Measured = { readonly recipe: RecipeKind; readonly name: string };
+
+/**
+ * How one got in another's way:
+ *
+ * - `wait`: it could not be granted at once, and waits.
+ * - `refused`: an attempt that does not wait found it taken.
+ * - `conflict`: a compare-and-set, or a claim, found that somebody else had come first.
+ */
+export type ContentionKind = 'wait' | 'refused' | 'conflict';
 
 export interface RecipeMetrics {
   /** A wait ended: with the lock, the leadership, or a job (since it was due); or without. */
   waited(event: Measured & { readonly ms: number; readonly outcome: 'acquired' | ErrorCode }): void;
   /** A lock, leadership or claim ended after this long, for whatever reason. */
   held(event: Measured & { readonly ms: number }): void;
+  /** Once for each wait, each refusal and each conflict. */
+  contended(event: Measured & { readonly kind: ContentionKind }): void;
   /** Something held was lost: session, key or claim. */
   lost(event: Measured & { readonly reason: ErrorCode }): void;
 }
@@ -32,6 +59,7 @@ export interface RecipeMetrics {
 export const noMetrics: RecipeMetrics = {
   waited: () => undefined,
   held: () => undefined,
+  contended: () => undefined,
   lost: () => undefined,
 };
 
@@ -50,6 +78,7 @@ export function harmless(metrics: RecipeMetrics): RecipeMetrics {
   return {
     waited: (event) => guard(() => metrics.waited(event)),
     held: (event) => guard(() => metrics.held(event)),
+    contended: (event) => guard(() => metrics.contended(event)),
     lost: (event) => guard(() => metrics.lost(event)),
   };
 }

@@ -77,6 +77,7 @@ describe.skipIf(storeMissing)('the way in', () => {
       metrics: {
         waited: ({ recipe }) => heard.push(`waited ${recipe}`),
         held: ({ recipe }) => heard.push(`held ${recipe}`),
+        contended: ({ recipe, kind }) => heard.push(`${kind} ${recipe}`),
         lost: ({ recipe }) => heard.push(`lost ${recipe}`),
       },
     });
@@ -104,7 +105,7 @@ describe.skipIf(storeMissing)('the way in', () => {
     const boom = () => {
       throw new Error('no exporter');
     };
-    const metrics = { waited: boom, held: boom, lost: boom };
+    const metrics = { waited: boom, held: boom, contended: boom, lost: boom };
     await using conclave = await connect({ endpoints: store().endpoint, metrics });
     await using session = await conclave.session();
     const lock = await session.mutex('measured').acquire();

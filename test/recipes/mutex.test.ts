@@ -640,6 +640,7 @@ describe.skipIf(storeMissing)('mutex', () => {
       metrics: {
         waited: ({ recipe, outcome }) => measured.push(['waited', recipe, outcome]),
         held: ({ recipe }) => measured.push(['held', recipe]),
+        contended: ({ recipe, kind }) => measured.push([kind, recipe]),
         lost: ({ recipe, reason }) => measured.push(['lost', recipe, reason]),
       },
     });
