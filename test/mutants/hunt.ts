@@ -1,11 +1,13 @@
 /** Looks for a mutant with what must find it. */
 import { join } from 'node:path';
-import { type Killer, type Layer, seedsOf } from './mutant.ts';
+import { type Killer, seedsOf } from './mutant.ts';
 import type { Finished, Workshop } from './workshop.ts';
 
 export type Kill =
   | { readonly kind: 'killed'; readonly by: string; readonly seeds: number | undefined }
   | { readonly kind: 'survived'; readonly by: string; readonly detail: string };
+
+type Simulation = Extract<Killer, { kind: 'simulation' }>;
 
 /** The longest that one killer may take. */
 const SIMULATION_LIMIT_MS = 12 * 60_000;
@@ -28,8 +30,10 @@ export async function complaint(
   killers: readonly Killer[],
 ): Promise<string | undefined> {
   const tests = killers.filter((killer) => killer.kind === 'test');
-  const layers = new Set(
-    killers.flatMap((killer) => (killer.kind === 'simulation' ? [killer.layer] : [])),
+  const runs = new Map(
+    killers.flatMap((killer) =>
+      killer.kind === 'simulation' ? [[`${killer.layer} ${killer.workload}`, killer] as const] : [],
+    ),
   );
   if (tests.length > 0) {
     const files = [...new Set(tests.map(({ file }) => file))];
@@ -37,24 +41,23 @@ export async function complaint(
     const { exitCode, output } = await runTests(workshop, files, names);
     if (exitCode !== 0) return output;
   }
-  for (const layer of layers) {
-    const { exitCode, output } = await runSeeds(workshop, layer, seedsOf.T1);
+  for (const killer of runs.values()) {
+    const { exitCode, output } = await runSeeds(workshop, killer, seedsOf.T1);
     if (exitCode !== 0) return output;
   }
   return undefined;
 }
 
-async function simulate(
-  workshop: Workshop,
-  { layer, budget }: Extract<Killer, { kind: 'simulation' }>,
-): Promise<Kill> {
+async function simulate(workshop: Workshop, killer: Simulation): Promise<Kill> {
+  const { layer, budget, workload } = killer;
   const seeds = seedsOf[budget];
-  const finished = await runSeeds(workshop, layer, seeds);
+  const finished = await runSeeds(workshop, killer, seeds);
+  const where = workload === undefined ? layer : `${layer}, ${workload}`;
   const [, seed, invariant] = BROKEN.exec(finished.output) ?? [];
   if (finished.exitCode !== 0 && seed !== undefined) {
-    return { kind: 'killed', by: `invariant ${invariant} (${layer})`, seeds: Number(seed) };
+    return { kind: 'killed', by: `invariant ${invariant} (${where})`, seeds: Number(seed) };
   }
-  return survived(`${seeds} seeds (${layer})`, finished);
+  return survived(`${seeds} seeds (${where})`, finished);
 }
 
 async function test(
@@ -69,8 +72,13 @@ async function test(
   return survived(by, finished);
 }
 
-function runSeeds(workshop: Workshop, layer: Layer, seeds: number): Promise<Finished> {
+function runSeeds(
+  workshop: Workshop,
+  { layer, workload }: Simulation,
+  seeds: number,
+): Promise<Finished> {
   const options = ['--layer', layer, '--seeds', `${seeds}`, '--no-shrink'];
+  if (workload !== undefined) options.push('--workload', workload);
   return workshop.run([...tsx, 'test/sim/main.ts', ...options], SIMULATION_LIMIT_MS);
 }
 

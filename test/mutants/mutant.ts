@@ -25,7 +25,13 @@ export type Budget = 'T1' | 'T2' | 'D';
 
 export type Killer =
   /** Random schedules of a layer of the simulator, seed by seed from 1, until an invariant breaks. */
-  | { readonly kind: 'simulation'; readonly layer: Layer; readonly budget: 'T1' | 'T2' }
+  | {
+      readonly kind: 'simulation';
+      readonly layer: Layer;
+      readonly budget: 'T1' | 'T2';
+      /** What clients do; by default the seed chooses. */
+      readonly workload?: string | undefined;
+    }
   /** A test that must fail; `name` is a part of its name, a pattern as `vitest -t` takes it. */
   | { readonly kind: 'test'; readonly file: string; readonly name: string };
 

@@ -43,8 +43,10 @@ test('a recorded run is replayed from its choices that were not the default', ()
   const before = ask(recording);
   const schedule = recording.recorded;
   expect(ask(new Decisions(0, { kind: 'replay', schedule }))).toEqual(before);
-  const stored = { layer: 'raft', seed: 3, invariant: 3, schedule } as const;
-  expect(parseSchedule(formatSchedule(stored))).toEqual(stored);
+  for (const workload of ['mutex', undefined]) {
+    const stored = { layer: 'full', seed: 3, workload, invariant: 3, schedule } as const;
+    expect(parseSchedule(formatSchedule(stored))).toEqual(stored);
+  }
 });
 
 test('shrinking keeps what the failure needs, and nothing else', async () => {

@@ -5,11 +5,13 @@ import { join } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { formatSchedule, parseSchedule } from './engine/schedule.ts';
 import { TraceHash } from './engine/trace.ts';
+import { workloadNames } from './full/workload/choice.ts';
 import { allPoints, fullPoints, PointCounts, raftPoints } from './points.ts';
 import { type Layer, layers, type RunResult, replay, runSeed, shrinkSeed } from './run.ts';
 
 type Options = {
-  readonly layer: Layer | 'all';
+  readonly layer?: Layer | 'all';
+  readonly workload?: string;
   readonly minutes?: number;
   readonly seeds?: number;
   readonly from?: number;
@@ -41,7 +43,13 @@ const positive = (text: string): number => {
 const program = new Command('sim')
   .description('Runs clusters on virtual time with simulated networks, disks and faults.')
   .argument('[seed]', 'run this seed', whole)
-  .addOption(new Option('--layer <layer>').choices([...layers, 'all']).default('all'))
+  .addOption(new Option('--layer <layer>').choices([...layers, 'all']))
+  .addOption(
+    new Option(
+      '--workload <name>',
+      'the full layer with clients that do this (default: the seed chooses)',
+    ).choices(workloadNames),
+  )
   .option('--minutes <minutes>', 'run new seeds for so long', positive)
   .option('--seeds <count>', 'run so many seeds', whole)
   .option(
@@ -61,14 +69,15 @@ process.exitCode = (await main(options, seed)) ? 0 : 1;
 /** @returns whether every invariant held. */
 async function main(options: Options, seed: number | undefined): Promise<boolean> {
   if (options.replay !== undefined) return replayFile(options.replay);
-  const chosen = options.layer === 'all' ? layers : [options.layer];
+  const layer = options.layer ?? (options.workload === undefined ? 'all' : 'full');
+  const chosen = layer === 'all' ? layers : [layer];
   if (seed !== undefined) return runOne(chosen, seed, options);
   if (options.minutes === undefined && options.seeds === undefined) {
     program.error('error: give a seed, --seeds, --minutes or --replay');
   }
   let good = true;
-  for (const layer of chosen) good = (await runMany(layer, chosen.length, options)) && good;
-  const expected = options.layer === 'all' ? allPoints : pointsOf[options.layer];
+  for (const each of chosen) good = (await runMany(each, chosen.length, options)) && good;
+  const expected = layer === 'all' ? allPoints : pointsOf[layer];
   const never = hits.neverHit(expected);
   console.log(
     `named points: ${expected.length - never.length} of ${expected.length} hit${never.length === 0 ? '' : `, never: ${never.join(', ')}`}`,
@@ -80,7 +89,10 @@ async function runOne(chosen: readonly Layer[], seed: number, options: Options):
   const trace = new TraceHash();
   let good = true;
   for (const layer of chosen) {
-    const result = await runSeed(layer, seed, options.verbose ? console.log : undefined);
+    const result = await runSeed(layer, seed, {
+      workload: options.workload,
+      narrate: options.verbose ? console.log : undefined,
+    });
     trace.addText(result.hash);
     good = (await report(layer, seed, result, options)) && good;
     if (result.violation === undefined) {
@@ -103,11 +115,11 @@ async function runMany(layer: Layer, shares: number, options: Options): Promise<
   let simulatedUs = 0;
   let good = true;
   for (; seed < last && performance.now() < endMs && good; seed += 1) {
-    const result = await runSeed(layer, seed);
+    const result = await runSeed(layer, seed, { workload: options.workload });
     points.addAll(result.points);
     simulatedUs += result.simulatedUs;
     good = await report(layer, seed, result, options);
-    if (good && seed % CHECK_EVERY === 0) good = await isRepeatable(layer, seed, result);
+    if (good && seed % CHECK_EVERY === 0) good = await isRepeatable(layer, seed, options, result);
   }
   const { user, system } = process.cpuUsage(cpu);
   const count = seed - first;
@@ -122,11 +134,16 @@ async function runMany(layer: Layer, shares: number, options: Options): Promise<
   return good;
 }
 
-async function isRepeatable(layer: Layer, seed: number, first: RunResult): Promise<boolean> {
-  const second = await runSeed(layer, seed);
+async function isRepeatable(
+  layer: Layer,
+  seed: number,
+  { workload }: Options,
+  first: RunResult,
+): Promise<boolean> {
+  const second = await runSeed(layer, seed, { workload });
   if (second.hash === first.hash) return true;
   console.log(`invariant 20: seed ${seed} gave ${first.hash}, then ${second.hash}`);
-  console.log(`repeat: npm run sim -- ${seed} --layer ${layer}`);
+  tellHowToRepeat(layer, seed, workload);
   return false;
 }
 
@@ -138,24 +155,36 @@ async function report(
 ): Promise<boolean> {
   if (violation === undefined) return true;
   console.log(`seed ${seed} breaks ${violation.message}`);
-  console.log(`repeat: npm run sim -- ${seed} --layer ${layer}`);
+  tellHowToRepeat(layer, seed, options.workload);
   if (!options.shrink) return false;
-  const schedule = await shrinkSeed(layer, seed, SHRINK_MS);
+  const { workload } = options;
+  const schedule = await shrinkSeed(layer, seed, SHRINK_MS, { workload });
   if (schedule === undefined) return false;
   const path = join(tmpdir(), `sim-${layer}-${seed}.schedule`);
-  const text = formatSchedule({ layer, seed, invariant: violation.invariant, schedule });
+  const text = formatSchedule({
+    layer,
+    seed,
+    workload,
+    invariant: violation.invariant,
+    schedule,
+  });
   writeFileSync(path, text);
   console.log(`shrunk: npm run sim -- --replay ${path}`);
-  await replay(layer, seed, schedule, console.log);
+  await replay(layer, seed, schedule, { workload, narrate: console.log });
   return false;
 }
 
+function tellHowToRepeat(layer: Layer, seed: number, workload: string | undefined): void {
+  const forced = workload === undefined ? '' : ` --workload ${workload}`;
+  console.log(`repeat: npm run sim -- ${seed} --layer ${layer}${forced}`);
+}
+
 async function replayFile(path: string): Promise<boolean> {
-  const { layer, seed, schedule } = parseSchedule(readFileSync(path, 'utf8'));
+  const { layer, seed, workload, schedule } = parseSchedule(readFileSync(path, 'utf8'));
   const known =
     layers.find((each) => each === layer) ??
     program.error(`error: ${path}: '${layer}' must be one of ${layers}`);
-  const result = await replay(known, seed, schedule, console.log);
+  const result = await replay(known, seed, schedule, { workload, narrate: console.log });
   console.log(`trace hash: ${result.hash}`);
   return result.violation === undefined;
 }

@@ -9,6 +9,14 @@ export const seeds = (budget: 'T1' | 'T2', layer: Layer = 'raft'): Killer => ({
   budget,
 });
 
+/** Runs of whole clusters in which clients do what `test/sim/full/workload/choice.ts` has by this name. */
+export const runsOf = (workload: string, budget: 'T1' | 'T2' = 'T1'): Killer => ({
+  kind: 'simulation',
+  layer: 'full',
+  budget,
+  workload,
+});
+
 /** A test of `test/FILE.test.ts`; `name` is a part of its name. */
 export const test = (file: string, name: string): Killer => ({
   kind: 'test',

@@ -16,12 +16,16 @@ import type { InvariantNumber } from './violation.ts';
 export type StoredSchedule = {
   readonly layer: string;
   readonly seed: number;
+  /** What clients did, unless the schedule itself says it. */
+  readonly workload: string | undefined;
   readonly invariant: InvariantNumber;
   readonly schedule: Schedule;
 };
 
-export function formatSchedule({ layer, seed, invariant, schedule }: StoredSchedule): string {
+export function formatSchedule(stored: StoredSchedule): string {
+  const { layer, seed, workload, invariant, schedule } = stored;
   const lines = [`layer ${layer}`, `seed ${seed}`, `invariant ${invariant}`];
+  if (workload !== undefined) lines.push(`workload ${workload}`);
   for (const site of [...schedule.keys()].sort()) {
     const choices = [...(schedule.get(site) ?? [])].map(([at, choice]) => `${at}=${choice}`);
     if (choices.length > 0) lines.push(`${site} | ${choices.join(' ')}`);
@@ -53,6 +57,7 @@ export function parseSchedule(text: string): StoredSchedule {
   return {
     layer: facts.get('layer') ?? 'raft',
     seed: Number(facts.get('seed') ?? 0),
+    workload: facts.get('workload'),
     invariant: Number(facts.get('invariant') ?? 0) as InvariantNumber,
     schedule,
   };

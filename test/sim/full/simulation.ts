@@ -30,6 +30,8 @@ import type { FullWorld } from './world.ts';
 export type FullRunOptions = {
   /** Events of the phase with faults. */
   readonly events: number;
+  /** What clients do, when it is not the seed that chooses. */
+  readonly workload?: string | undefined;
 };
 
 export const defaultFullRun: FullRunOptions = { events: 6_000 };
@@ -97,8 +99,8 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
     this.#machines = machines;
     this.#workloads = chooseWorkloads(
       engine.decisions,
-      () => engine.now,
-      this.knobs.changesMembers ? machines : undefined,
+      { now: () => engine.now, machines: this.knobs.changesMembers ? machines : undefined },
+      options.workload,
     );
     this.#crowd = new Crowd({
       engine,

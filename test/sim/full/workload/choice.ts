@@ -1,5 +1,5 @@
-/** What the clients of a run do: always watch, and either use the store or the recipes. */
-import type { Decisions } from '../../engine/decisions.ts';
+/** What the clients of a run do: always watch, and either use the store or some of the recipes. */
+import type { Decisions, Site } from '../../engine/decisions.ts';
 import { ElectionWorkload } from './election.ts';
 import { type Machines, MembersWorkload } from './members.ts';
 import { MutexWorkload } from './mutex.ts';
@@ -9,27 +9,75 @@ import { StoreWorkload } from './store.ts';
 import { WatchWorkload } from './watch.ts';
 import type { Workload } from './workload.ts';
 
+/** What a workload may want to know when it is made. */
+export type Surroundings = {
+  /** Microseconds of the simulation: the clock of histories. */
+  readonly now: () => number;
+  /** Machines for new members; undefined when this run changes no members. */
+  readonly machines: Machines | undefined;
+};
+
+export type WorkloadMaker = (surroundings: Surroundings) => Workload;
+
+/** By name, one line a recipe. A seed chooses from them; `--workload NAME` takes one for certain. */
+const recipes: Readonly<Record<string, WorkloadMaker>> = {
+  election: () => new ElectionWorkload(),
+  mutex: () => new MutexWorkload(),
+  queue: () => new QueueWorkload(),
+  registry: () => new RegistryWorkload(),
+};
+
+const makers: Readonly<Record<string, WorkloadMaker>> = {
+  store: ({ now }) => new StoreWorkload(now),
+  ...recipes,
+};
+
+/** What `--workload` takes. */
+export const workloadNames: readonly string[] = Object.keys(makers);
+
+/** @throws RangeError when there is no workload named `forced` */
 export function chooseWorkloads(
   decisions: Decisions,
-  now: () => number,
-  machines: Machines | undefined,
+  surroundings: Surroundings,
+  forced?: string,
 ): readonly Workload[] {
-  const others = machines === undefined ? [] : [new MembersWorkload(machines)];
-  return [...others, new WatchWorkload(), ...chooseMain(decisions, now)];
+  const { machines } = surroundings;
+  const names = forced === undefined ? chooseNames(decisions) : [forced];
+  return [
+    ...(machines === undefined ? [] : [new MembersWorkload(machines)]),
+    new WatchWorkload(),
+    ...names.map((name) => makerOf(name)(surroundings)),
+  ];
 }
 
-function chooseMain(decisions: Decisions, now: () => number): readonly Workload[] {
-  switch (decisions.site('knobs', 'workload').below(6)) {
+/** The store in a third of the runs, else one to three recipes. */
+function chooseNames(decisions: Decisions): readonly string[] {
+  const site = decisions.site('knobs', 'workload');
+  switch (site.below(6)) {
     case 0:
     case 1:
-      return [new StoreWorkload(now)];
+      return ['store'];
     case 2:
-      return [new MutexWorkload()];
     case 3:
-      return [new QueueWorkload()];
+      return chooseRecipes(site, 1);
     case 4:
-      return [new RegistryWorkload(), new ElectionWorkload()];
+      return chooseRecipes(site, 2);
     default:
-      return [new MutexWorkload(), new QueueWorkload(), new ElectionWorkload()];
+      return chooseRecipes(site, 3);
   }
+}
+
+function chooseRecipes(site: Site, count: number): readonly string[] {
+  const others = Object.keys(recipes);
+  const chosen: string[] = [];
+  while (chosen.length < count) chosen.push(...others.splice(site.below(others.length), 1));
+  return chosen;
+}
+
+function makerOf(name: string): WorkloadMaker {
+  const maker = makers[name];
+  if (maker === undefined) {
+    throw new RangeError(`the workload '${name}' must be one of ${workloadNames.join(', ')}`);
+  }
+  return maker;
 }
