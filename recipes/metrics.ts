@@ -41,7 +41,8 @@ export type Measured = { readonly recipe: RecipeKind; readonly name: string };
  *
  * - `wait`: it could not be granted at once, and waits.
  * - `refused`: an attempt that does not wait found it taken.
- * - `conflict`: a compare-and-set, or a claim, found that somebody else had come first.
+ * - `conflict`: a compare-and-set, or a claim, found that somebody else had come first since it last
+ *   looked, and has to be made again.
  */
 export type ContentionKind = 'wait' | 'refused' | 'conflict';
 

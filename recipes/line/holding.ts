@@ -243,6 +243,7 @@ export async function waitForHold(
     reject = onFailed;
   });
   const member = new LineMember(session, membership, {
+    waits: () => metrics.contended({ recipe, name, kind: 'wait' }),
     granted: (grant) => {
       holding = new Holding(context, subject, member, grant, options.maxHoldMs);
       resolve(holding);

@@ -42,6 +42,8 @@ export type Grant = { readonly createRevision: bigint; readonly token: bigint };
 type Joined = bigint | 'absent' | 'unknown';
 
 type Handlers = {
+  /** Called at most once: it was not admitted at once. */
+  waits?(): void;
   granted(grant: Grant): void;
   /** Called once, whatever ends the membership. */
   ended(end: LineEnd): void;
@@ -57,6 +59,7 @@ export class LineMember {
   /** Ends waits, reads and watches; never a write. */
   readonly #calls = new AbortController();
   #state: LineState = { kind: 'joining' };
+  #hasWaited = false;
   #joining: Promise<Joined> = Promise.resolve('absent');
   /** Copies of the enqueue that may still be on their way. */
   #lingering: number;
@@ -136,6 +139,10 @@ export class LineMember {
 
   #advance({ state, effects }: Step): void {
     this.#state = state;
+    if (state.kind === 'waiting' && !this.#hasWaited) {
+      this.#hasWaited = true;
+      this.#handlers.waits?.();
+    }
     for (const effect of effects) this.#run(effect);
   }
 

@@ -124,7 +124,11 @@ export async function tryHold(
       // Whoever joins next has a number above every other.
       const view: LineView = { own: revision + 1n, revision, ...seen };
       const blocker = membership.policy ? membership.policy(view) : exclusive(view.ahead);
-      if (blocker !== undefined) return null;
+      if (blocker !== undefined) {
+        const { recipe, name } = subject;
+        context.metrics.contended({ recipe, name, kind: 'refused' });
+        return null;
+      }
       // What left meanwhile can only help; what came or changed makes the judgement void.
       unchanged = [compare.range.modRevision({ prefix: aheadPrefix }, '<', revision + 1n)];
       if (beside) {

@@ -76,7 +76,11 @@ export class MultiLock {
     const attempt = this.#attempt(options);
     const free = this.#prefixes.map((prefix) => compare.range.createRevision({ prefix }, '==', 0n));
     const entered = await this.#enter(attempt, free, this.#puts(attempt));
-    if (entered.kind === 'refused') return null;
+    if (entered.kind === 'refused') {
+      const name = this.names[0] ?? '';
+      this.#context.metrics.contended({ recipe: 'multi', name, kind: 'refused' });
+      return null;
+    }
     const { own } = entered;
     const view: LineView = { own, revision: own, ahead: [], beside: null };
     const memberships = this.#owning(attempt, own, entered.lingering);

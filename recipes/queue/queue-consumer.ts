@@ -244,7 +244,10 @@ export class QueueConsumer<T> implements AsyncDisposable {
     }
     if (outcome.limits !== undefined) this.#limits.see(outcome.limits);
     if (outcome.rate !== undefined) this.#rate.see(outcome.rate);
-    for (let lost = 0; lost < outcome.lost; lost++) this.window.tried(false);
+    for (let lost = 0; lost < outcome.lost; lost++) {
+      this.window.tried(false);
+      this.#context.metrics.contended({ recipe: 'queue', name: this.name, kind: 'conflict' });
+    }
     const claims: Claim<T>[] = [];
     for (const { id, createRevision, state, payload } of outcome.granted) {
       this.window.tried(true);

@@ -23,7 +23,7 @@ import { observeShared } from '../common/streams.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import { inLineOrder, type LineEntry, lineEntry, type Meta } from '../line/line-record.ts';
 import { LockSettings } from '../locks/lock-options.ts';
-import { noMetrics } from '../metrics.ts';
+import { type ContentionKind, noMetrics } from '../metrics.ts';
 import { randomId, ratePrefix } from '../names.ts';
 import { judge, type Rate } from './gcra.ts';
 import { decodeRate, encodeRate, type RateState } from './rate-record.ts';
@@ -97,7 +97,9 @@ export class RateLimiter {
    */
   async tryTake(permits = 1): Promise<boolean> {
     this.#check(permits);
-    return (await this.#attempt(permits, this.#nobodyWaits())) === 'taken';
+    if ((await this.#attempt(permits, this.#nobodyWaits())) === 'taken') return true;
+    this.#contended('refused');
+    return false;
   }
 
   /**
@@ -125,7 +127,10 @@ export class RateLimiter {
     let outcome: Parameters<typeof metrics.waited>[0]['outcome'] = 'acquired';
     try {
       const first = await this.#attempt(permits, this.#nobodyWaits());
-      if (first !== 'taken') await this.#takeInTurn(permits, options.meta, stop.signal);
+      if (first !== 'taken') {
+        this.#contended('wait');
+        await this.#takeInTurn(permits, options.meta, stop.signal);
+      }
     } catch (error) {
       const reason = signal?.aborted ? aborted(signal) : stop.signal.reason === late ? late : error;
       outcome = reason instanceof ConclaveError ? reason.code : 'INTERNAL';
@@ -236,8 +241,13 @@ export class RateLimiter {
       if ((found?.modRevision ?? 0n) === (known?.modRevision ?? 0n)) {
         return condition.operand === 0n ? 'line occupied' : 'place lost';
       }
+      this.#contended('conflict');
       fresh = true;
     }
+  }
+
+  #contended(kind: ContentionKind): void {
+    this.#context.metrics.contended({ recipe: 'rate-limit', name: this.name, kind });
   }
 
   #learn(found: KeyValue | null): void {

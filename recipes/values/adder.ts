@@ -57,7 +57,9 @@ export class Adder {
    * @throws ConclaveError CONFLICT, MISMATCH, ABORTED, SESSION_LOST, INVALID_ARGUMENT, CODEC
    */
   async add(delta = 1n, options: AddOptions = {}): Promise<void> {
-    await this.#additions.add(delta, options, `adder '${this.name}'`, () => this.#anyShard());
+    await this.#additions.add(delta, options, { recipe: 'adder', name: this.name }, () =>
+      this.#anyShard(),
+    );
   }
 
   /** The sum at one revision. One exchange. */

@@ -3,6 +3,7 @@ import { invalidArgument, isConclaveError } from '../../sdk/errors.ts';
 import type { Duration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { durationOfAtLeast } from '../common/durations.ts';
+import type { Measured } from '../metrics.ts';
 import { escapeName, randomId } from '../names.ts';
 import { ResultLease } from '../queue/result-lease.ts';
 import { type Contention, parseRetries, untilUncontended } from './contention.ts';
@@ -49,7 +50,7 @@ export class Additions {
   async add(
     delta: bigint,
     { opId, signal }: AddOptions,
-    what: string,
+    subject: Measured,
     pick: () => Tally,
   ): Promise<bigint> {
     if (typeof delta !== 'bigint') throw invalidArgument('delta', delta, 'a bigint');
@@ -58,7 +59,7 @@ export class Additions {
       opId === undefined
         ? `${this.#opPrefix}${session.id}-${randomId(session.client.random)}`
         : `${this.#opPrefix}named/${escapeName(opId, 'opId')}`;
-    return untilUncontended(session, what, this.#retries, signal, async () => {
+    return untilUncontended(this.#context, subject, this.#retries, signal, async () => {
       const lease = opId === undefined ? session.lease : await this.#remembered.current(signal);
       const spent = this.#spent.splice(0, spentAtOnce);
       try {

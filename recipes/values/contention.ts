@@ -1,8 +1,9 @@
 /** Bounded optimistic retries: the first at once, later ones after a jittered pause. */
 import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
-import type { Session } from '../../sdk/session.ts';
+import type { RecipeContext } from '../common/context.ts';
 import { fullJitterMs, pause } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
+import type { Measured } from '../metrics.ts';
 
 export type Contention = {
   /** How often to try again after another writer came first. @default 32 */
@@ -18,14 +19,14 @@ export function parseRetries({ retries = 32 }: Contention): number {
 }
 
 /**
- * Calls `attempt` until it returns something else than 'conflict'.
+ * Calls `attempt` until it returns something else than 'conflict', and reports each conflict.
  *
  * @throws ConclaveError CONFLICT when others came first each time, ABORTED, SESSION_LOST, and whatever
  *   `attempt` throws
  */
 export async function untilUncontended<T>(
-  session: Session,
-  what: string,
+  { session, metrics }: RecipeContext,
+  subject: Measured,
   retries: number,
   signal: AbortSignal | undefined,
   attempt: () => Promise<T | 'conflict'>,
@@ -34,7 +35,9 @@ export async function untilUncontended<T>(
   for (let tried = 0; ; tried++) {
     const result = await attempt();
     if (result !== 'conflict') return result;
+    metrics.contended({ ...subject, kind: 'conflict' });
     if (tried >= retries) {
+      const what = `${subject.recipe} '${subject.name}'`;
       throw new ConclaveError('CONFLICT', `Others changed ${what} first, ${tried + 1} times`);
     }
     if (tried === 0) continue;

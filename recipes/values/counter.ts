@@ -48,7 +48,12 @@ export class Counter {
    *   else before, ABORTED, SESSION_LOST, INVALID_ARGUMENT, CODEC
    */
   add(delta = 1n, options: AddOptions = {}): Promise<bigint> {
-    return this.#additions.add(delta, options, `counter '${this.name}'`, () => this.#tally);
+    return this.#additions.add(
+      delta,
+      options,
+      { recipe: 'counter', name: this.name },
+      () => this.#tally,
+    );
   }
 
   /** The value now; 0n before the first addition. One exchange. */

@@ -65,8 +65,8 @@ export class IdAllocator {
   }
 
   async #refill(): Promise<void> {
-    const what = `the ids of '${this.name}'`;
-    const last = await this.#additions.add(this.#block, {}, what, () => this.#tally);
+    const subject = { recipe: 'ids', name: this.name } as const;
+    const last = await this.#additions.add(this.#block, {}, subject, () => this.#tally);
     this.#next = last - this.#block + 1n;
     this.#last = last;
   }

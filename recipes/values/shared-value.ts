@@ -113,8 +113,8 @@ export class SharedValue<T> {
     { signal }: UpdateOptions = {},
   ): Promise<Versioned<T>> {
     let base = await this.#read(signal);
-    const what = `value '${this.name}'`;
-    return untilUncontended(this.#context.session, what, this.#retries, signal, async () => {
+    const subject = { recipe: 'value', name: this.name } as const;
+    return untilUncontended(this.#context, subject, this.#retries, signal, async () => {
       const next = await change(this.#decode(base)?.value);
       const attempt = await this.#attempt(base?.modRevision ?? 0n, next, signal);
       if ('set' in attempt) return attempt.set;

@@ -654,6 +654,7 @@ describe.skipIf(storeMissing)('mutex', () => {
       ['waited', 'mutex', 'acquired'],
       ['held', 'mutex'],
       ['waited', 'mutex', 'acquired'],
+      ['wait', 'mutex'],
       ['waited', 'mutex', 'NOT_ACQUIRED'],
       ['lost', 'mutex', 'LOCK_LOST'],
       ['held', 'mutex'],
