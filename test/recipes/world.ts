@@ -54,8 +54,10 @@ export class Actor {
 export type World = {
   /** Looks at the store and changes it by hand; no faults. */
   readonly operator: () => Client;
-  /** host:port of the store. */
+  /** host:port of one member of the store. */
   readonly endpoint: () => string;
+  /** host:port of each member, another one first for each client: clients try them in this order. */
+  readonly endpoints: () => readonly string[];
   actor(options?: ActorOptions): Promise<Actor>;
   /** A name that no other test uses. */
   readonly name: (what?: string) => string;
@@ -67,9 +69,16 @@ let names = 0;
 export const useWorld = (): World => {
   const { store } = useStore();
   let operator: Client | undefined;
+  let connected = 0;
+  const endpoints = (): readonly string[] => {
+    const all = store().endpoints;
+    const first = connected % all.length;
+    connected += 1;
+    return [...all.slice(first), ...all.slice(0, first)];
+  };
   const cleanups: (() => Promise<void>)[] = [];
   beforeAll(async () => {
-    operator = await connect(store().endpoint);
+    operator = await connect({ endpoints: endpoints() });
   });
   afterEach(async () => {
     await Promise.allSettled(cleanups.splice(0).map((cleanup) => cleanup()));
@@ -81,11 +90,12 @@ export const useWorld = (): World => {
       return operator;
     },
     endpoint: () => store().endpoint,
+    endpoints,
     actor: async (options = {}) => {
       const { clock, ttl = '30s', metrics = noMetrics, onSuspend, meta } = options;
       const real = await connectOver(
         { connectionClock: systemClock },
-        { endpoints: store().endpoint, ...(clock === undefined ? {} : { clock }) },
+        { endpoints: endpoints(), ...(clock === undefined ? {} : { clock }) },
       );
       const faults = new Faults();
       const client = faultyClient(real, faults);

@@ -1,16 +1,23 @@
 /**
- * A store for tests of the SDK and the recipes: conclave in this process, or a real etcd. Choose with
- * CONCLAVE_TEST_STORE=conclave|etcd. Without etcd its tests are skipped, but fail where CI=true.
+ * A store for tests of the SDK and the recipes: conclave or a real etcd, of one member or of three.
+ *
+ * CONCLAVE_TEST_STORE=conclave|etcd     without etcd its tests are skipped, but fail where CI is set
+ * CONCLAVE_TEST_MEMBERS=1|3             three are processes of their own; so is a single etcd
  */
 import { afterAll, beforeAll } from 'vitest';
 import { startMember } from '../../server/index.ts';
 import { commandExists } from './process.ts';
-import { TestServer } from './servers.ts';
+import { TestCluster } from './servers.ts';
+
+export type StoreSystem = 'conclave' | 'etcd';
+export type StoreMembers = 1 | 3;
 
 export type TestStore = {
-  readonly system: 'conclave' | 'etcd';
-  /** host:port */
+  readonly system: StoreSystem;
+  /** host:port of one member. */
   readonly endpoint: string;
+  /** host:port of each member. */
+  readonly endpoints: readonly string[];
   stop(): Promise<void>;
 };
 
@@ -19,29 +26,55 @@ if (chosen !== 'conclave' && chosen !== 'etcd') {
   throw new Error(`CONCLAVE_TEST_STORE must be conclave or etcd, not '${chosen}'`);
 }
 
-export const storeSystem: 'conclave' | 'etcd' = chosen;
+export const storeSystem: StoreSystem = chosen;
+
+const size = process.env['CONCLAVE_TEST_MEMBERS'] ?? '1';
+if (size !== '1' && size !== '3') {
+  throw new Error(`CONCLAVE_TEST_MEMBERS must be 1 or 3, not '${size}'`);
+}
+
+export const storeMembers: StoreMembers = size === '3' ? 3 : 1;
 
 /** Why tests against the store cannot run here; undefined when they can. */
 export const storeMissing: string | undefined =
   storeSystem === 'etcd' && !commandExists('etcd')
-    ? 'etcd is not installed: install it or unset CONCLAVE_TEST_STORE'
+    ? 'etcd is not installed: install it (Debian: etcd-server) or unset CONCLAVE_TEST_STORE'
     : undefined;
 
 if (storeMissing !== undefined) {
-  if (process.env['CI'] === 'true') throw new Error(storeMissing);
+  if (process.env['CI'] !== undefined) throw new Error(storeMissing);
   process.stderr.write(`skipped: ${storeMissing}\n`);
 }
 
 export const startStore = async (): Promise<TestStore> => {
-  if (storeSystem === 'etcd') {
-    const server = await TestServer.start('etcd');
-    return { system: 'etcd', endpoint: server.endpoint, stop: () => server.stop('SIGKILL') };
-  }
-  const member = await startMember({ listenClientUrls: ['http://127.0.0.1:0'] });
-  const [endpoint] = member.endpoints;
-  if (endpoint === undefined) throw new Error('the member listens nowhere');
-  return { system: 'conclave', endpoint, stop: () => member.close() };
+  if (storeSystem === 'conclave' && storeMembers === 1) return startMemberHere();
+  const cluster = await TestCluster.start(storeSystem, storeMembers);
+  const endpoints = cluster.servers.map((server) => server.endpoint);
+  return {
+    system: storeSystem,
+    endpoint: first(endpoints),
+    endpoints,
+    stop: () => cluster.stop('SIGKILL'),
+  };
 };
+
+/** A member in this process, which is the fastest. */
+const startMemberHere = async (): Promise<TestStore> => {
+  const member = await startMember({ listenClientUrls: ['http://127.0.0.1:0'] });
+  const { endpoints } = member;
+  return {
+    system: 'conclave',
+    endpoint: first(endpoints),
+    endpoints,
+    stop: () => member.close(),
+  };
+};
+
+function first(endpoints: readonly string[]): string {
+  const [endpoint] = endpoints;
+  if (endpoint === undefined) throw new Error('the member listens nowhere');
+  return endpoint;
+}
 
 /** One store for the tests of a file or `describe` block, started before them and stopped after. */
 export const useStore = (): { readonly store: () => TestStore } => {
