@@ -19,6 +19,8 @@ export type ViewOptions = {
   readonly signal: AbortSignal;
   /** Hears of failures that are being retried, and (undefined) that the store answers again. */
   readonly onTrouble?: (error: unknown) => void;
+  /** What the caller has listed already; it is kept current instead of a listing of its own. */
+  readonly start?: PrefixView;
 };
 
 /**
@@ -30,24 +32,27 @@ export type ViewOptions = {
 export async function* viewPrefix(
   client: Client,
   prefix: string,
-  { signal, onTrouble }: ViewOptions,
+  { signal, onTrouble, start }: ViewOptions,
 ): AsyncGenerator<PrefixView> {
+  const list = async (): Promise<PrefixView> => {
+    const read = () =>
+      client.kv.list({ prefix }, { signal }).catch((error: unknown) => {
+        onTrouble?.(error);
+        throw error;
+      });
+    const { kvs, revision } = await untilAnswered(client, read, signal);
+    onTrouble?.(undefined);
+    return { revision, entries: new Map(kvs.map((kv) => [kv.key, kv])) };
+  };
+  let listed = start;
   for (let attempt = 0; !signal.aborted; attempt++) {
     try {
-      const listed = await untilAnswered(
-        client,
-        () =>
-          client.kv.list({ prefix }, { signal }).catch((error: unknown) => {
-            onTrouble?.(error);
-            throw error;
-          }),
-        signal,
-      );
+      const { revision, entries: before } = listed ?? (await list());
+      listed = undefined;
       attempt = 0;
-      const entries = new Map(listed.kvs.map((kv) => [kv.key, kv]));
-      onTrouble?.(undefined);
-      yield { revision: listed.revision, entries };
-      const watch = client.kv.watch({ prefix }, { from: listed.revision + 1n, signal });
+      const entries = new Map(before);
+      yield { revision, entries };
+      const watch = client.kv.watch({ prefix }, { from: revision + 1n, signal });
       for await (const notice of watch) {
         if (notice.type === 'progress') continue;
         if (notice.type === 'reset') {

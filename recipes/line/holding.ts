@@ -45,6 +45,9 @@ export type WaitOptions = {
   readonly entered?: LineView | bigint | undefined;
 };
 
+/** What a hold needs of the member that holds. */
+export type HeldMember = Pick<LineMember, 'key' | 'leave' | 'verify'>;
+
 export class Holding implements AsyncDisposable {
   readonly session: Session;
   readonly key: string;
@@ -56,7 +59,7 @@ export class Holding implements AsyncDisposable {
   readonly state$: Observable<HoldState>;
   readonly #context: RecipeContext;
   readonly #subject: HoldSubject;
-  readonly #member: LineMember;
+  readonly #member: HeldMember;
   readonly #end = new AbortController();
   readonly #state = new StateSource<HoldState>('held');
   readonly #sinceMs: number;
@@ -68,7 +71,7 @@ export class Holding implements AsyncDisposable {
   constructor(
     context: RecipeContext,
     subject: HoldSubject,
-    member: LineMember,
+    member: HeldMember,
     grant: Grant,
     maxHoldMs: number | undefined,
   ) {

@@ -34,6 +34,8 @@ export type LineTerms = {
   readonly weight?: number;
   /** The name of the rule that it stands in line by. */
   readonly rule?: string;
+  /** How a candidate of an election by priority ranks. */
+  readonly priority?: number;
 };
 
 export type LineContent = {
@@ -82,6 +84,7 @@ export function decodeLineRecord(value: Uint8Array): LineContent {
       ...(typeof record.mode === 'string' ? { mode: record.mode } : {}),
       ...(typeof record.weight === 'number' ? { weight: record.weight } : {}),
       ...(typeof record.rule === 'string' ? { rule: record.rule } : {}),
+      ...(typeof record.priority === 'number' ? { priority: record.priority } : {}),
     },
   };
 }

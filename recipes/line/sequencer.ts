@@ -6,23 +6,33 @@ import { invalidArgument } from '../../sdk/errors.ts';
 import type { Kv } from '../../sdk/kv.ts';
 import type { CallOptions } from '../../sdk/options.ts';
 
-export type Sequencer = { readonly key: string; readonly createRevision: bigint };
+/** A hold is a key's life, or where its key passes from holder to holder, the life of its value. */
+export type Sequencer = { readonly key: string } & (
+  | { readonly createRevision: bigint }
+  | { readonly modRevision: bigint }
+);
 
-export const formatSequencer = ({ key, createRevision }: Sequencer): string =>
-  `${key}@${createRevision}`;
+export const formatSequencer = (sequencer: Sequencer): string =>
+  'createRevision' in sequencer
+    ? `${sequencer.key}@${sequencer.createRevision}`
+    : `${sequencer.key}@mod:${sequencer.modRevision}`;
 
 /** @throws ConclaveError INVALID_ARGUMENT */
 export function parseSequencer(sequencer: string): Sequencer {
   const at = typeof sequencer === 'string' ? sequencer.lastIndexOf('@') : -1;
-  const revision = at > 0 ? sequencer.slice(at + 1) : '';
-  if (!/^[1-9]\d{0,18}$/.test(revision)) {
+  const [, mod, revision] =
+    (at > 0 && /^(mod:)?([1-9]\d{0,18})$/.exec(sequencer.slice(at + 1))) || [];
+  if (revision === undefined) {
     throw invalidArgument(
       'sequencer',
       sequencer,
       "a text such as 'conclave/lock/orders/4a-7f@112'",
     );
   }
-  return { key: sequencer.slice(0, at), createRevision: BigInt(revision) };
+  const key = sequencer.slice(0, at);
+  return mod === undefined
+    ? { key, createRevision: BigInt(revision) }
+    : { key, modRevision: BigInt(revision) };
 }
 
 /**
@@ -34,7 +44,9 @@ export async function verifySequencer(
   sequencer: string,
   options?: CallOptions,
 ): Promise<boolean> {
-  const { key, createRevision } = parseSequencer(sequencer);
-  const found = await kv.get(key, options);
-  return found?.createRevision === createRevision;
+  const parsed = parseSequencer(sequencer);
+  const found = await kv.get(parsed.key, options);
+  return 'createRevision' in parsed
+    ? found?.createRevision === parsed.createRevision
+    : found?.modRevision === parsed.modRevision;
 }
