@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
@@ -7,5 +8,7 @@ export default defineConfig({
     exclude: ['test/slow/**', 'dist/**', 'node_modules/**'],
     testTimeout: 30_000,
     hookTimeout: 30_000,
+    // vitest leaves a core free, and on two cores half of the time with it: many tests wait.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
   },
 });
