@@ -1,0 +1,139 @@
+/**
+ * PURE: a copy of everything under one prefix, and what is known of how exact it is. A listing at one
+ * revision, then every later revision whole and in order, keep it exact. A later listing, made for
+ * comparison, shows what the revisions did not bring.
+ */
+import type { KeyValue, ListResult } from '../../sdk/kv.ts';
+import type { WatchEvent } from '../../sdk/watch.ts';
+
+/** What one key became, and what it was. */
+export type CopyChange = {
+  readonly type: 'put' | 'delete';
+  /** For a deletion: the key, and the revision of the deletion as `modRevision`; nothing else. */
+  readonly kv: KeyValue;
+  readonly previous: KeyValue | undefined;
+};
+
+/** Keys that a listing shows otherwise than the copy, with the revision that the copy has of each. */
+type Differences = ReadonlyMap<string, bigint>;
+
+/** Keys as text, one character a byte: also what is no UTF-8 stays distinct. */
+export const keyId = (key: Uint8Array): string => Buffer.from(key).toString('latin1');
+
+const sizeOf = (kv: KeyValue): number => kv.keyBytes.length + kv.value.length;
+
+export class PrefixCopy {
+  readonly #entries = new Map<string, KeyValue>();
+  #revision = 0n;
+  #bytes = 0;
+  /** The revision of the last deletion of a key, while a comparison is under way. */
+  #deleted = new Map<string, bigint>();
+  #compares = false;
+
+  /** The copy is exact as of this revision. */
+  get revision(): bigint {
+    return this.#revision;
+  }
+
+  /** Of keys and values, together. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  get(id: string): KeyValue | undefined {
+    return this.#entries.get(id);
+  }
+
+  has(id: string): boolean {
+    return this.#entries.has(id);
+  }
+
+  values(): Iterable<KeyValue> {
+    return this.#entries.values();
+  }
+
+  /** Forgets all, for what there is at `revision`. */
+  replace(kvs: readonly KeyValue[], revision: bigint): void {
+    this.#entries.clear();
+    this.#bytes = 0;
+    this.#compares = false;
+    this.#revision = revision;
+    for (const kv of kvs) this.#put(keyId(kv.keyBytes), kv);
+  }
+
+  /** The next revision, whole. */
+  apply(revision: bigint, events: readonly WatchEvent[]): readonly CopyChange[] {
+    this.#revision = revision;
+    return events.map(({ type, kv }) => {
+      const id = keyId(kv.keyBytes);
+      const previous = this.#entries.get(id);
+      if (type === 'put') this.#put(id, kv);
+      else this.#delete(id, kv.modRevision);
+      return { type, kv, previous };
+    });
+  }
+
+  /** Call it before a listing for comparison is asked for. */
+  beginComparison(): void {
+    this.#compares = true;
+    this.#deleted = new Map();
+  }
+
+  /** What the listing shows otherwise, as far as the copy is not ahead of it. */
+  compare(listed: ListResult): Differences {
+    const differences = new Map<string, bigint>();
+    // Replaced since the listing was asked for: it cannot be compared with that.
+    if (!this.#compares) return differences;
+    const missing = new Set(this.#entries.keys());
+    for (const kv of listed.kvs) {
+      const id = keyId(kv.keyBytes);
+      missing.delete(id);
+      const known = this.#entries.get(id)?.modRevision ?? this.#deleted.get(id) ?? 0n;
+      if (known !== kv.modRevision && known <= listed.revision) {
+        differences.set(id, this.#revisionOf(id));
+      }
+    }
+    for (const id of missing) {
+      const known = this.#revisionOf(id);
+      if (known <= listed.revision) differences.set(id, known);
+    }
+    this.beginComparison();
+    return differences;
+  }
+
+  /** Whether none of the revisions since the comparison touched one of the keys that differed. */
+  hasMissed(differences: Differences): boolean {
+    if (!this.#compares) return false;
+    return [...differences].some(
+      ([id, revision]) => this.#revisionOf(id) === revision && !this.#deleted.has(id),
+    );
+  }
+
+  /** Forgets what only comparing needs. */
+  endComparison(): void {
+    this.#compares = false;
+    this.#deleted = new Map();
+  }
+
+  #revisionOf(id: string): bigint {
+    return this.#entries.get(id)?.modRevision ?? 0n;
+  }
+
+  #put(id: string, kv: KeyValue): void {
+    const before = this.#entries.get(id);
+    if (before) this.#bytes -= sizeOf(before);
+    this.#entries.set(id, kv);
+    this.#bytes += sizeOf(kv);
+  }
+
+  #delete(id: string, revision: bigint): void {
+    const before = this.#entries.get(id);
+    if (before) this.#bytes -= sizeOf(before);
+    this.#entries.delete(id);
+    if (this.#compares) this.#deleted.set(id, revision);
+  }
+}
