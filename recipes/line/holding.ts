@@ -222,15 +222,44 @@ export class Holding implements AsyncDisposable {
  * @throws ConclaveError NOT_ACQUIRED after the timeout, ABORTED by the signal, SESSION_LOST, the
  *   subject's loss code when the own key was removed while waiting, or the store's refusal
  */
-export async function waitForHold(
+export function waitForHold(
   context: RecipeContext,
   subject: HoldSubject,
   membership: Membership,
   options: WaitOptions,
 ): Promise<Holding> {
+  const { entered, maxHoldMs } = options;
+  return waitForGrant(context, subject, options, ({ granted, ...handlers }) => {
+    const member = new LineMember(context.session, membership, {
+      ...handlers,
+      granted: (grant) => granted(new Holding(context, subject, member, grant, maxHoldMs)),
+    });
+    return {
+      start: () => (entered === undefined ? member.start() : member.adopt(entered)),
+      leave: () => member.leave(),
+    };
+  });
+}
+
+type WaitHandlers<H extends Holding> = {
+  waits(): void;
+  granted(holding: H): void;
+  ended(end: LineEnd): void;
+};
+
+/**
+ * Lets a member join, and waits until it is granted what it joined for.
+ *
+ * @throws as `waitForHold`
+ */
+export async function waitForGrant<H extends Holding>(
+  context: RecipeContext,
+  subject: HoldSubject,
+  { signal, timeoutMs }: Pick<WaitOptions, 'signal' | 'timeoutMs'>,
+  create: (handlers: WaitHandlers<H>) => { start(): void; leave(): Promise<void> },
+): Promise<H> {
   const { session, metrics } = context;
   const { clock } = session.client;
-  const { signal, timeoutMs } = options;
   throwIfAborted(signal);
   if (session.state === 'lost') throw sessionLost(session);
   const startedMs = clock.monotonicMs();
@@ -238,18 +267,18 @@ export async function waitForHold(
   const measure = (outcome: 'acquired' | ErrorCode) =>
     metrics.waited({ recipe, name, ms: clock.monotonicMs() - startedMs, outcome });
 
-  let holding: Holding | undefined;
-  let resolve: (holding: Holding) => void = () => undefined;
+  let holding: H | undefined;
+  let resolve: (holding: H) => void = () => undefined;
   let reject: (error: unknown) => void = () => undefined;
-  const outcome = new Promise<Holding>((onGranted, onFailed) => {
+  const outcome = new Promise<H>((onGranted, onFailed) => {
     resolve = onGranted;
     reject = onFailed;
   });
-  const member = new LineMember(session, membership, {
+  const member = create({
     waits: () => metrics.contended({ recipe, name, kind: 'wait' }),
-    granted: (grant) => {
-      holding = new Holding(context, subject, member, grant, options.maxHoldMs);
-      resolve(holding);
+    granted: (granted) => {
+      holding = granted;
+      resolve(granted);
     },
     ended: (end) => {
       if (holding) holding.ended(end);
@@ -272,8 +301,7 @@ export async function waitForHold(
           giveUp(new ConclaveError('NOT_ACQUIRED', message));
         });
   try {
-    if (options.entered !== undefined) member.adopt(options.entered);
-    else member.start();
+    member.start();
     const result = await outcome;
     measure('acquired');
     return result;
