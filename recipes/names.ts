@@ -15,6 +15,8 @@
  *     conclave/adder/<name>/{sum/<shard>,op/…}        a counter spread over shards
  *     conclave/ids/<name>/{sum/0,op/…}                the last id that was given to anybody
  *     conclave/value/<name>/{current,op/…}            a shared value
+ *     conclave/group/<name>/<member>                  a member of a group
+ *     conclave/config/<name>/{current,op/…}           a configuration
  *     conclave/gone/<session>-<attempt>               an attempt that may never join a line again
  *     conclave/queue/<name>/job/<id>                  the payload
  *     conclave/queue/<name>/ready/<id>                may be claimed
@@ -39,6 +41,12 @@
  *     conclave/queue/<name>/freed/<id>                waits for its children no longer
  *     conclave/cron/<name>                            a schedule, and the last slot it has run
  *     conclave/service/<name>/<instance>              a registered instance
+ *     conclave/topic/<name>/message/<id>              a message, in the order of create revisions
+ *     conclave/topic/<name>/{floor,settings}          up to where messages are removed, and by what rule
+ *     conclave/topic/<name>/position/<kind>/<name>    how far a durable subscription or a group is
+ *     conclave/topic/<name>/active/<role>/<session>-… who consumes, feeds a group, or removes messages
+ *     conclave/topic/<name>/op/<session>-<attempt>    a publication that counted; op/id/<id> likewise
+ *     conclave/topic/<name>/conclave/queue/<group>/…  the messages of a group that are not settled
  */
 import { invalidArgument } from '../sdk/errors.ts';
 
@@ -123,7 +131,16 @@ export const idsPrefix = (name: string): string => `${rootPrefix}ids/${escapeNam
 export const valuePrefix = (name: string): string =>
   `${rootPrefix}value/${escapeName(name, 'name')}/`;
 
+export const groupPrefix = (name: string): string =>
+  `${rootPrefix}group/${escapeName(name, 'name')}/`;
+
+export const configPrefix = (name: string): string =>
+  `${rootPrefix}config/${escapeName(name, 'name')}/`;
+
 export const cronKey = (name: string): string => `${rootPrefix}cron/${escapeName(name, 'name')}`;
+
+export const topicPrefix = (name: string): string =>
+  `${rootPrefix}topic/${escapeName(name, 'name')}/`;
 
 export const servicePrefix = (service: string): string =>
   `${rootPrefix}service/${escapeName(service, 'service')}/`;

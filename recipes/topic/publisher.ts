@@ -1,0 +1,155 @@
+/** Publishing: messages of one transaction, which takes effect once however often it is repeated. */
+import { type Codec, encodeWith } from '../../sdk/codec.ts';
+import { ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
+import { type Compare, compare, type Operations, op, type PutOperation, type Txn } from '../../sdk/txn.ts';
+import { escapeName, randomId } from '../names.ts';
+import { ResultLease } from '../queue/result-lease.ts';
+import { commitOnce } from '../values/commit-once.ts';
+import { spentAtOnce, spentRecords } from '../values/spent-records.ts';
+import { envelope, messagesMax, type NewMessage, publicationBytesMax } from './message.ts';
+import type { TopicCore } from './topic-core.ts';
+import { messageId } from './topic-keys.ts';
+
+export type PublishOptions = {
+  /**
+   * The publication's own name, 1 to 200 bytes: publishing under it again, by whomever, within two
+   * minutes at least, adds nothing. @default none
+   */
+  readonly id?: string;
+  /** Stops trying: rejects with ABORTED, whose `outcome` tells whether it may have been published. */
+  readonly signal?: AbortSignal;
+};
+
+export type Published = {
+  /** The revision that holds all messages of the publication. */
+  readonly revision: bigint;
+  /** Whether it had been published under the same id before; nothing was added then. */
+  readonly duplicate: boolean;
+};
+
+const dedupMs = 120_000;
+
+export class Publisher {
+  readonly #core: TopicCore;
+  readonly #dedup: ResultLease;
+  /** Tells this publisher's messages from those of all others. */
+  readonly #name: string;
+  #sequence = 0;
+  #lastMs = 0;
+
+  constructor(core: TopicCore) {
+    this.#core = core;
+    this.#dedup = new ResultLease(core.client, dedupMs);
+    this.#name = randomId(core.client.random);
+  }
+
+  async publish<T>(
+    messages: readonly NewMessage<T>[],
+    codec: Codec<T>,
+    { id, signal }: PublishOptions,
+  ): Promise<Published> {
+    const { keys, client, context, retention } = this.#core;
+    if (messages.length === 0 || messages.length > messagesMax) {
+      throw invalidArgument('messages', messages.length, `1 to ${messagesMax} messages`);
+    }
+    const puts = messages.map((message) => this.#put(message, codec));
+    checkSize(puts);
+    const named = id === undefined ? undefined : `${keys.op}id/${escapeName(id, 'id')}`;
+    await retention.agree(signal);
+    const session = await this.#core.keeper.live(signal);
+    const attempt = `${session.id}-${randomId(client.random)}`;
+    const lease = named === undefined ? session.lease : await this.#dedup.current(signal);
+    const records = spentRecords(context, keys.root);
+    const spent = records.splice(0, spentAtOnce);
+    let removed = false;
+    try {
+      const key = named ?? `${keys.op}${attempt}`;
+      const outcome = await commitOnce(
+        session,
+        {
+          key,
+          record: attempt,
+          lease,
+          compares: [],
+          writes: [...puts, ...spent.map((old) => op.delete(old))],
+          reads: [],
+          // Nothing but its own record can refuse it.
+          fence: false,
+        },
+        signal,
+      );
+      if (outcome.kind === 'recorded') {
+        const mine = Buffer.from(outcome.record.value).toString('utf8') === attempt;
+        removed = mine;
+        return { revision: outcome.record.createRevision, duplicate: !mine };
+      }
+      if (outcome.kind === 'refused') {
+        throw new ConclaveError('INTERNAL', 'A publication without conditions was refused');
+      }
+      removed = true;
+      if (outcome.alone && named === undefined) records.push(key);
+      return { revision: outcome.revision, duplicate: false };
+    } catch (error) {
+      if (isConclaveError(error, 'LEASE_NOT_FOUND')) this.#dedup.forget(lease);
+      throw error;
+    } finally {
+      if (!removed) records.push(...spent);
+    }
+  }
+
+  /**
+   * The transaction, which publishes a message as well if it succeeds. Committed twice, as a value, it
+   * takes effect once: the message's key must not exist.
+   */
+  publishIn<T, Then extends Operations, Else extends Operations>(
+    txn: Txn<Then, Else>,
+    message: NewMessage<T>,
+    codec: Codec<T>,
+  ): Txn<readonly [...Then, PutOperation], Else> {
+    const before = txn.parts.success.filter(
+      (operation): operation is PutOperation =>
+        operation.kind === 'put' && keyText(operation).startsWith(this.#core.keys.message),
+    );
+    if (before.length >= messagesMax) {
+      throw invalidArgument('txn', before.length, `less than ${messagesMax} messages so far`);
+    }
+    const put = this.#put(message, codec);
+    checkSize([...before, put]);
+    const isNew: Compare = compare.createRevision(put.key, '==', 0n);
+    return txn.if(isNew).then(put);
+  }
+
+  #put<T>({ data, key, headers }: NewMessage<T>, codec: Codec<T>): PutOperation {
+    if (key !== undefined) escapeName(key, 'key');
+    checkHeaders(headers);
+    const value = envelope(
+      { v: 1, ...(key === undefined ? {} : { key }), ...(headers === undefined ? {} : { headers }) },
+      encodeWith(codec, data),
+    );
+    checkSize([op.put('-', value)]);
+    // A clock that is set back must not turn the order of one publication.
+    this.#lastMs = Math.max(this.#lastMs, Math.floor(this.#core.client.clock.wallMs()));
+    this.#sequence = (this.#sequence + 1) % 2 ** 32;
+    const id = messageId(this.#lastMs, this.#name, this.#sequence, value.length);
+    return op.put(this.#core.keys.message + id, value);
+  }
+}
+
+function checkHeaders(headers: Readonly<Record<string, string>> | undefined): void {
+  for (const [name, value] of Object.entries(headers ?? {})) {
+    if (typeof value !== 'string') throw invalidArgument(`headers.${name}`, value, 'a text');
+  }
+}
+
+/** @throws ConclaveError TOO_LARGE */
+function checkSize(puts: readonly PutOperation[]): void {
+  const bytes = puts.reduce((sum, { value }) => sum + Buffer.byteLength(value), 0);
+  if (bytes <= publicationBytesMax) return;
+  throw new ConclaveError(
+    'TOO_LARGE',
+    `Cannot publish ${bytes} bytes at once: keys, headers and data together may have ${publicationBytesMax}`,
+  );
+}
+
+const keyText = ({ key }: PutOperation): string =>
+  typeof key === 'string' ? key : Buffer.from(key).toString('utf8');
