@@ -6,6 +6,7 @@ import type { Session, SessionState } from '../sdk/session.ts';
 import type { Background, RecipeContext } from './common/context.ts';
 import { Discovery } from './discovery/registry.ts';
 import { Election, type ElectionOptions } from './election/election.ts';
+import { Group, type GroupOptions } from './group/group.ts';
 import { CustomLine, type CustomLineOptions } from './locks/custom-line.ts';
 import type { LockOptions } from './locks/lock-options.ts';
 import { MultiLock } from './locks/multi-lock.ts';
@@ -152,6 +153,11 @@ export class RecipeSession implements Session {
   /** Claims jobs of a queue one by one. @throws ConclaveError INVALID_ARGUMENT */
   consumer<T>(name: string, options?: ConsumerOptions<T>): QueueConsumer<T> {
     return new QueueConsumer<T>(this.#context, name, options);
+  }
+
+  /** Processes that see who else is there. @throws ConclaveError INVALID_ARGUMENT */
+  group<T>(name: string, options?: GroupOptions<T>): Group<T> {
+    return new Group<T>(this.#context, name, options);
   }
 
   /** A service to register in, or to find instances of. @throws ConclaveError INVALID_ARGUMENT */

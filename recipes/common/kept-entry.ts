@@ -62,6 +62,8 @@ export class KeptEntry<D> {
   readonly #closing = new AbortController();
   readonly #owner: string;
   #data: D;
+  /** The last data that the store took. */
+  #taken: { readonly data: D } | undefined;
   /** The write wanted, and the last one the store confirmed. */
   #wanted = 1;
   #confirmed = 0;
@@ -86,6 +88,11 @@ export class KeptEntry<D> {
     return this.#state.value;
   }
 
+  /** Stands in the stamp of each write. */
+  get owner(): string {
+    return this.#owner;
+  }
+
   /** The latest data, whether or not the store has it yet. */
   get data(): D {
     return this.#data;
@@ -103,7 +110,8 @@ export class KeptEntry<D> {
    * Changes the key in place, without a gap in which it is missing. Resolves when the store has it; if
    * it is being written again after a loss, that carries the new data.
    *
-   * @throws ConclaveError CLOSED, MISMATCH when a later owner took the key
+   * @throws ConclaveError CLOSED, MISMATCH when a later owner took the key, and what the store refuses
+   *   for good, such as TOO_LARGE: then the data stays as it was
    */
   change(change: (data: D) => D): Promise<void> {
     if (this.#closing.signal.aborted) return Promise.reject(this.#ended());
@@ -161,7 +169,8 @@ export class KeptEntry<D> {
         if (!signal.aborted) await this.#untilNews(session);
       } catch (error) {
         if (signal.aborted) return;
-        if (!isConclaveError(error) || !(error.retryable || passing.has(error.code))) {
+        const refused = !isConclaveError(error) || !(error.retryable || passing.has(error.code));
+        if (refused && !this.#takeBack(error)) {
           // Not awaited: closing waits for this loop to end.
           this.#closed ??= this.#close('closed', error);
           return;
@@ -173,13 +182,24 @@ export class KeptEntry<D> {
     }
   }
 
+  /** The data that was refused is none: what the store took before stays, and is written again. */
+  #takeBack(error: unknown): boolean {
+    if (this.#taken === undefined || !isConclaveError(error)) return false;
+    if (this.#data === this.#taken.data) return true;
+    this.#data = this.#taken.data;
+    if (this.#confirmed > 0) this.#confirmed = this.#wanted;
+    for (const waiter of this.#waiters.splice(0)) waiter.settle(error);
+    return true;
+  }
+
   async #write(session: Session): Promise<void> {
     const { client, lease } = session;
     const { signal } = this.#closing;
     const { key, encode, stampOf } = this.#subject;
     for (let first = this.#written === undefined; ; ) {
       const sequence = this.#wanted;
-      const value = encode(this.#data, { owner: this.#owner, sequence });
+      const data = this.#data;
+      const value = encode(data, { owner: this.#owner, sequence });
       const before = this.#written?.kv.modRevision ?? 0n;
       const txn = client.kv
         .txn()
@@ -188,6 +208,7 @@ export class KeptEntry<D> {
         .else(op.get(key));
       const result = await untilAnswered(client, () => txn.commit(), signal);
       if (result.succeeded) {
+        this.#taken = { data };
         this.#confirm(session, { modRevision: result.revision }, sequence);
         return;
       }
@@ -196,6 +217,7 @@ export class KeptEntry<D> {
       const mine = stamp.owner === this.#owner;
       if (found && mine && stamp.sequence === sequence && found.lease === lease) {
         // An earlier attempt took effect and its answer was lost.
+        this.#taken = { data };
         this.#confirm(session, found, sequence);
         return;
       }

@@ -82,6 +82,11 @@ export class PrefixFollower {
     this.#running = this.#run();
   }
 
+  /** Resolves when it has ended: closed, refused, or the client was closed. */
+  get ended(): Promise<void> {
+    return this.#running;
+  }
+
   /** Whether there is a copy. */
   get known(): boolean {
     return this.#known;
