@@ -8,6 +8,7 @@ export default defineConfig({
     exclude: ['test/slow/**', 'dist/**', 'node_modules/**'],
     testTimeout: 30_000,
     hookTimeout: 30_000,
+    maxConcurrency: 2,
     // vitest leaves a core free, and on two cores half of the time with it: many tests wait.
     maxWorkers: Math.max(2, availableParallelism() - 1),
   },
