@@ -24,6 +24,7 @@ import type { PeerStatus } from './raft/raft.ts';
 import type { Replica } from './replica.ts';
 import type { Alarm, MemberFact } from './roster.ts';
 import type {
+  Caller,
   HashDescription,
   LeaseDescription,
   Member,
@@ -140,17 +141,22 @@ export class LocalMember implements Member {
     this.#isStopping = true;
   }
 
-  async propose<C extends Command>(command: C, client?: ClientCall): Promise<ResultOf<C>> {
-    const result = await this.#options.node.propose(command, client);
-    if (command.kind === 'compact' && command.physical) await this.#options.node.compacted();
-    return result as ResultOf<C>;
+  propose<C extends Command>(command: C, client?: ClientCall): Promise<ResultOf<C>> {
+    const { node } = this.#options;
+    const result = node.propose(command, client) as Promise<ResultOf<C>>;
+    if (command.kind !== 'compact' || !command.physical) return result;
+    return result.then(async (compacted) => {
+      await node.compacted();
+      return compacted;
+    });
   }
 
   async range(request: RangeRequest, options: ReadOptions): Promise<RangeResult> {
-    if (!options.serializable) await this.linearize(options.signal);
+    // Not given up with the caller: a round ends soon, and by itself.
+    if (!options.serializable) await this.linearize();
     for (;;) {
       const work = this.#machine.range(this.#options.state, request);
-      const result = await this.#inSlices(work, options.signal);
+      const result = await this.#inSlices(work, options.caller);
       if (result.kind !== 'fault') return result;
       // A compaction passed a long read of what was the newest revision: there is a newer one.
       const isNewest = request.revision <= 0;
@@ -159,7 +165,7 @@ export class LocalMember implements Member {
   }
 
   async readTxn(request: TxnRequest, options: ReadOptions): Promise<TxnResult> {
-    if (!options.serializable) await this.linearize(options.signal);
+    if (!options.serializable) await this.linearize();
     const { installation } = this.#options.node;
     while (installation.isRunning) await installation.ended;
     const result = this.#undamaged(() => this.#machine.readTxn(this.#options.state, request));
@@ -311,7 +317,7 @@ export class LocalMember implements Member {
     }
   }
 
-  async #inSlices<T>(work: Generator<void, T>, signal: AbortSignal | undefined): Promise<T> {
+  async #inSlices<T>(work: Generator<void, T>, caller: Caller | undefined): Promise<T> {
     const { clock, timers, node } = this.#options;
     while (node.installation.isRunning) await node.installation.ended;
     const { generation } = node.installation;
@@ -320,7 +326,7 @@ export class LocalMember implements Member {
       const step = this.#undamaged(() => work.next());
       if (step.done === true) return step.value;
       if (clock.nowMs() < sliceEndsMs) continue;
-      signal?.throwIfAborted();
+      caller?.signal.throwIfAborted();
       await yieldTurn(timers);
       // What was read so far is of a state that is no more.
       if (node.installation.generation !== generation) throw new Fault('leader-changed');

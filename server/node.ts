@@ -120,21 +120,21 @@ export class Node {
     return this.#proposals.size;
   }
 
-  propose(command: Command, client?: ClientCall, signal?: AbortSignal): Promise<CommandResult> {
+  /** Never resolves with a result of kind 'fault': it rejects instead. */
+  propose(command: Command, client?: ClientCall): Promise<CommandResult> {
     return this.#acrossLeaders(() => {
-      this.#refuseIfStopped();
       const id = this.#nextId++;
       this.#queued.push(client === undefined ? { id, command } : { id, command, client });
       this.#schedule();
-      return this.#resultOf(id, signal);
+      return this.#proposals.wait(id);
     });
   }
 
   /** Only the leader takes it. */
-  proposeMembership(command: MembershipCommand, signal?: AbortSignal): Promise<CommandResult> {
+  proposeMembership(command: MembershipCommand): Promise<CommandResult> {
     this.#refuseIfStopped();
     const id = this.#nextId++;
-    const result = this.#resultOf(id, signal);
+    const result = this.#proposals.wait(id);
     this.#handle({ kind: 'propose-configuration', id, command });
     return result;
   }
@@ -151,7 +151,6 @@ export class Node {
   /** Resolves once everything committed before the call is applied here. */
   linearize(signal?: AbortSignal): Promise<void> {
     return this.#acrossLeaders(() => {
-      this.#refuseIfStopped();
       const passed = this.#reads.join(this.#now(), () => this.#nextId++);
       this.#schedule();
       return orAborted(passed, signal);
@@ -192,22 +191,16 @@ export class Node {
    * `leader changed` is a promise that what was asked did not happen and never will, so it is asked
    * again: to the caller a change of leaders is a delay.
    */
-  async #acrossLeaders<T>(attempt: () => Promise<T>): Promise<T> {
-    const deadlineMs = this.#now() + this.#options.requestTimeoutMs;
-    for (;;) {
-      try {
-        return await attempt();
-      } catch (error) {
-        const isUndone = error instanceof Fault && error.code === 'leader-changed';
-        if (!isUndone || this.#now() >= deadlineMs) throw error;
-      }
-    }
-  }
-
-  async #resultOf(id: number, signal: AbortSignal | undefined): Promise<CommandResult> {
-    const result = await orAborted(this.#proposals.wait(id), signal);
-    if (result.kind === 'fault') throw new Fault(result.code);
-    return result;
+  #acrossLeaders<T>(
+    attempt: () => Promise<T>,
+    deadlineMs = this.#now() + this.#options.requestTimeoutMs,
+  ): Promise<T> {
+    if (this.#stopped) return Promise.reject(new Fault('stopped'));
+    return attempt().catch((error: unknown) => {
+      const isUndone = error instanceof Fault && error.code === 'leader-changed';
+      if (!isUndone || this.#now() >= deadlineMs) throw error;
+      return this.#acrossLeaders(attempt, deadlineMs);
+    });
   }
 
   #refuseIfStopped(): void {
@@ -281,8 +274,9 @@ export class Node {
 
   #answer(effects: Effects): void {
     for (const outcome of effects.outcomes) {
-      if ('result' in outcome) this.#proposals.resolve(outcome.id, outcome.result);
-      else this.#reject(outcome.id, outcome.fault);
+      if (!('result' in outcome)) this.#reject(outcome.id, outcome.fault);
+      else if (outcome.result.kind !== 'fault') this.#proposals.resolve(outcome.id, outcome.result);
+      else this.#proposals.reject(outcome.id, outcome.result.code);
     }
     for (const id of effects.transferred) this.#transfers.resolve(id, undefined);
     for (const id of effects.readable) this.#reads.resolve(id);

@@ -44,7 +44,7 @@ export function mountHealth(at: MountPoint, options: HealthOptions): void {
   const read =
     (serializable: boolean): Check =>
     async (signal) => {
-      await member.range(probe, { serializable, signal });
+      await member.range(probe, { serializable, caller: { signal } });
     };
   const noCorruption: Check = async () => {
     if (member.alarms.some((alarm) => alarm.alarm === 'corrupt'))

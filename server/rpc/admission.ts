@@ -48,17 +48,17 @@ export class Admission {
     }
   }
 
-  /**
-   * For writes that need space, `costBytes` of it. The first refusal waits until the alarm is raised:
-   * whoever was refused finds it in the list.
-   */
-  async admitGrowth(costBytes: number): Promise<void> {
+  /** For writes that need space. Throws the fault that keeps out all of them. */
+  hasRoomFor(costBytes: number): boolean {
     const { alarms, space } = this.#member;
     if (alarms.length > 0 && alarms.some((alarm) => alarm.alarm === 'no-space')) {
       throw new Fault('no-space');
     }
-    if (costBytes === 0 || space.quotaBytes === 0) return;
-    if (space.usedBytes + costBytes < space.quotaBytes) return;
+    return space.quotaBytes === 0 || space.usedBytes + costBytes < space.quotaBytes;
+  }
+
+  /** Always rejects, once the alarm is raised: whoever was refused finds it in the list. */
+  async full(): Promise<never> {
     await this.#raiseAlarm();
     throw new Fault('no-space');
   }

@@ -36,14 +36,14 @@ export type BatchOptions = {
 
 /** A call under way. The signal is made only if its handler asks for one. */
 class Pending implements CallContext {
-  readonly bytes: number;
+  readonly requestBytes: number;
   readonly client: ClientCall | undefined;
   /** Gives up the timeout; the call is over or has none. */
   cancelTimeout: (() => void) | undefined = undefined;
   #abort: AbortController | undefined = undefined;
 
-  constructor(bytes: number, client: ClientCall | undefined) {
-    this.bytes = bytes;
+  constructor(requestBytes: number, client: ClientCall | undefined) {
+    this.requestBytes = requestBytes;
     this.client = client;
   }
 
@@ -122,7 +122,7 @@ export function serveBatch(
     const entry = pending.get(id);
     if (entry === undefined) return false;
     pending.delete(id);
-    pendingBytes -= entry.bytes;
+    pendingBytes -= entry.requestBytes;
     entry.drop();
     return true;
   };
@@ -140,7 +140,7 @@ export function serveBatch(
     // Cancelled, timed out, or its id in use again: nobody waits for this answer.
     if (pending.get(id) !== entry) return;
     pending.delete(id);
-    pendingBytes -= entry.bytes;
+    pendingBytes -= entry.requestBytes;
     entry.cancelTimeout?.();
     answer(id, response, status);
   };
@@ -168,7 +168,7 @@ export function serveBatch(
     }
     const entry = new Pending(request.length, clientOf(call, floor));
     pending.set(id, entry);
-    pendingBytes += entry.bytes;
+    pendingBytes += entry.requestBytes;
     if (timeoutMs > 0) {
       entry.cancelTimeout = timers.after(Math.min(timeoutMs, MAX_TIMER_MS), () => {
         if (drop(id)) answer(id, NOTHING, CONTEXT_DEADLINE);

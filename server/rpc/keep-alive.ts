@@ -38,7 +38,10 @@ export function serveKeepAlive(
   call.on('data', (request: Buffer) => {
     pending += 1;
     if (pending >= MAX_PENDING) call.pause();
-    const renewed = keepAlive.invoke(request, { signal: gone.signal });
+    const renewed = keepAlive.invoke(request, {
+      signal: gone.signal,
+      requestBytes: request.length,
+    });
     // The chain below takes the failure; until it gets there nobody else would.
     renewed.catch(() => {});
     answers = answers

@@ -15,11 +15,11 @@ export function kvMethods({ member, writes, maxTxnOps }: ServiceContext) {
 
   const range = method(
     methods.range,
-    async (message, { signal }) => {
+    async (message, caller) => {
       const request = convert.rangeRequest(message);
       refuse(validateRange(request));
       const { serializable } = message;
-      const result = await member.range(request, { serializable, signal });
+      const result = await member.range(request, { serializable, caller });
       return convert.rangeResponse(headerAt(member, result.revision), result);
     },
     { onLearner: (message) => message.serializable },
@@ -46,7 +46,7 @@ export function kvMethods({ member, writes, maxTxnOps }: ServiceContext) {
     const access = accessOf(message);
     if (access !== 'write') {
       const serializable = access === 'serializable';
-      const result = await member.readTxn(request, { serializable, signal: call.signal });
+      const result = await member.readTxn(request, { serializable });
       return convert.txnResponse(headerAt(member, result.revision), result);
     }
     const result = await writes.propose(request, call, txnCost(request));

@@ -43,10 +43,16 @@ export type HashDescription = {
   readonly hashRevision: Revision;
 };
 
+/** Who asked. Making the signal costs more than a small read, so only long ones look at it. */
+export type Caller = {
+  /** Aborts when nobody waits any longer. */
+  readonly signal: AbortSignal;
+};
+
 export type ReadOptions = {
   /** Read what this member has, without asking a quorum whether it is the newest. */
   readonly serializable: boolean;
-  readonly signal?: AbortSignal;
+  readonly caller?: Caller;
 };
 
 /** Cheap facts: read at every request, so they are plain properties. */

@@ -6,8 +6,10 @@ import { Rejection, UNDECODABLE } from './status.ts';
 
 /** What a handler may know of the call beside its message. */
 export interface CallContext {
-  /** Aborts when the client no longer waits. */
+  /** Aborts when the client no longer waits. Made when it is first asked for. */
   readonly signal: AbortSignal;
+  /** Size of the request message. */
+  readonly requestBytes: number;
   /** Set on a write that is to take effect once, however often it is sent. */
   readonly client?: ClientCall | undefined;
 }
@@ -31,10 +33,7 @@ export type MethodDefinition<Request, Response> = {
   readonly responseType: Codec<Response>;
 };
 
-export type Handler<Request, Response> = (
-  request: Request,
-  call: Required<CallContext> & { readonly requestBytes: number },
-) => Promise<Response>;
+export type Handler<Request, Response> = (request: Request, call: CallContext) => Promise<Response>;
 
 export type UnaryOptions<Request> = {
   /** Whether a learner, which cannot read consistently, may answer. Default: it may not. */
@@ -56,14 +55,7 @@ export function methodsOf(member: MemberFacts, service: { readonly fullName: str
       if (member.isLearner && options.onLearner?.(request) !== true) {
         throw new Fault('not-supported-for-learner');
       }
-      const context = {
-        requestBytes: bytes.length,
-        client: call.client,
-        get signal(): AbortSignal {
-          return call.signal;
-        },
-      };
-      return definition.responseType.encode(await handle(request, context)).finish();
+      return definition.responseType.encode(await handle(request, call)).finish();
     },
   });
 }

@@ -18,7 +18,7 @@ import type { Logger } from 'pino';
 import { limits } from '../limits.ts';
 import type { Member } from './member.ts';
 import { checkMetadata } from './metadata.ts';
-import type { UnaryMethod } from './method.ts';
+import type { CallContext, UnaryMethod } from './method.ts';
 import { type CallKind, type RpcObserver, silentObserver } from './observer.ts';
 import { type ServiceOptions, serveAll } from './registry.ts';
 import { type CallStatus, isUnexpected, statusOf } from './status.ts';
@@ -113,15 +113,7 @@ export class RpcServer {
     const calls = this.#observer.method(path, 'unary');
     const handler = (call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) => {
       const finished = calls.started();
-      let abort: AbortController | undefined;
-      call.on('cancelled', () => abort?.abort());
-      const context = {
-        get signal(): AbortSignal {
-          abort ??= new AbortController();
-          if (call.cancelled) abort.abort();
-          return abort.signal;
-        },
-      };
+      const context = new SingleCall(call);
       const answer = async (): Promise<Buffer> => {
         checkMetadata(call.metadata, this.#member);
         const bytes = await method.invoke(call.request, context);
@@ -185,6 +177,29 @@ export class RpcServer {
     } catch (error) {
       call.emit('error', statusOf(error));
     }
+  }
+}
+
+/** A call that travels by itself. */
+class SingleCall implements CallContext {
+  readonly #call: ServerUnaryCall<Buffer, Buffer>;
+  #abort: AbortController | undefined;
+
+  constructor(call: ServerUnaryCall<Buffer, Buffer>) {
+    this.#call = call;
+  }
+
+  get requestBytes(): number {
+    return this.#call.request.length;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#abort !== undefined) return this.#abort.signal;
+    const abort = new AbortController();
+    this.#abort = abort;
+    if (this.#call.cancelled) abort.abort();
+    else this.#call.on('cancelled', () => abort.abort());
+    return abort.signal;
   }
 }
 

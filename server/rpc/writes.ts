@@ -11,12 +11,8 @@ import { Fault, Status } from '../faults.ts';
 import type { AlarmKind } from '../roster.ts';
 import type { Admission } from './admission.ts';
 import type { Member, ResultOf } from './member.ts';
+import type { CallContext } from './method.ts';
 import { Rejection } from './status.ts';
-
-export type WriteCall = {
-  readonly requestBytes: number;
-  readonly client: ClientCall | undefined;
-};
 
 export class Writes {
   readonly #member: Member;
@@ -30,19 +26,19 @@ export class Writes {
   /** `costBytes`: the space that the write may need; 0 for those that are always let in. */
   async propose<C extends Command>(
     command: C,
-    { requestBytes, client }: WriteCall,
+    { requestBytes, client }: CallContext,
     costBytes = 0,
   ): Promise<ResultOf<C>> {
     this.#admission.refuseTooLarge(requestBytes);
     try {
       this.#admission.admit();
-      if (costBytes > 0) await this.#admission.admitGrowth(costBytes);
+      if (costBytes > 0 && !this.#admission.hasRoomFor(costBytes)) await this.#admission.full();
     } catch (error) {
       if (client === undefined || !(error instanceof Fault)) throw error;
       return this.#firstResult(command, client, error);
     }
     if (client === undefined) return this.#member.propose(command);
-    return ofKind(command, await this.#member.propose(command, client), new Fault('no-space'));
+    return ofKind(command, await this.#member.propose(command, client));
   }
 
   async #firstResult<C extends Command>(
@@ -62,9 +58,13 @@ export class Writes {
 }
 
 /** What was stored under the number of a call: its result, its refusal, or another call's. */
-function ofKind<C extends Command>(command: C, result: CommandResult, refusal: Fault): ResultOf<C> {
+function ofKind<C extends Command>(
+  command: C,
+  result: CommandResult,
+  refusal?: Fault,
+): ResultOf<C> {
   if (result.kind === command.kind) return result as ResultOf<C>;
-  if (result.kind === 'alarm') throw refusal;
+  if (result.kind === 'alarm') throw refusal ?? new Fault('no-space');
   throw new Rejection(
     Status.INVALID_ARGUMENT,
     `the sequence number of this ${command.kind} belongs to a ${result.kind}: each call needs its own`,

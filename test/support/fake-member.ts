@@ -136,8 +136,8 @@ export class FakeMember implements Member {
     return done;
   }
 
-  async range(request: RangeRequest, { serializable, signal }: ReadOptions): Promise<RangeResult> {
-    if (!serializable) await this.linearize(signal);
+  async range(request: RangeRequest, { serializable }: ReadOptions): Promise<RangeResult> {
+    if (!serializable) await this.linearize();
     const result = finish(this.machine.range(this.state, request));
     if (result.kind === 'fault') throw new Fault(result.code);
     return result;

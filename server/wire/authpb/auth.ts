@@ -5,7 +5,7 @@
 // source: authpb/auth.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryReader, BinaryWriter } from "../binary.ts";
 
 export const protobufPackage = "authpb";
 
@@ -139,7 +139,7 @@ export const User: MessageFns<User> = {
               break;
             }
 
-            message.name = Buffer.from(reader.bytes());
+            message.name = reader.bytes();
             continue;
           }
           case 2: {
@@ -147,7 +147,7 @@ export const User: MessageFns<User> = {
               break;
             }
 
-            message.password = Buffer.from(reader.bytes());
+            message.password = reader.bytes();
             continue;
           }
           case 3: {
@@ -237,7 +237,7 @@ export const Permission: MessageFns<Permission> = {
               break;
             }
 
-            message.key = Buffer.from(reader.bytes());
+            message.key = reader.bytes();
             continue;
           }
           case 3: {
@@ -245,7 +245,7 @@ export const Permission: MessageFns<Permission> = {
               break;
             }
 
-            message.rangeEnd = Buffer.from(reader.bytes());
+            message.rangeEnd = reader.bytes();
             continue;
           }
         }
@@ -305,7 +305,7 @@ export const Role: MessageFns<Role> = {
               break;
             }
 
-            message.name = Buffer.from(reader.bytes());
+            message.name = reader.bytes();
             continue;
           }
           case 2: {

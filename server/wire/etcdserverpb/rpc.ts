@@ -5,7 +5,7 @@
 // source: etcdserverpb/rpc.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryReader, BinaryWriter } from "../binary.ts";
 import type { CallContext, CallOptions } from "nice-grpc-common";
 import { Permission, UserAddOptions } from "../authpb/auth.ts";
 import { Event, KeyValue } from "../mvccpb/kv.ts";
@@ -824,7 +824,7 @@ export const RangeRequest: MessageFns<RangeRequest> = {
               break;
             }
 
-            message.key = Buffer.from(reader.bytes());
+            message.key = reader.bytes();
             continue;
           }
           case 2: {
@@ -832,7 +832,7 @@ export const RangeRequest: MessageFns<RangeRequest> = {
               break;
             }
 
-            message.rangeEnd = Buffer.from(reader.bytes());
+            message.rangeEnd = reader.bytes();
             continue;
           }
           case 3: {
@@ -1116,7 +1116,7 @@ export const PutRequest: MessageFns<PutRequest> = {
               break;
             }
 
-            message.key = Buffer.from(reader.bytes());
+            message.key = reader.bytes();
             continue;
           }
           case 2: {
@@ -1124,7 +1124,7 @@ export const PutRequest: MessageFns<PutRequest> = {
               break;
             }
 
-            message.value = Buffer.from(reader.bytes());
+            message.value = reader.bytes();
             continue;
           }
           case 3: {
@@ -1293,7 +1293,7 @@ export const DeleteRangeRequest: MessageFns<DeleteRangeRequest> = {
               break;
             }
 
-            message.key = Buffer.from(reader.bytes());
+            message.key = reader.bytes();
             continue;
           }
           case 2: {
@@ -1301,7 +1301,7 @@ export const DeleteRangeRequest: MessageFns<DeleteRangeRequest> = {
               break;
             }
 
-            message.rangeEnd = Buffer.from(reader.bytes());
+            message.rangeEnd = reader.bytes();
             continue;
           }
           case 3: {
@@ -1746,7 +1746,7 @@ export const Compare: MessageFns<Compare> = {
               break;
             }
 
-            message.key = Buffer.from(reader.bytes());
+            message.key = reader.bytes();
             continue;
           }
           case 4: {
@@ -1778,7 +1778,7 @@ export const Compare: MessageFns<Compare> = {
               break;
             }
 
-            message.targetUnion = { $case: "value", value: Buffer.from(reader.bytes()) };
+            message.targetUnion = { $case: "value", value: reader.bytes() };
             continue;
           }
           case 8: {
@@ -1794,7 +1794,7 @@ export const Compare: MessageFns<Compare> = {
               break;
             }
 
-            message.rangeEnd = Buffer.from(reader.bytes());
+            message.rangeEnd = reader.bytes();
             continue;
           }
         }
@@ -2515,7 +2515,7 @@ export const SnapshotResponse: MessageFns<SnapshotResponse> = {
               break;
             }
 
-            message.blob = Buffer.from(reader.bytes());
+            message.blob = reader.bytes();
             continue;
           }
           case 4: {
@@ -2741,7 +2741,7 @@ export const WatchCreateRequest: MessageFns<WatchCreateRequest> = {
               break;
             }
 
-            message.key = Buffer.from(reader.bytes());
+            message.key = reader.bytes();
             continue;
           }
           case 2: {
@@ -2749,7 +2749,7 @@ export const WatchCreateRequest: MessageFns<WatchCreateRequest> = {
               break;
             }
 
-            message.rangeEnd = Buffer.from(reader.bytes());
+            message.rangeEnd = reader.bytes();
             continue;
           }
           case 3: {
@@ -3872,7 +3872,7 @@ export const LeaseTimeToLiveResponse: MessageFns<LeaseTimeToLiveResponse> = {
               break;
             }
 
-            message.keys.push(Buffer.from(reader.bytes()));
+            message.keys.push(reader.bytes());
             continue;
           }
         }
@@ -6805,7 +6805,7 @@ export const AuthRoleRevokePermissionRequest: MessageFns<AuthRoleRevokePermissio
               break;
             }
 
-            message.key = Buffer.from(reader.bytes());
+            message.key = reader.bytes();
             continue;
           }
           case 3: {
@@ -6813,7 +6813,7 @@ export const AuthRoleRevokePermissionRequest: MessageFns<AuthRoleRevokePermissio
               break;
             }
 
-            message.rangeEnd = Buffer.from(reader.bytes());
+            message.rangeEnd = reader.bytes();
             continue;
           }
         }

@@ -5,7 +5,7 @@
 // source: mvccpb/kv.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryReader, BinaryWriter } from "../binary.ts";
 
 export const protobufPackage = "mvccpb";
 
@@ -94,7 +94,7 @@ export const KeyValue: MessageFns<KeyValue> = {
               break;
             }
 
-            message.key = Buffer.from(reader.bytes());
+            message.key = reader.bytes();
             continue;
           }
           case 2: {
@@ -126,7 +126,7 @@ export const KeyValue: MessageFns<KeyValue> = {
               break;
             }
 
-            message.value = Buffer.from(reader.bytes());
+            message.value = reader.bytes();
             continue;
           }
           case 6: {

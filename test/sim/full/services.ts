@@ -78,7 +78,7 @@ export class Services {
     const abort = new AbortController();
     call.on('cancelled', () => abort.abort());
     call.on('data', (request: Buffer) => {
-      method.invoke(request, { signal: abort.signal }).then(
+      method.invoke(request, { signal: abort.signal, requestBytes: request.length }).then(
         (bytes) => {
           call.write(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
           call.end();

@@ -5,7 +5,7 @@
 // source: conclave/v1/batch.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryReader, BinaryWriter } from "../../binary.ts";
 import type { CallContext, CallOptions } from "nice-grpc-common";
 
 export const protobufPackage = "conclave.v1";
@@ -202,7 +202,7 @@ export const Call: MessageFns<Call> = {
               break;
             }
 
-            message.request = Buffer.from(reader.bytes());
+            message.request = reader.bytes();
             continue;
           }
           case 4: {
@@ -382,7 +382,7 @@ export const Answer: MessageFns<Answer> = {
               break;
             }
 
-            message.response = Buffer.from(reader.bytes());
+            message.response = reader.bytes();
             continue;
           }
           case 3: {

@@ -5,7 +5,7 @@
 // source: conclave/v1/raft.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryReader, BinaryWriter } from "../../binary.ts";
 import type { CallContext, CallOptions } from "nice-grpc-common";
 
 export const protobufPackage = "conclave.v1";
@@ -1132,7 +1132,7 @@ export const Entry: MessageFns<Entry> = {
               break;
             }
 
-            message.data = Buffer.from(reader.bytes());
+            message.data = reader.bytes();
             continue;
           }
         }
@@ -2066,7 +2066,7 @@ export const Proposal: MessageFns<Proposal> = {
               break;
             }
 
-            message.data = Buffer.from(reader.bytes());
+            message.data = reader.bytes();
             continue;
           }
         }
@@ -2302,7 +2302,7 @@ export const SnapshotBegin: MessageFns<SnapshotBegin> = {
               break;
             }
 
-            message.message = Buffer.from(reader.bytes());
+            message.message = reader.bytes();
             continue;
           }
           case 2: {
@@ -2326,7 +2326,7 @@ export const SnapshotBegin: MessageFns<SnapshotBegin> = {
               break;
             }
 
-            message.sha256 = Buffer.from(reader.bytes());
+            message.sha256 = reader.bytes();
             continue;
           }
         }
@@ -2401,7 +2401,7 @@ export const SnapshotChunk: MessageFns<SnapshotChunk> = {
               break;
             }
 
-            message.data = Buffer.from(reader.bytes());
+            message.data = reader.bytes();
             continue;
           }
           case 3: {
@@ -2880,7 +2880,7 @@ export const ProposeMembership: MessageFns<ProposeMembership> = {
               break;
             }
 
-            message.command = Buffer.from(reader.bytes());
+            message.command = reader.bytes();
             continue;
           }
         }
@@ -3221,7 +3221,7 @@ export const LeaseDescription: MessageFns<LeaseDescription> = {
               break;
             }
 
-            message.keys.push(Buffer.from(reader.bytes()));
+            message.keys.push(reader.bytes());
             continue;
           }
         }
