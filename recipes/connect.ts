@@ -42,7 +42,7 @@ export class Conclave implements AsyncDisposable {
   /**
    * Opens a session: what locks, leaderships, workers and registrations live by.
    *
-   * @throws ConclaveError UNREACHABLE, TIMEOUT, ABORTED, SESSION_LOST when `id` names one that is gone
+   * @throws ConclaveError UNREACHABLE, TIMEOUT, ABORTED, SESSION_LOST when the one to `resume` is gone
    */
   async session(options?: SessionOptions): Promise<RecipeSession> {
     const session: RecipeSession = new RecipeSession(

@@ -2,7 +2,7 @@
 import type { Client } from '../sdk/client.ts';
 import type { ConclaveError } from '../sdk/errors.ts';
 import type { Observable } from '../sdk/observe.ts';
-import type { Session, SessionState } from '../sdk/session.ts';
+import type { Session, SessionState, SessionTerms, SuspendPolicy } from '../sdk/session.ts';
 import type { Background, RecipeContext } from './common/context.ts';
 import { Discovery } from './discovery/registry.ts';
 import { Election, type ElectionOptions } from './election/election.ts';
@@ -198,8 +198,11 @@ export class RecipeSession implements Session {
   get ttlMs(): number {
     return this.#session.ttlMs;
   }
-  get onSuspend(): 'stop' | 'continue' {
+  get onSuspend(): SuspendPolicy {
     return this.#session.onSuspend;
+  }
+  get terms(): SessionTerms {
+    return this.#session.terms;
   }
   get meta(): Readonly<Record<string, string>> {
     return this.#session.meta;

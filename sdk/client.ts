@@ -83,9 +83,9 @@ export interface Client extends AsyncDisposable {
   /** What happens to the connection; completes on close. */
   readonly events$: Observable<ClientEvent>;
   /**
-   * Opens a session, or takes one over by `id`.
+   * Opens a session, or takes one over with `resume`.
    *
-   * @throws ConclaveError SESSION_LOST when the session to take over is gone
+   * @throws ConclaveError SESSION_LOST when the session to resume is gone
    */
   session(options?: SessionOptions): Promise<Session>;
   /** The same connection, with all keys under `prefix`. Closing it closes nothing. */

@@ -4,14 +4,14 @@ import { type Clock, systemClock } from './clock.ts';
 import { Connection, type ConnectionOptions } from './connection.ts';
 import { parseEndpoints } from './endpoints.ts';
 import { invalidArgument, isConclaveError } from './errors.ts';
+import { overGrpc } from './grpc-opener.ts';
+import type { ThreadConnection } from './keep-alive-protocol.ts';
 import { refuseUnknownOptions } from './known-options.ts';
 import { parseDuration } from './options.ts';
 import { systemRandom } from './random.ts';
 import { parseRetry } from './retry.ts';
 import { clientOver } from './store-client.ts';
-import { insecureCredentials, tlsCredentials } from './tls.ts';
 import type { OpenTransport } from './transport.ts';
-import { GrpcTransport } from './transport-grpc.ts';
 
 /** What a client stands on. Programs leave this to `connect`; simulations and tests bring their own. */
 export type Foundation = {
@@ -69,21 +69,28 @@ export const connectOver = async (
     }
     throw error;
   }
-  return clientOver(connection, clock, options.namespace ?? '', store.release);
+  return clientOver({
+    connection,
+    clock,
+    namespace: options.namespace ?? '',
+    release: store.release,
+    thread: threadConnection(foundation, options, connection),
+  });
 };
 
-/** @throws ConclaveError INVALID_ARGUMENT */
-const overGrpc = (options: ConnectOptions, clock: Clock): OpenTransport => {
-  const { transport = 'auto' } = options;
-  if (transport !== 'auto' && transport !== 'unary' && transport !== 'batch') {
-    throw invalidArgument('transport', transport, "'auto', 'unary' or 'batch'");
-  }
-  let credentials = options.tls === undefined ? undefined : tlsCredentials(options.tls);
-  const withoutBatches = new Set<string>();
-  return (endpoint) => {
-    if (endpoint.tls) credentials ??= tlsCredentials();
-    const given = credentials ?? insecureCredentials;
-    return new GrpcTransport(endpoint, { transport, credentials: given, withoutBatches, clock });
+/** A thread has the system's clock and network, and no others. */
+const threadConnection = (
+  foundation: Foundation,
+  { clock = systemClock, transport, tls }: ConnectOptions,
+  { endpoints, requestTimeoutMs, retry }: Connection,
+): ThreadConnection | undefined => {
+  if (foundation.openTransport !== undefined || clock !== systemClock) return undefined;
+  return {
+    endpoints,
+    requestTimeoutMs,
+    retry,
+    ...(transport === undefined ? {} : { transport }),
+    ...(tls === undefined ? {} : { tls }),
   };
 };
 

@@ -49,7 +49,14 @@ export type {
 } from './kv.ts';
 export type { LeaseGrant, LeaseInfo, Leases } from './lease.ts';
 export { type CallOptions, type Duration, parseDuration } from './options.ts';
-export type { Session, SessionOptions, SessionState } from './session.ts';
+export type {
+  Session,
+  SessionOptions,
+  SessionState,
+  SessionTerms,
+  SuspendPolicy,
+  Suspension,
+} from './session.ts';
 export {
   type Compare,
   type CompareOperator,

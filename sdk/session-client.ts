@@ -1,105 +1,78 @@
-/** Sessions over a connection: renewing, noticing, ending. */
+/** Sessions over a connection: noticing, ending, and what is to be done while they live. */
 import type { Client } from './client.ts';
 import type { Cancel, Clock } from './clock.ts';
 import type { Connection } from './connection.ts';
-import { ConclaveError, invalidArgument, isConclaveError, throwIfAborted } from './errors.ts';
-import { judge } from './failures.ts';
+import { aborted, ConclaveError, isConclaveError } from './errors.ts';
+import type { KeepAliveThread, KeptLease } from './keep-alive-thread.ts';
+import type { Kv } from './kv.ts';
 import { EventSource, type Observable, StateSource } from './observe.ts';
-import { parseDuration } from './options.ts';
+import { Renewal } from './renewal.ts';
 import { backoffMs } from './retry.ts';
-import type { Session, SessionOptions, SessionState } from './session.ts';
-import { Deadline, elapsedMs, type Instant, instantOf } from './session-deadline.ts';
+import type { Session, SessionState, SessionTerms, SuspendPolicy } from './session.ts';
+import { Deadline, type Instant } from './session-deadline.ts';
 
 export type SessionContext = {
   readonly client: Client;
   readonly connection: Connection;
   readonly clock: Clock;
+  /** Of the whole store, under no prefix. */
+  readonly kv: Kv;
+  /** Absent where there can be none. */
+  readonly thread?: KeepAliveThread | undefined;
   /** Told once when the session has ended, whichever way. */
   readonly onEnd: (session: LeaseSession) => void;
 };
 
-type Opened = {
+export type Opened = {
   readonly lease: bigint;
   readonly sentAt: Instant;
+  /** Of the lease. */
   readonly ttlMs: number;
   readonly lockDelayMs: number;
+  readonly maxBlockMs: number;
 };
 
 /** A lease that cannot be revoked expires by itself; nobody need wait for it. */
 const revokeTimeoutMs = 2_000;
 
-export const openSession = async (
-  context: SessionContext,
-  options: SessionOptions = {},
-): Promise<LeaseSession> => {
-  const ttlMs = parseDuration(options.ttl ?? '15s', 'ttl');
-  const lockDelayMs = parseDuration(options.lockDelay ?? 0, 'lockDelay');
-  if (ttlMs <= 0) throw invalidArgument('ttl', options.ttl, 'more than 0');
-  const { onSuspend } = options;
-  if (onSuspend !== undefined && onSuspend !== 'stop' && onSuspend !== 'continue') {
-    throw invalidArgument('onSuspend', onSuspend, "'stop' or 'continue'");
-  }
-  throwIfAborted(options.signal);
-  const call = options.signal === undefined ? {} : { signal: options.signal };
-  const { leases } = context.client;
-  const sentAt = instantOf(context.clock);
-  if (options.id === undefined) {
-    const granted = await leases.grant(ttlMs + lockDelayMs, call);
-    return start(context, options, {
-      lease: granted.id,
-      sentAt,
-      ttlMs: granted.ttlMs,
-      lockDelayMs,
-    });
-  }
-  const renewed = await leases.keepAlive(options.id, call);
-  if (renewed.ttlMs <= lockDelayMs) {
-    throw new ConclaveError(
-      'SESSION_LOST',
-      `Session ${options.id.toString(16)} cannot be taken over: its lease is gone`,
-    );
-  }
-  return start(context, options, { lease: options.id, sentAt, ttlMs: renewed.ttlMs, lockDelayMs });
-};
-
-const start = (context: SessionContext, options: SessionOptions, opened: Opened): LeaseSession => {
-  const session = new LeaseSession(context, options, opened);
-  session.startRenewing();
-  return session;
-};
-
 export class LeaseSession implements Session {
   readonly client: Client;
   readonly lease: bigint;
   readonly id: string;
-  readonly onSuspend: 'stop' | 'continue';
+  readonly terms: SessionTerms;
+  readonly onSuspend: SuspendPolicy;
   readonly meta: Readonly<Record<string, string>>;
   readonly state$: Observable<SessionState>;
   readonly errors$: Observable<ConclaveError>;
   readonly #context: SessionContext;
-  readonly #lockDelayMs: number;
+  readonly #opened: Opened;
   readonly #deadline: Deadline;
   readonly #states = new StateSource<SessionState>('live');
   readonly #errors = new EventSource<ConclaveError>();
   readonly #controller = new AbortController();
   readonly #cancels = new Set<Cancel>();
   #cancelExpiry: Cancel = () => {};
-  /** A renewal failed since the last that succeeded. */
-  #failures = 0;
+  #stopRenewing: () => void = () => {};
+  /** In the care of the thread. */
+  #kept: KeptLease | undefined;
+  #keptVersion = 0n;
+  /** The last attempt to renew has failed. */
+  #failing = false;
   #over: ConclaveError | undefined;
   #closing: Promise<void> | undefined;
   #revoking = false;
 
-  constructor(context: SessionContext, options: SessionOptions, opened: Opened) {
+  constructor(context: SessionContext, terms: SessionTerms, opened: Opened) {
     this.#context = context;
     this.client = context.client;
     this.lease = opened.lease;
     this.id = BigInt.asUintN(64, opened.lease).toString(16);
-    this.onSuspend = options.onSuspend ?? 'continue';
-    this.meta = options.meta ?? {};
+    this.terms = terms;
+    this.onSuspend = terms.onSuspend ?? 'continue';
+    this.meta = terms.meta ?? {};
     this.state$ = this.#states.observable;
     this.errors$ = this.#errors.observable;
-    this.#lockDelayMs = opened.lockDelayMs;
+    this.#opened = opened;
     this.#deadline = new Deadline(context.clock, opened.sentAt, opened.ttlMs - opened.lockDelayMs);
   }
 
@@ -108,6 +81,7 @@ export class LeaseSession implements Session {
   }
 
   get validUntilMs(): number {
+    this.#look();
     return this.#deadline.validUntilMs;
   }
 
@@ -124,7 +98,7 @@ export class LeaseSession implements Session {
   assertLive(): void {
     const state = this.state;
     if (this.#over !== undefined) throw this.#over;
-    if (state === 'suspended' && this.onSuspend === 'stop') {
+    if (state === 'suspended' && this.#policy() !== 'continue') {
       throw new ConclaveError(
         'SESSION_SUSPENDED',
         `Session ${this.id} is suspended: its lease could not be renewed lately`,
@@ -136,6 +110,16 @@ export class LeaseSession implements Session {
     void this.#reap(release);
   }
 
+  /** Does so after a delay, if the session lives then. */
+  reapAfter(delayMs: number, release: () => Promise<boolean>): void {
+    void this.#sleep(delayMs).then(() => this.#reap(release));
+  }
+
+  /** Ends without revoking the lease. */
+  abandon(): void {
+    this.#end(this.#closed());
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -145,21 +129,135 @@ export class LeaseSession implements Session {
     await this.close();
   }
 
-  startRenewing(): void {
+  /**
+   * Resolves once renewals go on by themselves: with a thread that is when its first has succeeded.
+   *
+   * @throws ConclaveError ABORTED, or why the thread cannot renew
+   */
+  async startRenewing(signal?: AbortSignal): Promise<void> {
     this.#armExpiry();
-    void this.#renewUntilOver();
+    const { thread } = this.#context;
+    if (this.terms.keepAlive !== 'thread' || thread === undefined) this.#renewHere();
+    else await this.#renewThere(thread, signal);
+  }
+
+  #renewHere(): void {
+    const { connection, clock } = this.#context;
+    const renewal = new Renewal({
+      connection,
+      clock,
+      lease: this.lease,
+      lockDelayMs: this.#opened.lockDelayMs,
+      deadline: this.#deadline,
+      onRenewed: () => {
+        this.#failing = false;
+        this.#armExpiry();
+        this.#look();
+      },
+      onFailed: (error) => {
+        this.#failing = true;
+        if (error) this.#errors.emit(error);
+        this.#look();
+      },
+      onOver: (why) => {
+        if (why === 'gone') this.#end(this.#forgotten());
+        this.#look();
+      },
+    });
+    this.#stopRenewing = () => renewal.stop();
+    void renewal.run('in due time');
+  }
+
+  #renewThere(thread: KeepAliveThread, signal: AbortSignal | undefined): Promise<void> {
+    const { lockDelayMs, maxBlockMs } = this.#opened;
+    return new Promise((resolve, reject) => {
+      let lastFailure: ConclaveError | undefined;
+      let answered = false;
+      const settle = (error?: ConclaveError) => {
+        answered = true;
+        signal?.removeEventListener('abort', onAbort);
+        if (error) reject(error);
+        else resolve();
+      };
+      const onAbort = () => signal && settle(aborted(signal));
+      signal?.addEventListener('abort', onAbort);
+      this.#controller.signal.addEventListener('abort', () => {
+        if (!answered) settle(lastFailure ?? this.#over);
+      });
+      const kept = thread.keep({
+        lease: this.lease,
+        ttlMs: this.ttlMs,
+        ageMs: this.#deadline.ageMs,
+        lockDelayMs,
+        maxBlockMs,
+        onNews: (failure) => {
+          if (failure) {
+            lastFailure = failure;
+            this.#errors.emit(failure);
+          }
+          this.#look();
+          if (kept.cells.version > 0n && !answered) settle();
+        },
+        onDeath: (error) => {
+          this.#kept = undefined;
+          if (this.#over !== undefined) return;
+          if (!answered) {
+            settle(error);
+            return;
+          }
+          this.#errors.emit(error);
+          this.#renewHere();
+        },
+      });
+      this.#kept = kept;
+      this.#stopRenewing = () => kept.leave();
+    });
   }
 
   /** Brings the state up to the clock: timers may be late, or stand still with the process. */
   #look(): void {
     if (this.#over !== undefined) return;
+    this.#learn();
+    if (this.#over !== undefined) return;
     if (this.#deadline.remainingMs <= 0) {
       this.#end(this.#lost('its lease was not renewed in time'));
-    } else if (this.#failures > 0 || this.#deadline.overdue) {
+    } else if (this.#failing || this.#deadline.overdue) {
       this.#states.set('suspended');
     } else {
       this.#states.set('live');
     }
+  }
+
+  /** What the thread has done so far, also while this thread was blocked. */
+  #learn(): void {
+    const cells = this.#kept?.cells;
+    if (cells === undefined) return;
+    const { version } = cells;
+    if (version !== this.#keptVersion) {
+      const sentAt = cells.lastSentAt(this.#context.clock);
+      if (sentAt) this.#deadline.renewed(sentAt, this.ttlMs);
+      this.#keptVersion = version;
+      this.#armExpiry();
+    }
+    const { condition } = cells;
+    this.#failing = condition === 'failing';
+    if (condition === 'gone') this.#end(this.#forgotten());
+    else if (condition === 'late') this.#end(this.#lost('its lease was not renewed in time'));
+  }
+
+  #policy(): 'stop' | 'continue' {
+    const { onSuspend } = this;
+    if (typeof onSuspend !== 'function') return onSuspend;
+    const { ageMs: unrenewedMs, remainingMs } = this.#deadline;
+    return onSuspend({ unrenewedMs, remainingMs });
+  }
+
+  #closed(): ConclaveError {
+    return new ConclaveError('CLOSED', `Session ${this.id} was closed`);
+  }
+
+  #forgotten(): ConclaveError {
+    return this.#lost('the store does not know its lease any more');
   }
 
   #lost(why: string): ConclaveError {
@@ -169,6 +267,7 @@ export class LeaseSession implements Session {
   #end(reason: ConclaveError): void {
     if (this.#over !== undefined) return;
     this.#over = reason;
+    this.#stopRenewing();
     this.#cancelExpiry();
     for (const cancel of [...this.#cancels]) cancel();
     this.#states.set('lost');
@@ -187,69 +286,9 @@ export class LeaseSession implements Session {
         this.#look();
         if (this.#over === undefined) this.#armExpiry();
       },
+      // What waits for a watch or a retry waits here too: a connection that is idle lets Node exit.
+      true,
     );
-  }
-
-  async #renewUntilOver(): Promise<void> {
-    const { random, retry } = this.#context.connection;
-    for (;;) {
-      const third = this.ttlMs / 3;
-      const delayMs =
-        this.#failures === 0
-          ? third * (0.8 + 0.2 * random())
-          : Math.min(third, backoffMs(retry, this.#failures, random));
-      await this.#sleep(delayMs);
-      this.#look();
-      if (this.#over !== undefined) return;
-      await this.#renew();
-      this.#look();
-      if (this.#over !== undefined) return;
-    }
-  }
-
-  /**
-   * One attempt. It is given a third of the TTL, the wait for a link included, so that another one
-   * fits in before the deadline.
-   */
-  async #renew(): Promise<void> {
-    const { connection, clock } = this.#context;
-    const limitMs = Math.max(1, Math.min(this.ttlMs / 3, this.#deadline.remainingMs));
-    const startedAt = instantOf(clock);
-    try {
-      const link = await connection.link(limitMs, this.#controller.signal);
-      const sentAt = instantOf(clock);
-      const timeoutMs = Math.max(1, limitMs - elapsedMs(clock, startedAt));
-      const request = { ID: this.lease };
-      const { signal } = this.#controller;
-      let response: { readonly TTL: bigint };
-      try {
-        response = await link.unary('leaseKeepAlive', request, { signal, timeoutMs });
-      } catch (failure) {
-        const { error, elsewhere } = judge(failure, 'read', signal);
-        // A link that does not answer in this time is no use to a session. One that came late had
-        // less: it is asked again.
-        const wasPatient = timeoutMs >= limitMs / 2;
-        if (wasPatient && isConclaveError(error, 'TIMEOUT')) connection.suspect(link, error);
-        else if (elsewhere && connection.endpoints.length > 1) connection.abandon(link, error);
-        throw error;
-      }
-      this.#renewed(sentAt, Number(response.TTL) * 1_000 - this.#lockDelayMs);
-    } catch (error) {
-      if (this.#over !== undefined) return;
-      this.#failures += 1;
-      if (isConclaveError(error)) this.#errors.emit(error);
-    }
-  }
-
-  #renewed(sentAt: Instant, ttlMs: number): void {
-    if (this.#over !== undefined) return;
-    if (ttlMs <= 0) {
-      this.#end(this.#lost('the store does not know its lease any more'));
-      return;
-    }
-    this.#failures = 0;
-    this.#deadline.renewed(sentAt, ttlMs);
-    this.#armExpiry();
   }
 
   async #reap(release: () => Promise<boolean>): Promise<void> {
@@ -270,7 +309,7 @@ export class LeaseSession implements Session {
     if (this.#over !== undefined) return;
     const timeoutMs = Math.min(revokeTimeoutMs, this.#deadline.remainingMs);
     this.#revoking = true;
-    this.#end(new ConclaveError('CLOSED', `Session ${this.id} was closed`));
+    this.#end(this.#closed());
     try {
       await this.client.leases.revoke(this.lease, { timeout: timeoutMs });
     } catch (error) {

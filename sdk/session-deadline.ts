@@ -46,12 +46,17 @@ export class Deadline {
     return this.#sentAt.monotonicMs + this.#ttlMs - marginMs(this.#ttlMs);
   }
 
+  /** Since the last successful renewal was sent. */
+  get ageMs(): number {
+    return elapsedMs(this.#clock, this.#sentAt);
+  }
+
   get remainingMs(): number {
-    return this.#ttlMs - marginMs(this.#ttlMs) - elapsedMs(this.#clock, this.#sentAt);
+    return this.#ttlMs - marginMs(this.#ttlMs) - this.ageMs;
   }
 
   /** Two renewals in a row should have succeeded by now. */
   get overdue(): boolean {
-    return elapsedMs(this.#clock, this.#sentAt) > (this.#ttlMs * 2) / 3;
+    return this.ageMs > (this.#ttlMs * 2) / 3;
   }
 }

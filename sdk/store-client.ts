@@ -5,6 +5,8 @@ import type { ClusterApi } from './cluster.ts';
 import { ClusterClient } from './cluster-client.ts';
 import type { Connection } from './connection.ts';
 import { closedError } from './errors.ts';
+import type { ThreadConnection } from './keep-alive-protocol.ts';
+import { KeepAliveThread } from './keep-alive-thread.ts';
 import { Keyspace } from './keys.ts';
 import type { Kv } from './kv.ts';
 import { KvClient } from './kv-client.ts';
@@ -12,7 +14,8 @@ import type { Leases } from './lease.ts';
 import { LeaseClient } from './lease-client.ts';
 import type { Observable } from './observe.ts';
 import type { Session, SessionOptions } from './session.ts';
-import { type LeaseSession, openSession } from './session-client.ts';
+import type { LeaseSession } from './session-client.ts';
+import { openSession } from './session-opening.ts';
 import { WatchHub } from './watch-hub.ts';
 
 /** What a client and its namespaces have in common. */
@@ -23,6 +26,8 @@ type Shared = {
   readonly leases: Leases;
   readonly cluster: ClusterApi;
   readonly sessions: Set<LeaseSession>;
+  /** Absent where there can be none. */
+  readonly thread: KeepAliveThread | undefined;
 };
 
 export class StoreClient implements Client {
@@ -61,9 +66,11 @@ export class StoreClient implements Client {
   }
 
   async session(options: SessionOptions = {}): Promise<Session> {
-    const { connection, clock, sessions } = this.#shared;
+    const { connection, clock, hub, sessions, thread } = this.#shared;
+    const kv = new KvClient(connection, new Keyspace(), hub);
+    const onEnd = (ended: LeaseSession) => sessions.delete(ended);
     const session = await openSession(
-      { client: this, connection, clock, onEnd: (ended) => sessions.delete(ended) },
+      { client: this, connection, clock, kv, thread, onEnd },
       options,
     );
     if (this.#closing !== undefined || connection.closed) {
@@ -90,6 +97,7 @@ export class StoreClient implements Client {
   async #close(): Promise<void> {
     if (this.#release === undefined) return;
     await Promise.all([...this.#shared.sessions].map((session) => session.close()));
+    await this.#shared.thread?.ended();
     this.#shared.hub.close();
     await this.#shared.connection.farewell();
     this.#shared.connection.close();
@@ -97,12 +105,22 @@ export class StoreClient implements Client {
   }
 }
 
-export const clientOver = (
-  connection: Connection,
-  clock: Clock,
-  namespace: string,
-  release: () => Promise<void>,
-): Client => {
+export type ClientParts = {
+  readonly connection: Connection;
+  readonly clock: Clock;
+  readonly namespace: string;
+  readonly release: () => Promise<void>;
+  /** What the keep-alive thread connects by; absent where there can be none. */
+  readonly thread: ThreadConnection | undefined;
+};
+
+export const clientOver = ({
+  connection,
+  clock,
+  namespace,
+  release,
+  thread,
+}: ClientParts): Client => {
   const shared: Shared = {
     connection,
     clock,
@@ -110,6 +128,7 @@ export const clientOver = (
     leases: new LeaseClient(connection),
     cluster: new ClusterClient(connection),
     sessions: new Set(),
+    thread: thread && new KeepAliveThread(thread, clock),
   };
   return new StoreClient(shared, new Keyspace(namespace), release);
 };

@@ -53,12 +53,12 @@ export class SessionKeeper {
   }
 
   async #open(): Promise<Session> {
-    const { client, ttlMs, onSuspend, meta } = this.#origin;
+    const { client, terms } = this.#origin;
     const { signal } = this.#closing;
     if (this.#session) await pause(client.clock, client.random() * reopenSpreadMs, signal);
     for (let attempt = 0; ; attempt++) {
       try {
-        this.#session = await client.session({ ttl: ttlMs, onSuspend, meta, signal });
+        this.#session = await client.session({ ...terms, signal });
         return this.#session;
       } catch (error) {
         if (signal.aborted) throw closed();

@@ -38,11 +38,16 @@ class SilentStore {
       client: { events$: new EventSource().observable } as unknown as Client,
       connection: connection as unknown as Connection,
       clock: this.clock,
+      kv: {} as never,
       onEnd: () => undefined,
     } satisfies SessionContext;
     const sentAt = instantOf(this.clock);
-    const session = new LeaseSession(context, {}, { lease: 1n, sentAt, ttlMs, lockDelayMs: 0 });
-    session.startRenewing();
+    const session = new LeaseSession(
+      context,
+      {},
+      { lease: 1n, sentAt, ttlMs, lockDelayMs: 0, maxBlockMs: 0 },
+    );
+    void session.startRenewing();
     return session;
   }
 

@@ -168,10 +168,10 @@ describe.skipIf(storeMissing)('sessions', () => {
   test('is taken over by id, and only while its lease lives', async () => {
     await using client = await open();
     const first = await client.session({ ttl: '20s' });
-    const second = await direct.session({ id: first.lease });
+    const second = await direct.session({ resume: first.id });
     expect(second).toMatchObject({ id: first.id, ttlMs: 20_000 });
     await second.close();
-    await expect(direct.session({ id: first.lease })).rejects.toMatchObject({
+    await expect(direct.session({ resume: first.lease })).rejects.toMatchObject({
       code: 'SESSION_LOST',
     });
   });

@@ -108,6 +108,7 @@ export const faultySession = (session: Session, client: Client): Session => ({
   client,
   lease: session.lease,
   id: session.id,
+  terms: session.terms,
   onSuspend: session.onSuspend,
   meta: session.meta,
   state$: session.state$.pipe(map((state) => state)),

@@ -1,0 +1,132 @@
+/** Opening sessions: new ones, and those that another process has left. */
+import { ConclaveError, invalidArgument, throwIfAborted } from './errors.ts';
+import { InheritedKeys } from './inherited-keys.ts';
+import { refuseUnknownOptions } from './known-options.ts';
+import { type CallOptions, parseDuration } from './options.ts';
+import type { SessionOptions, SessionTerms } from './session.ts';
+import { LeaseSession, type Opened, type SessionContext } from './session-client.ts';
+import { instantOf } from './session-deadline.ts';
+
+const shortestMaxBlockMs = 1_000;
+
+const known: Readonly<Record<keyof Required<SessionOptions>, true>> = {
+  ttl: true,
+  onSuspend: true,
+  lockDelay: true,
+  keepAlive: true,
+  maxBlock: true,
+  meta: true,
+  resume: true,
+  resumeWithin: true,
+  signal: true,
+};
+
+type Checked = {
+  readonly terms: SessionTerms & Required<Pick<SessionTerms, 'onSuspend' | 'keepAlive' | 'meta'>>;
+  readonly ttlMs: number;
+  readonly lockDelayMs: number;
+  readonly maxBlockMs: number;
+  readonly resume: bigint | undefined;
+  /** Undefined for as long as the TTL. */
+  readonly resumeWithinMs: number | undefined;
+};
+
+/**
+ * @throws ConclaveError INVALID_ARGUMENT, SESSION_LOST when the one to resume is gone, and what the
+ *   store answers
+ */
+export const openSession = async (
+  context: SessionContext,
+  options: SessionOptions = {},
+): Promise<LeaseSession> => {
+  const checked = check(context, options);
+  const { signal } = options;
+  throwIfAborted(signal);
+  const call = signal === undefined ? {} : { signal };
+  const session =
+    checked.resume === undefined
+      ? await openNew(context, checked, call)
+      : await takeOver(context, checked, checked.resume, call);
+  try {
+    await session.startRenewing(signal);
+  } catch (error) {
+    // What another process has left stays: who resumes it may try again.
+    if (checked.resume === undefined) await session.close();
+    else session.abandon();
+    throw error;
+  }
+  return session;
+};
+
+const openNew = async (
+  context: SessionContext,
+  { terms, ttlMs, lockDelayMs, maxBlockMs }: Checked,
+  call: CallOptions,
+): Promise<LeaseSession> => {
+  const sentAt = instantOf(context.clock);
+  const granted = await context.client.leases.grant(ttlMs + lockDelayMs, call);
+  const { id: lease } = granted;
+  const opened = { lease, sentAt, ttlMs: granted.ttlMs, lockDelayMs, maxBlockMs };
+  return new LeaseSession(context, terms, opened);
+};
+
+const takeOver = async (
+  context: SessionContext,
+  { terms, lockDelayMs, maxBlockMs, resumeWithinMs }: Checked,
+  lease: bigint,
+  call: CallOptions,
+): Promise<LeaseSession> => {
+  const { leases } = context.client;
+  const sentAt = instantOf(context.clock);
+  const { ttlMs } = await leases.keepAlive(lease, call);
+  if (ttlMs === 0) {
+    const id = BigInt.asUintN(64, lease).toString(16);
+    throw new ConclaveError('SESSION_LOST', `Session ${id} cannot be resumed: its lease is gone`);
+  }
+  if (ttlMs <= lockDelayMs) {
+    throw invalidArgument('lockDelay', lockDelayMs, `less than its lease, ${ttlMs} ms`);
+  }
+  const opened: Opened = { lease, sentAt, ttlMs, lockDelayMs, maxBlockMs };
+  if (resumeWithinMs === Number.POSITIVE_INFINITY) return new LeaseSession(context, terms, opened);
+  const inherited = await InheritedKeys.of({ kv: context.kv, leases, lease }, call);
+  const session = new LeaseSession(context, terms, opened);
+  session.reapAfter(resumeWithinMs ?? session.ttlMs, () => inherited.deleteUntouched());
+  return session;
+};
+
+/** @throws ConclaveError INVALID_ARGUMENT */
+const check = (context: SessionContext, options: SessionOptions): Checked => {
+  refuseUnknownOptions(options, known);
+  const { ttl = '15s', lockDelay = 0, onSuspend = 'continue', meta = {} } = options;
+  const { keepAlive = 'loop', maxBlock = '60s', resume, resumeWithin } = options;
+  const ttlMs = parseDuration(ttl, 'ttl');
+  if (ttlMs <= 0) throw invalidArgument('ttl', ttl, 'more than 0');
+  if (onSuspend !== 'stop' && onSuspend !== 'continue' && typeof onSuspend !== 'function') {
+    throw invalidArgument('onSuspend', onSuspend, "'stop', 'continue' or a function");
+  }
+  if (keepAlive !== 'loop' && keepAlive !== 'thread') {
+    throw invalidArgument('keepAlive', keepAlive, "'loop' or 'thread'");
+  }
+  const maxBlockMs = parseDuration(maxBlock, 'maxBlock');
+  if (maxBlockMs < shortestMaxBlockMs) throw invalidArgument('maxBlock', maxBlock, "at least '1s'");
+  if (keepAlive === 'thread' && context.thread === undefined) {
+    const allowed = "'loop' where the clock or the transport of the client is not the system's";
+    throw invalidArgument('keepAlive', keepAlive, allowed);
+  }
+  const patient = resumeWithin === undefined || resumeWithin === Number.POSITIVE_INFINITY;
+  return {
+    terms: { ttl, lockDelay, onSuspend, keepAlive, maxBlock, meta },
+    ttlMs,
+    lockDelayMs: parseDuration(lockDelay, 'lockDelay'),
+    maxBlockMs,
+    resume: resume === undefined ? undefined : parseId(resume),
+    resumeWithinMs: patient ? resumeWithin : parseDuration(resumeWithin, 'resumeWithin'),
+  };
+};
+
+const parseId = (resume: string | bigint): bigint => {
+  const lease =
+    typeof resume === 'string' && /^[0-9a-f]{1,16}$/.test(resume) ? BigInt(`0x${resume}`) : resume;
+  if (typeof lease === 'bigint' && lease !== 0n) return BigInt.asIntN(64, lease);
+  throw invalidArgument('resume', resume, "a session's 'id' or 'lease'");
+};
