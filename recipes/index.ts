@@ -53,10 +53,32 @@ export {
   type WatchOptions,
 } from '../sdk/index.ts';
 export { Conclave, type ConclaveOptions, connect } from './connect.ts';
+export {
+  type HealthCheck,
+  type HttpCheckOptions,
+  httpCheck,
+  tcpCheck,
+} from './discovery/checks.ts';
+export { type DampingOptions, type DampingRules, flapDamping } from './discovery/damping.ts';
+export type { CheckTiming } from './discovery/health.ts';
 export type { Instance, InstanceStatus } from './discovery/instance.ts';
-export type { Picked, Pool, PoolEvent, PoolOptions } from './discovery/pool.ts';
-export type { InstanceData, Registration, RegistrationState } from './discovery/registration.ts';
-export type { Discovery, RegisterOptions } from './discovery/registry.ts';
+export type { LocalityOptions } from './discovery/locality.ts';
+export { type OutlierOptions, type OutlierRules, outliers } from './discovery/outliers.ts';
+export type { Picked } from './discovery/picked.ts';
+export type {
+  AcquireOptions as PoolAcquireOptions,
+  PickOptions,
+  Pool,
+  PoolEntry,
+  PoolEvent,
+} from './discovery/pool.ts';
+export type { PoolOptions, ProbeOptions } from './discovery/pool-options.ts';
+export type { InstanceData, RegisterOptions } from './discovery/register-options.ts';
+export type { Registration, RegistrationState, RetireOptions } from './discovery/registration.ts';
+export type { HealthOptions } from './discovery/registration-health.ts';
+export type { Discovery } from './discovery/registry.ts';
+export type { PanicOptions, Selection } from './discovery/selection.ts';
+export type { HeldBack, Probe } from './discovery/standing.ts';
 export {
   type Load,
   leastLoaded,

@@ -32,7 +32,8 @@ export type RecipeKind =
   | 'topic'
   | 'stm'
   | 'migrations'
-  | 'registry';
+  | 'registry'
+  | 'pool';
 
 export type Measured = { readonly recipe: RecipeKind; readonly name: string };
 

@@ -2,8 +2,12 @@
 import type { KeyValue } from '../../sdk/kv.ts';
 import { unescapeName } from '../names.ts';
 
-/** Draining instances finish what they have; they are not picked for more. */
-export type InstanceStatus = 'up' | 'draining';
+/**
+ * - `up`: takes work.
+ * - `unhealthy`: says itself that its checks fail.
+ * - `draining`: finishes what it has, and is about to leave; never picked for more.
+ */
+export type InstanceStatus = 'up' | 'unhealthy' | 'draining';
 
 export type Instance<M> = {
   readonly id: string;
@@ -11,9 +15,15 @@ export type Instance<M> = {
   readonly meta: M;
   /** Relative share of work for weighted strategies. */
   readonly weight: number;
+  /** Where it runs: levels from the widest on, such as 'eu/eu-1'; undefined when it does not say. */
+  readonly zone: string | undefined;
   readonly status: InstanceStatus;
+  /** Why it is unhealthy. */
+  readonly reason: string | undefined;
   /** When it registered, by its own wall clock. */
   readonly registeredAt: Date;
+  /** Since when it has this status, by its own wall clock. */
+  readonly statusSince: Date;
   /** Tells this incarnation from another that used the same id. */
   readonly createRevision: bigint;
   readonly modRevision: bigint;
@@ -25,8 +35,11 @@ export type InstanceRecord<M> = {
   readonly address: string;
   readonly meta?: M;
   readonly weight: number;
+  readonly zone?: string;
   readonly status: InstanceStatus;
+  readonly reason?: string;
   readonly sinceMs: number;
+  readonly statusMs: number;
   /** Which registration wrote it, and its how-manieth write this is. */
   readonly registration: string;
   readonly sequence: number;
@@ -46,14 +59,25 @@ export function readInstanceRecord<M>(kv: KeyValue): Partial<InstanceRecord<M>> 
 export function readInstance<M>(prefix: string, kv: KeyValue): Instance<M> | undefined {
   const record = readInstanceRecord<M>(kv);
   if (typeof record.address !== 'string') return undefined;
+  const sinceMs = record.sinceMs ?? 0;
   return {
     id: unescapeName(kv.key.slice(prefix.length)),
     address: record.address,
     meta: record.meta as M,
-    weight: record.weight ?? 1,
-    status: record.status ?? 'up',
-    registeredAt: new Date(record.sinceMs ?? 0),
+    weight: readWeight(record.weight),
+    zone: record.zone,
+    status: readStatus(record.status),
+    reason: record.reason,
+    registeredAt: new Date(sinceMs),
+    statusSince: new Date(record.statusMs ?? sinceMs),
     createRevision: kv.createRevision,
     modRevision: kv.modRevision,
   };
 }
+
+const readWeight = (weight: unknown): number =>
+  typeof weight === 'number' && weight >= 0 ? weight : 1;
+
+/** A status that this version does not know is not one to send work to. */
+const readStatus = (status: unknown = 'up'): InstanceStatus =>
+  status === 'up' || status === 'draining' ? status : 'unhealthy';

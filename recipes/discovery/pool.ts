@@ -1,192 +1,300 @@
 /**
- * The instances of a service as one client knows them: a listing kept fresh by a watch, and read
- * anew now and then. While the store cannot be reached, the last known instances stay and `stale`
- * says so; they never vanish because of it.
+ * The instances of a service as one client knows and uses them: what is listed (`instance-feed.ts`),
+ * what of that it holds back for now (`standing.ts`), and which instance gets the next piece of work
+ * (`selection.ts`, then the strategy).
  */
 import { filter, Subscription } from 'rxjs';
-import { aborted, ConclaveError, throwIfAborted } from '../../sdk/errors.ts';
+import {
+  aborted,
+  ConclaveError,
+  type ErrorCode,
+  isConclaveError,
+  throwIfAborted,
+} from '../../sdk/errors.ts';
 import { EventSource, type Observable, StateSource } from '../../sdk/observe.ts';
-import type { Duration } from '../../sdk/options.ts';
+import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
-import { parsePeriod } from '../common/durations.ts';
-import { type PrefixView, viewPrefix } from '../common/prefix-view.ts';
-import { pause } from '../common/repeat.ts';
-import { linkedSignal, onAbort } from '../common/signals.ts';
-import { type Instance, readInstance } from './instance.ts';
-import { powerOfTwoChoices, type Strategy } from './strategies.ts';
-
-export type PoolOptions = {
-  /** @default powerOfTwoChoices() */
-  readonly strategy?: Strategy;
-  /** How often everything is read again, which also shows whether the store answers. @default '10s' */
-  readonly recheck?: Duration;
-};
+import { onAbort } from '../common/signals.ts';
+import type { Instance } from './instance.ts';
+import { type Change, InstanceFeed } from './instance-feed.ts';
+import { Pick, type Picked, type Verdict } from './picked.ts';
+import { type PoolOptions, type PoolRules, poolRules } from './pool-options.ts';
+import { drawFrom, nothing, type Selection, select } from './selection.ts';
+import { type HeldBack, Standing } from './standing.ts';
 
 export type PoolEvent<M> =
-  | { readonly type: 'joined' | 'left' | 'updated'; readonly instance: Instance<M> }
-  | { readonly type: 'stale' | 'fresh' };
+  | Change<M>
+  /** The store has not answered lately, so what is known may be out of date; or it does so again. */
+  | { readonly type: 'stale' | 'fresh' }
+  /** It is up, but this client does not use it for now; or does so again. */
+  | { readonly type: 'held-back'; readonly instance: Instance<M>; readonly why: HeldBack }
+  | { readonly type: 'returned'; readonly instance: Instance<M> };
 
-/** An instance in use. Release it when the work is done: strategies count what is in flight. */
-export interface Picked<M> extends Disposable {
+export type PickOptions = {
+  /** Ids of instances to leave out, such as the one that just failed. */
+  readonly except?: Iterable<string>;
+};
+
+export type AcquireOptions = PickOptions & {
+  /** Ends the wait: rejects with ABORTED. */
+  readonly signal?: AbortSignal;
+  /** How long to wait for an instance: rejects with NOT_ACQUIRED. @default for ever */
+  readonly timeout?: Duration;
+};
+
+/** One instance, as `inspect` shows it. */
+export type PoolEntry<M> = {
   readonly instance: Instance<M>;
-  /** Idempotent. */
-  release(): void;
-}
+  /** Picks that have not ended. */
+  readonly inFlight: number;
+  /** Why this client does not use it although it is up, if it does not. */
+  readonly heldBack: HeldBack | undefined;
+  /** How much it came and went lately, in flaps; 0 without damping. */
+  readonly penalty: number;
+  /** Whether it may be picked now. */
+  readonly isSelected: boolean;
+};
 
 export class Pool<M> implements AsyncDisposable {
-  /** All instances, draining ones included; emits once they are known, then on each change. */
+  readonly service: string;
+  /** All instances, also those that are not picked; emits once they are known, then on each change. */
   readonly instances$: Observable<readonly Instance<M>[]>;
+  /** What may be picked; emits once the instances are known, then on each change. */
+  readonly selection$: Observable<Selection<M>>;
   readonly events$: Observable<PoolEvent<M>>;
   readonly #context: RecipeContext;
-  readonly #prefix: string;
-  readonly #strategy: Strategy;
-  readonly #recheckMs: number;
-  readonly #closing = new AbortController();
+  readonly #rules: PoolRules<M>;
+  readonly #feed: InstanceFeed<M>;
+  readonly #standing: Standing<M>;
   readonly #instances = new StateSource<readonly Instance<M>[] | undefined>(undefined);
+  readonly #selection = new StateSource<Selection<M>>(nothing);
   readonly #events = new EventSource<PoolEvent<M>>();
   readonly #inFlight = new Map<string, number>();
-  readonly #running: Promise<void>;
-  #stale = true;
-  /** Ends the current view, so that everything is read again. */
-  #reread: () => void = () => undefined;
+  /** The latest, also while subscribers are being told of it. */
+  #snapshot: readonly Instance<M>[] | undefined;
+  /** Those that are held back, by id. */
+  #heldBack: ReadonlySet<string> = new Set();
+  #cancelReturn: () => void = () => undefined;
+  #closed: Promise<void> | undefined;
 
   /** @throws ConclaveError INVALID_ARGUMENT */
-  constructor(context: RecipeContext, prefix: string, options: PoolOptions = {}) {
+  constructor(
+    context: RecipeContext,
+    { service, prefix }: { readonly service: string; readonly prefix: string },
+    options: PoolOptions<M> = {},
+  ) {
+    const { client } = context.session;
+    this.service = service;
     this.#context = context;
-    this.#prefix = prefix;
-    this.#strategy = options.strategy ?? powerOfTwoChoices();
-    this.#recheckMs = parsePeriod(options.recheck ?? '10s', 'recheck');
+    this.#rules = poolRules(options);
     this.instances$ = this.#instances.observable.pipe(filter((value) => value !== undefined));
+    this.selection$ = this.#selection.observable.pipe(filter((value) => value !== nothing));
     this.events$ = this.#events.observable;
+    this.#standing = new Standing(client, this.#rules.standing, () => this.#tell(this.#select()));
+    this.#feed = new InstanceFeed<M>(client, prefix, this.#rules.recheckMs, {
+      show: (instances, changes) => this.#show(instances, changes),
+      mark: (stale) => this.#events.emit({ type: stale ? 'stale' : 'fresh' }),
+    });
     context.background.add(this);
-    this.#running = this.#run();
   }
 
   /** The instances last known, in the order of their ids; empty until the first answer. */
   get snapshot(): readonly Instance<M>[] {
-    return this.#instances.value ?? [];
+    return this.#snapshot ?? [];
+  }
+
+  /** What may be picked. */
+  get selection(): Selection<M> {
+    return this.#selection.value;
   }
 
   /** Whether the store has not answered lately (or yet), so that `snapshot` may be out of date. */
   get stale(): boolean {
-    return this.#stale;
+    return this.#feed.stale;
   }
 
   /** Resolves once the instances are known. @throws ConclaveError ABORTED, CLOSED */
   async ready(signal?: AbortSignal): Promise<void> {
-    if (this.#instances.value !== undefined) return;
-    throwIfAborted(signal);
-    await new Promise<void>((resolve, reject) => {
-      const subscription = new Subscription();
-      const settle = (how: () => void) => {
-        stopListening();
-        subscription.unsubscribe();
-        how();
-      };
-      const stopListening = onAbort(signal, () => settle(() => signal && reject(aborted(signal))));
-      const onClosed = () => reject(new ConclaveError('CLOSED', 'The pool was closed'));
-      subscription.add(
-        this.instances$.subscribe({
-          next: () => settle(resolve),
-          complete: () => settle(onClosed),
-        }),
-      );
-    });
+    if (this.#snapshot) return;
+    await this.#once(() => (this.#snapshot ? true : undefined), signal);
   }
 
-  /** An instance to use next, by the pool's strategy; null when none is up. */
-  pick(): Picked<M> | null {
-    const up = this.snapshot.filter(({ status }) => status === 'up');
-    if (up.length === 0) return null;
-    const { random } = this.#context.session.client;
-    const inFlight = (id: string) => this.#inFlight.get(id) ?? 0;
-    const instance = this.#strategy(up, { inFlight, random });
-    this.#inFlight.set(instance.id, inFlight(instance.id) + 1);
-    let released = false;
-    const release = () => {
-      if (released) return;
-      released = true;
-      const left = inFlight(instance.id) - 1;
-      if (left > 0) this.#inFlight.set(instance.id, left);
-      else this.#inFlight.delete(instance.id);
+  /** An instance to use next, by the pool's strategy; null when there is none. */
+  pick({ except }: PickOptions = {}): Picked<M> | null {
+    const picked = this.#pick(new Set(except));
+    if (picked === undefined)
+      this.#context.metrics.contended({ ...this.#subject, kind: 'refused' });
+    return picked ?? null;
+  }
+
+  /** Like `pick`, but waits until there is one. @throws ConclaveError NOT_ACQUIRED, ABORTED, CLOSED */
+  async acquire({ signal, timeout, except }: AcquireOptions = {}): Promise<Picked<M>> {
+    const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
+    const { metrics, session } = this.#context;
+    const startedMs = session.client.clock.monotonicMs();
+    const report = (outcome: 'acquired' | ErrorCode) => {
+      const ms = session.client.clock.monotonicMs() - startedMs;
+      metrics.waited({ ...this.#subject, ms, outcome });
     };
-    return { instance, release, [Symbol.dispose]: release };
+    const left = new Set(except);
+    const attempt = () => this.#pick(left);
+    throwIfAborted(signal);
+    const first = attempt();
+    if (first === undefined) metrics.contended({ ...this.#subject, kind: 'wait' });
+    try {
+      const picked = first ?? (await this.#once(attempt, signal, timeoutMs));
+      report('acquired');
+      return picked;
+    } catch (error) {
+      report(isConclaveError(error) ? error.code : 'INTERNAL');
+      throw error;
+    }
   }
 
-  /** Idempotent; never rejects. */
-  async close(): Promise<void> {
-    this.#context.background.delete(this);
-    this.#closing.abort();
-    await this.#running;
-    this.#instances.complete();
-    this.#events.complete();
+  /**
+   * Does a piece of work with an instance: it failed if the work throws.
+   *
+   * @throws ConclaveError NOT_ACQUIRED, ABORTED, CLOSED; and what the work throws
+   */
+  async using<R>(
+    work: (instance: Instance<M>) => R | Promise<R>,
+    options: AcquireOptions = {},
+  ): Promise<R> {
+    const picked = await this.acquire(options);
+    try {
+      const result = await work(picked.instance);
+      picked.done();
+      return result;
+    } catch (error) {
+      picked.fail(error);
+      throw error;
+    }
+  }
+
+  /** Every instance, and why it is used or not. */
+  inspect(): readonly PoolEntry<M>[] {
+    const selected = new Set(this.selection.tiers.flatMap(({ instances }) => instances));
+    return this.snapshot.map((instance) => ({
+      instance,
+      inFlight: this.#inFlight.get(instance.id) ?? 0,
+      heldBack: this.#standing.heldBack(instance),
+      penalty: this.#standing.penalty(instance),
+      isSelected: selected.has(instance),
+    }));
+  }
+
+  /** Reads all instances again, now. */
+  refresh(): void {
+    this.#feed.refresh();
+  }
+
+  /** Idempotent; never rejects. Picks may be ended afterwards. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
-  async #run(): Promise<void> {
-    const { signal } = this.#closing;
-    const { client } = this.#context.session;
-    // A broken connection is a reason to find out at once.
-    const connection = client.events$.subscribe((event) => {
-      if (event.type === 'disconnected') this.#reread();
-    });
-    while (!signal.aborted) {
-      const turn = linkedSignal(signal);
-      this.#reread = turn.abort;
-      let cancel: () => void = () => undefined;
-      const rereadLater = () => {
-        const delayMs = this.#recheckMs * (0.75 + 0.5 * client.random());
-        // Reading anew must not cut short what is retrying already.
-        cancel = client.clock.setTimer(delayMs, () => (this.#stale ? rereadLater() : turn.abort()));
-      };
-      rereadLater();
-      try {
-        const onTrouble = (error: unknown) => error !== undefined && this.#mark(true);
-        const views = viewPrefix(client, this.#prefix, { signal: turn.signal, onTrouble });
-        for await (const view of views) {
-          this.#mark(false);
-          this.#show(view);
-        }
-      } catch {
-        // Refused (permissions, say): keep what is known and ask again at the slow pace.
-        this.#mark(true);
-        await pause(client.clock, this.#recheckMs, turn.signal).catch(() => undefined);
-      } finally {
-        cancel();
-        turn.unlink();
-      }
-    }
-    connection.unsubscribe();
+  async #close(): Promise<void> {
+    this.#context.background.delete(this);
+    this.#cancelReturn();
+    this.#standing.close();
+    await this.#feed.close();
+    this.#selection.complete();
+    this.#instances.complete();
+    this.#events.complete();
   }
 
-  #mark(stale: boolean): void {
-    if (this.#stale === stale) return;
-    this.#stale = stale;
-    this.#events.emit({ type: stale ? 'stale' : 'fresh' });
+  get #subject() {
+    return { recipe: 'pool', name: this.service } as const;
   }
 
-  #show({ entries }: PrefixView): void {
-    const before = new Map(this.snapshot.map((instance) => [instance.id, instance]));
-    const instances: Instance<M>[] = [];
-    const events: PoolEvent<M>[] = [];
-    for (const kv of entries.values()) {
-      const instance = readInstance<M>(this.#prefix, kv);
-      if (!instance) continue;
-      const known = before.get(instance.id);
-      before.delete(instance.id);
-      if (!known) events.push({ type: 'joined', instance });
-      else if (known.modRevision !== instance.modRevision) {
-        events.push({ type: 'updated', instance });
-      }
-      instances.push(instance);
-    }
-    for (const instance of before.values()) events.push({ type: 'left', instance });
-    if (events.length === 0 && this.#instances.value !== undefined) return;
-    instances.sort((a, b) => (a.id < b.id ? -1 : 1));
+  #pick(except: ReadonlySet<string>): Picked<M> | undefined {
+    const { random, clock } = this.#context.session.client;
+    const among = drawFrom(this.selection, random, except);
+    if (among.length === 0 || this.#closed !== undefined) return undefined;
+    const inFlight = (id: string) => this.#inFlight.get(id) ?? 0;
+    const instance = this.#rules.strategy(among, { inFlight, random });
+    const startedMs = clock.monotonicMs();
+    this.#inFlight.set(instance.id, inFlight(instance.id) + 1);
+    return new Pick(instance, (verdict) => this.#ended(instance, verdict, startedMs));
+  }
+
+  #ended(instance: Instance<M>, verdict: Verdict, startedMs: number): void {
+    const left = (this.#inFlight.get(instance.id) ?? 0) - 1;
+    if (left > 0) this.#inFlight.set(instance.id, left);
+    else this.#inFlight.delete(instance.id);
+    const { clock } = this.#context.session.client;
+    this.#context.metrics.held({ ...this.#subject, ms: clock.monotonicMs() - startedMs });
+    if (verdict === 'unknown' || this.#closed !== undefined) return;
+    const working = this.snapshot.filter(({ status }) => status !== 'draining');
+    this.#standing.called(instance, verdict === 'done', working);
+  }
+
+  #show(instances: readonly Instance<M>[], changes: readonly Change<M>[]): void {
+    for (const change of changes) this.#standing.follow(change);
+    this.#snapshot = instances;
+    const turns = this.#select();
     this.#instances.set(instances);
+    this.#tell([...changes, ...turns]);
+  }
+
+  /** Decides anew what may be picked, and when time will have changed that. */
+  #select(): PoolEvent<M>[] {
+    const { panic, locality } = this.#rules;
+    const before = this.#heldBack;
+    const held = new Map<string, HeldBack>();
+    const turns: PoolEvent<M>[] = [];
+    for (const instance of this.snapshot) {
+      const why = this.#standing.heldBack(instance);
+      if (why) held.set(instance.id, why);
+      if (why && !before.has(instance.id)) turns.push({ type: 'held-back', instance, why });
+      if (!why && before.has(instance.id)) turns.push({ type: 'returned', instance });
+    }
+    this.#heldBack = new Set(held.keys());
+    this.#cancelReturn();
+    const waits = [...held.values()].flatMap((why) => (why.by === 'probe' ? [] : why.forMs));
+    if (waits.length > 0 && this.#closed === undefined) {
+      const { clock } = this.#context.session.client;
+      const again = () => this.#tell(this.#select());
+      this.#cancelReturn = clock.setTimer(Math.min(...waits), again);
+    }
+    this.#selection.set(select(this.snapshot, ({ id }) => held.has(id), panic, locality));
+    return turns;
+  }
+
+  #tell(events: readonly PoolEvent<M>[]): void {
     for (const event of events) this.#events.emit(event);
+  }
+
+  /** What `attempt` gives as soon as it gives anything. */
+  #once<T>(
+    attempt: () => T | undefined,
+    signal: AbortSignal | undefined,
+    timeoutMs?: number,
+  ): Promise<T> {
+    const { clock } = this.#context.session.client;
+    const subscription = new Subscription();
+    return new Promise<T>((resolve, reject) => {
+      const refuse = (code: ErrorCode, what: string) => () =>
+        reject(new ConclaveError(code, `${what} of '${this.service}'`));
+      throwIfAborted(signal);
+      subscription.add(onAbort(signal, () => signal && reject(aborted(signal))));
+      if (timeoutMs !== undefined) {
+        const late = refuse('NOT_ACQUIRED', `No instance within ${timeoutMs} ms: none is usable`);
+        subscription.add(clock.setTimer(timeoutMs, late));
+      }
+      const tryOnce = () => {
+        const found = subscription.closed ? undefined : attempt();
+        if (found === undefined) return;
+        subscription.unsubscribe();
+        resolve(found);
+      };
+      const complete = refuse('CLOSED', 'Closed: the pool');
+      subscription.add(this.selection$.subscribe({ next: tryOnce, complete }));
+    }).finally(() => subscription.unsubscribe());
   }
 }

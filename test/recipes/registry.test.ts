@@ -314,8 +314,11 @@ const instances = (...weights: number[]): Instance<null>[] =>
     address: 'x',
     meta: null,
     weight,
+    zone: undefined,
     status: 'up',
+    reason: undefined,
     registeredAt: new Date(0),
+    statusSince: new Date(0),
     createRevision: 1n,
     modRevision: 1n,
   }));

@@ -1,0 +1,28 @@
+/** Repeats a check for as long as it is wanted, and tells what it makes of the health. */
+import { type Pace, pause } from '../common/repeat.ts';
+import { type HealthCheck, runCheck } from './checks.ts';
+import { afterCheck, type CheckRules, type Health } from './health.ts';
+
+/**
+ * Checks at once, then after each interval, until the signal aborts. `tell` hears of the first health
+ * and of each change of it. Never rejects.
+ */
+export async function monitor(
+  pace: Pace,
+  check: HealthCheck,
+  rules: CheckRules,
+  signal: AbortSignal,
+  tell: (health: Health) => void,
+): Promise<void> {
+  let health: Health | undefined;
+  while (!signal.aborted) {
+    const result = await runCheck(pace, check, rules.timeoutMs, signal);
+    if (signal.aborted) return;
+    const before = health?.healthy;
+    health = afterCheck(health, result, rules);
+    if (health.healthy !== before) tell(health);
+    // Spread, so that the instances of a service do not all ask what they depend on at once.
+    const delayMs = rules.intervalMs * (0.9 + 0.2 * pace.random());
+    await pause(pace.clock, delayMs, signal).catch(() => undefined);
+  }
+}
