@@ -25,6 +25,14 @@ export const invariants = {
   21: 'a healed quorum elects, commits and answers everybody',
   22: 'no assertion of the shipped code fails',
   23: 'what is proposed takes effect at most once, and never after a certain refusal',
+  24: 'at no revision do two hold what excludes each other, and nobody is overtaken',
+  25: 'whoever left leaves nothing in line',
+  26: 'what is guarded is written by who holds',
+  27: 'of several locks an attempt has all or none',
+  28: 'no window has more permits than the rate and the burst allow',
+  29: 'each addition counts exactly once',
+  30: 'no id is given twice',
+  31: 'a shared value loses no change',
 } as const;
 
 export type InvariantNumber = keyof typeof invariants;

@@ -17,7 +17,7 @@ import type { Engine } from '../engine/engine.ts';
 import type { Network } from '../network.ts';
 import { SimChannel } from './channel.ts';
 import { clientUrlOf, type FullMember } from './member.ts';
-import { type Life, SimProcess } from './process.ts';
+import { type Clocks, type Life, SimProcess } from './process.ts';
 
 /** Clients are numbered from here on the network. */
 export const FIRST_CLIENT = 40;
@@ -25,7 +25,7 @@ export const FIRST_CLIENT = 40;
 export type ClientOptions = {
   readonly engine: Engine;
   readonly number: number;
-  readonly driftPpm: number;
+  readonly clocks: Clocks;
   readonly network: Network<() => void>;
   /** Those that it may connect to. */
   readonly members: readonly number[];
@@ -39,10 +39,10 @@ export class FullClient {
   readonly #options: ClientOptions;
 
   constructor(options: ClientOptions) {
-    const { engine, number, driftPpm } = options;
+    const { engine, number, clocks } = options;
     this.#options = options;
     this.name = `client ${number - FIRST_CLIENT}`;
-    this.process = new SimProcess(engine, number, this.name, driftPpm);
+    this.process = new SimProcess(engine, number, this.name, clocks);
   }
 
   /** A new connection of a new life of the process. */

@@ -5,12 +5,13 @@ import { isolation, type Network } from '../network.ts';
 import { FIRST_CLIENT, FullClient } from './client.ts';
 import type { FullKnobs } from './knobs.ts';
 import type { FullMember } from './member.ts';
+import type { Clocks } from './process.ts';
 import type { ClientContext, Workload } from './workload/workload.ts';
 
 export type CrowdOptions = {
   readonly engine: Engine;
   readonly knobs: FullKnobs;
-  readonly driftPpm: number;
+  readonly clocks: Clocks;
   readonly network: Network<() => void>;
   readonly workloads: readonly Workload[];
   /** Numbers of all machines that members may ever run on. */
@@ -29,7 +30,7 @@ export class Crowd {
 
   constructor(options: CrowdOptions) {
     this.#options = options;
-    const { engine, knobs, driftPpm, network, machines, memberOf } = options;
+    const { engine, knobs, clocks, network, machines, memberOf } = options;
     setMaxListeners(0, this.#ending.signal);
     this.#clients = Array.from(
       { length: knobs.clients },
@@ -37,7 +38,7 @@ export class Crowd {
         new FullClient({
           engine,
           number: FIRST_CLIENT + at,
-          driftPpm,
+          clocks,
           network,
           members: machines,
           memberOf,

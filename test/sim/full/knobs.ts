@@ -20,6 +20,8 @@ export type FullKnobs = {
   readonly meanPauseMs: number;
   readonly leaseTtlSeconds: number;
   readonly changesMembers: boolean;
+  /** By how much wall clocks differ at most. */
+  readonly clockSpreadMs: number;
   /** Between two disturbances of clients; 0 for none. */
   readonly meanDisturbanceUs: number;
 };
@@ -53,6 +55,7 @@ export function drawFullKnobs(decisions: Decisions): FullKnobs {
     keys: oneOf('keys', 6, 2, 20),
     meanPauseMs: oneOf('client-pause', 60, 15, 250),
     leaseTtlSeconds: oneOf('ttl', 2, 1, 5, 20),
+    clockSpreadMs: oneOf('clock-spread', 0, 50, 100_000),
     changesMembers: oneOf('change-members', false, true, false),
     meanDisturbanceUs: oneOf('disturb-clients', 0, 3, 15) * SECOND,
   };

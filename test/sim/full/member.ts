@@ -48,7 +48,7 @@ export class FullMember {
     this.#world = world;
     this.number = number;
     this.#role = role;
-    this.process = new SimProcess(engine, number, `member ${number}`, world.driftPpm);
+    this.process = new SimProcess(engine, number, `member ${number}`, world.clocks);
     const election = engine.decisions.site('protocol', `election ${number}`);
     this.#random = {
       below: (bound) => election.below(bound),

@@ -11,6 +11,14 @@ import { Violation } from '../engine/violation.ts';
 /** Where the wall clocks of a run begin. */
 const EPOCH_MS = 1_700_000_000_000;
 
+/** How clocks of a run differ. */
+export type Clocks = {
+  /** In speed, at most, in parts per million. */
+  readonly driftPpm: number;
+  /** In what wall clocks show at the start, at most. */
+  readonly spreadMs: number;
+};
+
 export class SimProcess {
   readonly engine: Engine;
   readonly name: string;
@@ -18,17 +26,20 @@ export class SimProcess {
   /** How fast its clock goes. */
   readonly #rate: number;
   readonly #originMs: number;
+  readonly #wallOriginMs: number;
   #life: Life | undefined;
   #isPaused = false;
   #missed: (() => void)[] = [];
 
-  constructor(engine: Engine, number: number, name: string, driftPpm: number) {
+  constructor(engine: Engine, number: number, name: string, clocks: Clocks) {
     this.engine = engine;
     this.number = number;
     this.name = name;
     const site = engine.decisions.site('knobs', `clock ${number}`);
+    const { driftPpm, spreadMs } = clocks;
     this.#rate = 1 + (site.below(2 * driftPpm + 1) - driftPpm) / 1_000_000;
     this.#originMs = site.below(100_000);
+    this.#wallOriginMs = EPOCH_MS + site.below(spreadMs + 1);
   }
 
   get life(): Life | undefined {
@@ -43,9 +54,13 @@ export class SimProcess {
     return this.#isPaused;
   }
 
-  /** Milliseconds of its clock. */
+  /** Milliseconds of its monotonic clock. */
   get nowMs(): number {
     return this.#originMs + (this.engine.now / MS) * this.#rate;
+  }
+
+  get wallMs(): number {
+    return this.#wallOriginMs + (this.engine.now / MS) * this.#rate;
   }
 
   /** Microseconds of the simulation that its clock takes for `ms`. */
@@ -134,7 +149,7 @@ export class Life implements ServerClock, Timers, ClientClock {
   }
 
   wallMs(): number {
-    return EPOCH_MS + this.process.nowMs;
+    return this.process.wallMs;
   }
 
   after(delayMs: number, run: () => void): () => void {

@@ -21,6 +21,7 @@ import { drawFullKnobs, type FullKnobs } from './knobs.ts';
 import { FullMember, peerUrlOf } from './member.ts';
 import { observe } from './observe.ts';
 import type { PeerEndpoint, PeerNetwork } from './peer-transport.ts';
+import type { Clocks } from './process.ts';
 import { DeadProcessError } from './state-guard.ts';
 import { chooseWorkloads } from './workload/choice.ts';
 import type { Machines } from './workload/members.ts';
@@ -47,7 +48,7 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
   readonly knobs: FullKnobs;
   readonly network: Network<never>;
   readonly points = new PointCounts();
-  readonly driftPpm: number;
+  readonly clocks: Clocks;
   readonly peers: PeerNetwork;
   readonly log = new CommitLog();
   diskFaults: DiskFaults;
@@ -70,7 +71,7 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
     this.knobs = drawFullKnobs(engine.decisions);
     this.#faults = drawFaults(engine, fullPoints);
     this.diskFaults = this.#faults.disk;
-    this.driftPpm = this.#faults.driftPpm;
+    this.clocks = { driftPpm: this.#faults.driftPpm, spreadMs: this.knobs.clockSpreadMs };
     this.#network = new Network<() => void>(engine, (_, deliver) => deliver());
     this.#network.faults = this.#faults.network;
     this.network = this.#network as unknown as Network<never>;
@@ -105,7 +106,7 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
     this.#crowd = new Crowd({
       engine,
       knobs: this.knobs,
-      driftPpm: this.driftPpm,
+      clocks: this.clocks,
       network: this.#network,
       workloads: this.#workloads,
       machines: Array.from({ length: this.knobs.members + NEWCOMERS }, (_, at) => at + 1),

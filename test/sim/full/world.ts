@@ -6,12 +6,13 @@ import type { DiskFaults } from '../faults.ts';
 import type { FullKnobs } from './knobs.ts';
 import type { FullMember } from './member.ts';
 import type { PeerNetwork } from './peer-transport.ts';
+import type { Clocks } from './process.ts';
 
 export interface FullWorld {
   readonly engine: Engine;
   readonly knobs: FullKnobs;
   readonly diskFaults: DiskFaults;
-  readonly driftPpm: number;
+  readonly clocks: Clocks;
   readonly peers: PeerNetwork;
   reached(member: FullMember, point: PointName): void;
   /** It serves from now on. */

@@ -1,10 +1,17 @@
 /** What the clients of a run do: always watch, and either use the store or some of the recipes. */
 import type { Decisions, Site } from '../../engine/decisions.ts';
+import { CounterWorkload } from './counter.ts';
 import { ElectionWorkload } from './election.ts';
+import { IdWorkload } from './ids.ts';
+import { customLine, rwLock, semaphore } from './lock-kinds.ts';
+import { LockWorkload } from './locks.ts';
 import { type Machines, MembersWorkload } from './members.ts';
+import { MultiLockWorkload } from './multi-lock.ts';
 import { MutexWorkload } from './mutex.ts';
 import { QueueWorkload } from './queue.ts';
+import { RateLimitWorkload } from './rate-limit.ts';
 import { RegistryWorkload } from './registry.ts';
+import { SharedValueWorkload } from './shared-value.ts';
 import { StoreWorkload } from './store.ts';
 import { WatchWorkload } from './watch.ts';
 import type { Workload } from './workload.ts';
@@ -21,10 +28,18 @@ export type WorkloadMaker = (surroundings: Surroundings) => Workload;
 
 /** By name, one line a recipe. A seed chooses from them; `--workload NAME` takes one for certain. */
 const recipes: Readonly<Record<string, WorkloadMaker>> = {
+  counter: () => new CounterWorkload(),
   election: () => new ElectionWorkload(),
+  ids: () => new IdWorkload(),
+  line: () => new LockWorkload(customLine),
+  multi: () => new MultiLockWorkload(),
   mutex: () => new MutexWorkload(),
   queue: () => new QueueWorkload(),
+  'rate-limit': () => new RateLimitWorkload(),
   registry: () => new RegistryWorkload(),
+  rw: () => new LockWorkload(rwLock),
+  semaphore: () => new LockWorkload(semaphore),
+  value: () => new SharedValueWorkload(),
 };
 
 const makers: Readonly<Record<string, WorkloadMaker>> = {

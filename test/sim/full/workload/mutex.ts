@@ -1,36 +1,41 @@
-/** Locks that guard a fenced resource: tokens rise, and what is fenced takes no lower one. */
-import type { RecipeSession } from '../../../../recipes/session.ts';
+/**
+ * Locks that guard a fenced resource: beside what every lock promises, tokens rise in real time, and
+ * what is fenced takes no lower one.
+ */
 import { checkFencing, type FencedWrite, type Hold } from '../../../lin/recipes.ts';
 import { hold } from '../../engine/violation.ts';
-import { ignoreRefusal, inSessions } from './sessions.ts';
-import type { ClientContext, Workload } from './workload.ts';
+import type { CommitLog } from '../commit-log.ts';
+import { mutex } from './lock-kinds.ts';
+import { LockWorkload } from './locks.ts';
 
-export class MutexWorkload implements Workload {
+export class MutexWorkload extends LockWorkload {
   readonly #holds: Hold[] = [];
   readonly #writes: FencedWrite[] = [];
   #highest = 0n;
 
-  async run(client: ClientContext): Promise<void> {
-    await inSessions(client, async (session) => {
-      while (!client.isEnding() && session.state !== 'lost') await this.#hold(client, session);
+  constructor() {
+    super({
+      ...mutex,
+      take: async (client, session, patience, recheck) => {
+        const asked = client.now();
+        const held = await mutex.take(client, session, patience, recheck);
+        const token = held?.places[0]?.token;
+        if (token === undefined) return held;
+        const now = client.now();
+        this.#holds.push({ holder: client.name, token, asked, acquired: now, ended: now });
+        return held;
+      },
+      whileHeld: async ({ name }, held) => {
+        const token = held.places[0]?.token;
+        if (token !== undefined && held.isHeld) this.#write(name, token);
+      },
     });
   }
 
-  check(): void {
+  override check(log: CommitLog): void {
+    super.check(log);
     const [wrong] = checkFencing(this.#holds, this.#writes);
     hold(wrong === undefined, 14, () => `${wrong}`);
-  }
-
-  async #hold(client: ClientContext, session: RecipeSession): Promise<void> {
-    const { now, name, knobs, ending } = client;
-    const asked = now();
-    const lock = await session.mutex('resource').acquire({ timeout: 20_000, signal: ending });
-    const acquired = now();
-    await client.pause(knobs.meanPauseMs);
-    if (lock.isHeld) this.#write(name, lock.token);
-    await client.pause(knobs.meanPauseMs);
-    this.#holds.push({ holder: name, token: lock.token, asked, acquired, ended: now() });
-    await lock.release().catch(ignoreRefusal);
   }
 
   /** The resource remembers the highest token, and refuses lower ones. */

@@ -3,11 +3,10 @@ import type { RecipeSession } from '../../../../recipes/session.ts';
 import { isConclaveError } from '../../../../sdk/errors.ts';
 import type { Operation, Outcome } from '../../../lin/history.ts';
 import { checkQueue, type QueueAction } from '../../../lin/recipes.ts';
-import { applyChanges, type Entry } from '../../../lin/store.ts';
 import { hold } from '../../engine/violation.ts';
 import type { CommitLog } from '../commit-log.ts';
 import { inSessions } from './sessions.ts';
-import type { ClientContext, Workload } from './workload.ts';
+import { type ClientContext, finalEntries, type Workload } from './workload.ts';
 
 export class QueueWorkload implements Workload {
   readonly #operations: Operation<QueueAction, true>[] = [];
@@ -21,9 +20,7 @@ export class QueueWorkload implements Workload {
   }
 
   check(log: CommitLog): void {
-    const entries = new Map<string, Entry>();
-    for (const { changes } of log.commits) applyChanges(entries, changes);
-    const remaining = [...entries].flatMap(([key, { value }]) =>
+    const remaining = [...finalEntries(log)].flatMap(([key, { value }]) =>
       key.includes('result') ? [] : (value.match(/item \d+/) ?? []),
     );
     const [wrong] = checkQueue(this.#operations, remaining);

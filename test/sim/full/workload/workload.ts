@@ -1,5 +1,6 @@
 /** What clients do in a full run, and what is checked of it at the end. */
 import type { Conclave } from '../../../../recipes/connect.ts';
+import { applyChanges, type Entry } from '../../../lin/store.ts';
 import type { Site } from '../../engine/decisions.ts';
 import type { CommitLog } from '../commit-log.ts';
 import type { FullKnobs } from '../knobs.ts';
@@ -27,4 +28,11 @@ export interface Workload {
   run(client: ClientContext): Promise<void>;
   /** Everything is over and every member agrees. Throws a `Violation`. */
   check(log: CommitLog, end: number): void;
+}
+
+/** What the store holds in the end. */
+export function finalEntries(log: CommitLog): ReadonlyMap<string, Entry> {
+  const entries = new Map<string, Entry>();
+  for (const { changes } of log.commits) applyChanges(entries, changes);
+  return entries;
 }
