@@ -177,9 +177,12 @@ export class PrefixFollower {
     const limit = maxEntries === undefined ? {} : { limit: maxEntries + 1 };
     const ask = () => this.#client.kv.list({ prefix }, { ...limit, signal });
     const listed = await this.#answer(ask, signal);
-    const went = this.#known && listed.revision < this.copy.revision;
-    this.#reset(listed, went ? 'rewound' : reason);
-    this.#answered();
+    const wentBack = this.#known && listed.revision < this.copy.revision;
+    const wasStale = this.#stale === true;
+    this.#stale = false;
+    this.#error = undefined;
+    this.#reset(listed, wentBack ? 'rewound' : reason);
+    if (wasStale) this.#tell({ type: 'fresh' });
   }
 
   #reset({ kvs, revision }: Pick<ListResult, 'kvs' | 'revision'>, reason: ResetReason): void {
