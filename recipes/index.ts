@@ -88,15 +88,10 @@ export {
   type Strategy,
   weighted,
 } from './discovery/strategies.ts';
-export type {
-  CampaignOptions,
-  Candidate,
-  Election,
-  ElectionOptions,
-  Leader,
-  LeadOptions,
-} from './election/election.ts';
-export type { LeadContext, Leadership } from './election/leadership.ts';
+export type { Candidate, Leader } from './election/candidates.ts';
+export type { CampaignOptions, Election, LeadOptions } from './election/election.ts';
+export type { ElectionOptions } from './election/election-options.ts';
+export type { CandidateRef, LeadContext, Leadership, Preemption } from './election/leadership.ts';
 export type { HoldState } from './line/holding.ts';
 export type { LineEntry, Meta } from './line/line-record.ts';
 export { parseSequencer, type Sequencer, verifySequencer } from './line/sequencer.ts';

@@ -1,43 +1,37 @@
 /**
- * Leader election, first come, first served.
+ * Leader election, in one of two forms.
  *
- * The leader is the candidate with the lowest create revision; that revision is its term. Whoever
- * leads next stood behind it, so terms strictly rise, and the leader, its followers and the systems
- * it writes to all see the same number. As with any lease, a frozen process may believe it leads
- * after another took over: fence by term, or write to the store through `guard`.
+ * First come, first served: the leader is the candidate with the lowest create revision; that revision
+ * is its term. By priority: the leader is the one that the leader key names, and its term is the
+ * revision at which that was written; see `priority.ts`.
+ *
+ * In both, terms strictly rise, and the leader, its followers and the systems it writes to all see the
+ * same number. As with any lease, a frozen process may believe it leads after another took over: fence
+ * by term, or write to the store through `guard`.
  */
-import { type Codec, decodeWith, encodeWith, json } from '../../sdk/codec.ts';
+import { EMPTY } from 'rxjs';
 import { ConclaveError, isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
-import type { Session } from '../../sdk/session.ts';
 import type { RecipeContext } from '../common/context.ts';
-import { parsePeriod } from '../common/durations.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { SessionKeeper } from '../common/session-keeper.ts';
 import { linkedSignal } from '../common/signals.ts';
 import { abortable, observeShared } from '../common/streams.ts';
 import { waitForHold } from '../line/holding.ts';
+import { randomId } from '../names.ts';
 import {
-  decodeLineRecord,
-  encodeLineRecord,
-  inLineOrder,
-  type LineEntry,
-  lineEntry,
-  type Meta,
-} from '../line/line-record.ts';
-import { electionPrefix, randomId } from '../names.ts';
-import { type LeadContext, type Leadership, Reign } from './leadership.ts';
-
-export type ElectionOptions<T> = {
-  /** How values are written. @default JSON */
-  readonly codec?: Codec<T>;
-  /** Shown beside this candidate, with the session's own meta. */
-  readonly meta?: Meta;
-  /** How often a candidate reads its place again, whatever watches say. @default '15s' */
-  readonly recheck?: Duration;
-};
+  type Candidate,
+  candidateOf,
+  formMismatch,
+  isOfLine,
+  type Leader,
+  standingsOf,
+} from './candidates.ts';
+import { type ElectionOptions, ElectionSettings } from './election-options.ts';
+import { type LeadContext, type Leadership, type Office, Reign } from './leadership.ts';
+import { waitForTenure } from './tenure.ts';
 
 export type CampaignOptions<T> = {
   /** What followers learn about the leader: an address, say. */
@@ -56,47 +50,45 @@ export type LeadOptions<T> = {
   readonly requeue?: boolean;
 };
 
-export type Candidate<T> = LineEntry & { readonly value: T };
-
-/** A leader as followers see it. */
-export type Leader<T> = Candidate<T> & { readonly term: bigint };
+type Wait = {
+  readonly signal?: AbortSignal | undefined;
+  readonly timeoutMs?: number | undefined;
+};
 
 export class Election<T> {
   readonly name: string;
   readonly #context: RecipeContext;
-  readonly #prefix: string;
-  readonly #codec: Codec<T>;
-  readonly #meta: Meta;
-  readonly #recheckMs: number | undefined;
+  readonly #settings: ElectionSettings<T>;
   /** The leader, or null while there is none; each change of leader or of its value. */
   readonly leader$: Observable<Leader<T> | null>;
+  /** Who stands, as `candidates()` lists it; each change. */
+  readonly candidates$: Observable<readonly Candidate<T>[]>;
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, name: string, options: ElectionOptions<T> = {}) {
     this.name = name;
     this.#context = context;
-    this.#prefix = electionPrefix(name);
-    this.#codec = options.codec ?? json<T>();
-    this.#meta = options.meta ?? {};
-    if (options.recheck !== undefined) this.#recheckMs = parsePeriod(options.recheck, 'recheck');
+    this.#settings = new ElectionSettings(name, options);
     this.leader$ = observeShared((signal) => this.#leaders(signal));
+    this.candidates$ = observeShared((signal) => this.#candidates(signal));
   }
 
   /**
    * Becomes a candidate and waits to lead. One exchange when there is no other candidate.
    *
    * @throws ConclaveError NOT_ACQUIRED, ABORTED, SESSION_LOST, CODEC; LEADERSHIP_LOST when somebody
-   *   removed this candidate's key
+   *   removed this candidate's key; MISMATCH when others stand in the other form
    */
   async campaign(options: CampaignOptions<T>): Promise<Leadership<T>> {
-    const { signal, timeout } = options;
+    const { signal, timeout, value } = options;
     const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
-    return this.#campaign(this.#context.session, options.value, signal, timeoutMs);
+    return this.#campaign(this.#context, value, { signal, timeoutMs });
   }
 
   /**
    * Leads whenever it can: campaigns, runs `fn` while it leads, resigns when `fn` is done. After a
-   * loss `fn`'s signal aborts, and once `fn` has ended the campaign starts again.
+   * loss `fn`'s signal aborts, and once `fn` has ended the campaign starts again. By priority the same
+   * goes for a request to make way: the one that asks leads as soon as `fn` has ended.
    *
    * @returns what `fn` returned while it led
    * @throws what `fn` threw while it led; ABORTED by the signal; the loss when `requeue` is false
@@ -130,36 +122,60 @@ export class Election<T> {
     return abortable((signal) => this.#leaders(signal), options.signal);
   }
 
-  /** Who leads and who stands behind, in order. One exchange. */
+  /** Who leads and who stands behind, in the order in which they would lead. One exchange. */
   async candidates(): Promise<readonly Candidate<T>[]> {
-    const { kvs } = await this.#context.session.client.kv.list({ prefix: this.#prefix });
-    return inLineOrder(kvs).map((kv) => this.#candidate(kv));
+    const { keys } = this.#settings;
+    const { kvs } = await this.#context.session.client.kv.list({ prefix: keys.prefix });
+    return this.#shown(kvs);
   }
 
-  async #campaign(
-    session: Session,
-    value: T,
-    signal: AbortSignal | undefined,
-    timeoutMs?: number,
-  ): Promise<Reign<T>> {
-    const { clock, random } = session.client;
-    const sinceMs = clock.wallMs();
-    const encode = (latest: T) =>
-      encodeLineRecord({
-        sinceMs,
-        meta: { ...session.meta, ...this.#meta },
-        value: encodeWith(this.#codec, latest),
-      });
+  async #campaign(context: RecipeContext, value: T, wait: Wait): Promise<Reign<T>> {
+    const encode = this.#settings.encoder(context.session);
+    const stand =
+      this.#settings.priority === undefined
+        ? this.#standInLine(context, encode(value), wait)
+        : this.#standByPriority(context, encode(value), wait);
+    return new Reign(this.name, await stand, encode);
+  }
+
+  async #standInLine(
+    context: RecipeContext,
+    value: string | Uint8Array,
+    wait: Wait,
+  ): Promise<Office> {
+    const { keys, recheckMs } = this.#settings;
     const membership = {
-      prefix: this.#prefix,
-      attempt: randomId(random),
-      value: encode(value),
-      ...(this.#recheckMs === undefined ? {} : { timing: { recheckMs: this.#recheckMs } }),
+      prefix: keys.prefix,
+      attempt: randomId(context.session.client.random),
+      value,
+      check: ({ ahead }: { readonly ahead: readonly Pick<KeyValue, 'key' | 'value'>[] }) =>
+        ahead.every((place) => isOfLine(keys, place)) ? undefined : formMismatch(this.name, 'fifo'),
+      ...(recheckMs === undefined ? {} : { timing: { recheckMs } }),
     };
-    const subject = { recipe: 'election', name: this.name, lostCode: 'LEADERSHIP_LOST' } as const;
-    const context = { ...this.#context, session };
-    const holding = await waitForHold(context, subject, membership, { signal, timeoutMs });
-    return new Reign(this.name, holding, encode);
+    const holding = await waitForHold(context, this.#subject, membership, wait);
+    return { holding, term: holding.createRevision, preemption$: EMPTY };
+  }
+
+  async #standByPriority(
+    context: RecipeContext,
+    value: string | Uint8Array,
+    wait: Wait,
+  ): Promise<Office> {
+    const { keys, preferred, timing } = this.#settings;
+    const attempt = randomId(context.session.client.random);
+    const mismatch = () => formMismatch(this.name, 'priority');
+    const standing = { keys, attempt, value, preferred, timing, mismatch };
+    const holding = await waitForTenure(context, this.#subject, standing, wait);
+    return {
+      holding,
+      term: holding.token,
+      preemption$: holding.preemption$,
+      passTo: (candidate) => holding.passTo(candidate),
+    };
+  }
+
+  get #subject() {
+    return { recipe: 'election', name: this.name, lostCode: 'LEADERSHIP_LOST' } as const;
   }
 
   async #lead<R>(
@@ -171,7 +187,7 @@ export class Election<T> {
     for (;;) {
       const session = await keeper.live(stop);
       try {
-        const reign = await this.#campaign(session, value, stop);
+        const reign = await this.#campaign({ ...this.#context, session }, value, { signal: stop });
         const turn = await reign.run(fn, stop);
         if (turn.kind === 'done') return turn.value;
         throw turn.reason;
@@ -184,19 +200,28 @@ export class Election<T> {
   }
 
   async *#leaders(signal: AbortSignal): AsyncGenerator<Leader<T> | null> {
-    const { client } = this.#context.session;
-    let last: bigint | null | undefined;
-    for await (const { entries } of viewPrefix(client, this.#prefix, { signal })) {
-      const first = inLineOrder(entries.values())[0];
-      const version = first?.modRevision ?? null;
+    const { keys, codec } = this.#settings;
+    let last: string | undefined;
+    for await (const { entries } of this.#view(signal)) {
+      const { leader } = standingsOf(keys, entries.values());
+      const version = leader ? `${leader.term} ${leader.contender.kv.modRevision}` : 'none';
       if (version === last) continue;
       last = version;
-      yield first ? { ...this.#candidate(first), term: first.createRevision } : null;
+      yield leader && { ...candidateOf(keys, leader.contender, codec), term: leader.term };
     }
   }
 
-  #candidate(kv: KeyValue): Candidate<T> {
-    const value = decodeLineRecord(kv.value).value ?? new Uint8Array();
-    return { ...lineEntry(kv), value: decodeWith(this.#codec, value, kv.key) };
+  async *#candidates(signal: AbortSignal): AsyncGenerator<readonly Candidate<T>[]> {
+    for await (const { entries } of this.#view(signal)) yield this.#shown(entries.values());
+  }
+
+  #view(signal: AbortSignal) {
+    return viewPrefix(this.#context.session.client, this.#settings.keys.prefix, { signal });
+  }
+
+  #shown(kvs: Iterable<KeyValue>): readonly Candidate<T>[] {
+    const { keys, codec } = this.#settings;
+    const { contenders } = standingsOf(keys, kvs);
+    return contenders.map((contender) => candidateOf(keys, contender, codec));
   }
 }

@@ -5,6 +5,13 @@ import { compare, op } from '../../sdk/txn.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
 import type { Holding, HoldState } from '../line/holding.ts';
+import type { LineEntry } from '../line/line-record.ts';
+
+/** A candidate as `candidates()` lists it. */
+export type CandidateRef = Pick<LineEntry, 'key' | 'createRevision' | 'session'>;
+
+/** A candidate that outranks the leader, and has asked it to make way for long enough. */
+export type Preemption = LineEntry & { readonly priority: number };
 
 export interface Leadership<T> extends AsyncDisposable {
   readonly name: string;
@@ -29,7 +36,24 @@ export interface Leadership<T> extends AsyncDisposable {
   proclaim(value: T): Promise<void>;
   /** The transaction under the condition that this term still stands when it commits. */
   guard: Holding['guard'];
-  /** Ends the term. Idempotent. @throws ConclaveError when not confirmed; it is then retried */
+  /**
+   * By priority: emits when the leader ought to make way, also to those who subscribe later; completes
+   * with the term. Nothing is taken from the leader: stop, then `transfer` to the one that asks.
+   */
+  readonly preemption$: Observable<Preemption>;
+  /**
+   * By priority: ends the term here, then makes this candidate the leader, in one exchange and without
+   * a moment in which nobody leads. The handle is over, whatever comes of it.
+   *
+   * @throws ConclaveError NOT_FOUND when the candidate was gone: whoever ranks next leads then;
+   *   FAILED_PRECONDITION in an election without priorities; INVALID_ARGUMENT, RELEASED,
+   *   LEADERSHIP_LOST, SESSION_LOST
+   */
+  transfer(candidate: CandidateRef): Promise<void>;
+  /**
+   * Ends the term. By priority the leadership passes to whoever ranks next, as by `transfer`.
+   * Idempotent. @throws ConclaveError when not confirmed; it is then retried
+   */
   resign(): Promise<void>;
 }
 
@@ -38,8 +62,23 @@ export type LeadContext<T> = Pick<
   Leadership<T>,
   'name' | 'term' | 'key' | 'sequencer' | 'state$' | 'assertLeader' | 'proclaim' | 'guard'
 > & {
-  /** Aborts when the term ends or the caller of `lead` wants it to. */
+  /** Aborts when the term ends, is to pass to another, or the caller of `lead` wants it to end. */
   readonly signal: AbortSignal;
+  /**
+   * By priority: aborts `signal`, and makes this candidate the leader once the function is done.
+   *
+   * @throws ConclaveError FAILED_PRECONDITION in an election without priorities
+   */
+  transferTo(candidate: CandidateRef): void;
+};
+
+/** What stands behind a leadership, in either form. */
+export type Office = {
+  readonly holding: Holding;
+  readonly term: bigint;
+  readonly preemption$: Observable<Preemption>;
+  /** Absent in an election without priorities. */
+  readonly passTo?: (candidate: CandidateRef) => Promise<void>;
 };
 
 type Turn<R> =
@@ -48,24 +87,28 @@ type Turn<R> =
 
 export class Reign<T> implements Leadership<T> {
   readonly name: string;
+  readonly term: bigint;
   readonly guard: Holding['guard'];
+  readonly preemption$: Observable<Preemption>;
+  readonly #office: Office;
   readonly #holding: Holding;
-  readonly #encode: (value: T) => string;
+  readonly #encode: (value: T) => string | Uint8Array;
   /** The revision of the last proclamation: a late repetition of an older one fails on it. */
   #proclaimed: bigint;
   #lastProclaim: Promise<void> = Promise.resolve();
 
-  constructor(name: string, holding: Holding, encode: (value: T) => string) {
+  constructor(name: string, office: Office, encode: (value: T) => string | Uint8Array) {
+    const { holding, term, preemption$ } = office;
     this.name = name;
+    this.term = term;
+    this.preemption$ = preemption$;
+    this.#office = office;
     this.#holding = holding;
     this.#encode = encode;
     this.#proclaimed = holding.createRevision;
     this.guard = holding.guard.bind(holding);
   }
 
-  get term(): bigint {
-    return this.#holding.createRevision;
-  }
   get key(): string {
     return this.#holding.key;
   }
@@ -92,6 +135,10 @@ export class Reign<T> implements Leadership<T> {
     return proclaimed;
   }
 
+  async transfer(candidate: CandidateRef): Promise<void> {
+    await this.#passTo(candidate);
+  }
+
   resign(): Promise<void> {
     return this.#holding.release();
   }
@@ -100,28 +147,62 @@ export class Reign<T> implements Leadership<T> {
     return this.#holding[Symbol.asyncDispose]();
   }
 
-  /** Runs `fn` for as long as the term lasts, then resigns. Never resigns before `fn` has ended. */
+  /**
+   * Runs `fn` for as long as the term lasts, then resigns, or hands over to who is to lead instead.
+   * Never before `fn` has ended.
+   */
   async run<R>(
     fn: (leadership: LeadContext<T>) => Promise<R> | R,
     stop: AbortSignal,
   ): Promise<Turn<R>> {
-    const { signal, unlink } = linkedSignal(this.signal, stop);
+    const stopping = linkedSignal(this.signal, stop);
+    let heir: CandidateRef | undefined;
+    let preempted: ConclaveError | undefined;
+    const transferTo = (candidate: CandidateRef) => {
+      this.#assertTransferable();
+      heir = candidate;
+      stopping.abort(new ConclaveError('RELEASED', `The leadership of '${this.name}' passes on`));
+    };
+    const following = this.preemption$.subscribe((candidate) => {
+      if (heir) return;
+      heir = candidate;
+      const message = `A candidate of higher priority asks for the leadership of '${this.name}'`;
+      preempted = new ConclaveError('LEADERSHIP_LOST', message);
+      stopping.abort(preempted);
+    });
     try {
-      const value = await fn(this.#contextFor(signal));
-      const reason = this.#holding.lostReason;
+      const value = await fn(this.#contextFor(stopping.signal, transferTo));
+      const reason = this.#holding.lostReason ?? preempted;
       return reason ? { kind: 'lost', reason } : { kind: 'done', value };
     } catch (error) {
       // A function that stops by throwing when its term is over has done what it should.
-      const reason = this.#holding.lostReason;
+      const reason = this.#holding.lostReason ?? preempted;
       if (!reason) throw error;
       return { kind: 'lost', reason };
     } finally {
-      unlink();
+      following.unsubscribe();
+      stopping.unlink();
+      // Where that fails the leadership is resigned, or lost already.
+      if (heir) await this.#passTo(heir).catch(() => undefined);
       await this[Symbol.asyncDispose]();
     }
   }
 
-  #contextFor(signal: AbortSignal): LeadContext<T> {
+  #passTo(candidate: CandidateRef): Promise<void> {
+    return this.#assertTransferable()(candidate);
+  }
+
+  #assertTransferable(): (candidate: CandidateRef) => Promise<void> {
+    const { passTo } = this.#office;
+    if (passTo) return passTo;
+    throw new ConclaveError(
+      'FAILED_PRECONDITION',
+      `The election '${this.name}' has no priorities, so its leadership goes to whoever came first`,
+      { remedy: "Give the option 'priority' in all clients of the election." },
+    );
+  }
+
+  #contextFor(signal: AbortSignal, transferTo: (candidate: CandidateRef) => void): LeadContext<T> {
     return {
       name: this.name,
       term: this.term,
@@ -132,15 +213,14 @@ export class Reign<T> implements Leadership<T> {
       assertLeader: () => this.assertLeader(),
       proclaim: (value) => this.proclaim(value),
       guard: this.guard,
+      transferTo,
     };
   }
 
-  async #proclaim(record: string): Promise<void> {
+  async #proclaim(record: string | Uint8Array): Promise<void> {
     const { client, lease } = this.#holding.session;
     for (;;) {
-      this.#holding.assertHeld();
-      const txn = client.kv
-        .txn()
+      const txn = this.guard(client.kv.txn())
         .if(compare.modRevision(this.key, '==', this.#proclaimed))
         .then(op.put(this.key, record, { lease }))
         .else(op.get(this.key));
@@ -155,13 +235,18 @@ export class Reign<T> implements Leadership<T> {
         return;
       }
       const found = result.responses[0];
-      if (found?.createRevision !== this.term) {
+      const stands = found?.createRevision === this.#holding.createRevision;
+      // The place is there as it was: then it is the term that is over.
+      if (!stands || found.modRevision === this.#proclaimed) {
         this.#holding.verify();
         throw new ConclaveError('LEADERSHIP_LOST', `Another leads '${this.name}' by now`);
       }
       this.#proclaimed = found.modRevision;
       // An attempt whose answer was lost did take effect.
-      if (Buffer.from(found.value).toString('utf8') === record) return;
+      if (bytesOf(record).equals(found.value)) return;
     }
   }
 }
+
+const bytesOf = (record: string | Uint8Array): Buffer =>
+  typeof record === 'string' ? Buffer.from(record, 'utf8') : Buffer.from(record);

@@ -38,7 +38,7 @@ export type Membership = {
   readonly prefix: string;
   /** Unique among the attempts of the session. */
   readonly attempt: string;
-  readonly value: string;
+  readonly value: string | Uint8Array;
   /** @default one holder, first come, first served */
   readonly policy?: LinePolicy;
   /** How far a look reads: the nearest place ahead, or all of them. @default 'nearest' */

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { Election, type Leader } from '../../recipes/election/election.ts';
+import type { Leader } from '../../recipes/election/candidates.ts';
+import { Election } from '../../recipes/election/election.ts';
 import { electionPrefix } from '../../recipes/names.ts';
 import { json } from '../../sdk/codec.ts';
 import { op } from '../../sdk/txn.ts';

@@ -1,0 +1,108 @@
+/** Leading by priority: a hold of the leader key, which can be passed on. */
+import { filter } from 'rxjs';
+import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
+import { type Observable, StateSource } from '../../sdk/observe.ts';
+import { compare, type Operations, type Txn } from '../../sdk/txn.ts';
+import type { RecipeContext } from '../common/context.ts';
+import { onAbort } from '../common/signals.ts';
+import { Holding, type HoldSubject, type WaitOptions, waitForGrant } from '../line/holding.ts';
+import type { Grant } from '../line/line-driver.ts';
+import { decodeLineRecord, type LineEntry, lineEntry } from '../line/line-record.ts';
+import { formatSequencer } from '../line/sequencer.ts';
+import type { CandidateRef, Preemption } from './leadership.ts';
+import { PriorityMember, type Standing } from './priority-driver.ts';
+import type { Heir } from './priority-writes.ts';
+
+export class Tenure extends Holding {
+  readonly preemption$: Observable<Preemption>;
+  readonly #leaderKey: string;
+  readonly #member: PriorityMember;
+  readonly #asked = new StateSource<Preemption | undefined>(undefined);
+
+  constructor(
+    context: RecipeContext,
+    subject: HoldSubject,
+    member: PriorityMember,
+    grant: Grant,
+    leaderKey: string,
+  ) {
+    super(context, subject, member, grant, undefined);
+    this.#leaderKey = leaderKey;
+    this.#member = member;
+    this.preemption$ = this.#asked.observable.pipe(filter((asked) => asked !== undefined));
+    onAbort(this.signal, () => this.#asked.complete());
+  }
+
+  /** The term is the life of the leader key's value: the key itself passes from leader to leader. */
+  override get sequencer(): string {
+    return formatSequencer({ key: this.#leaderKey, modRevision: this.token });
+  }
+
+  override guard<Then extends Operations, Else extends Operations>(
+    txn: Txn<Then, Else>,
+  ): Txn<Then, Else> {
+    this.assertHeld();
+    return txn.if(compare.modRevision(this.#leaderKey, '==', this.token));
+  }
+
+  asked(preemption: Preemption): void {
+    this.#asked.set(preemption);
+  }
+
+  /**
+   * Ends the hold here, then makes the candidate the leader: there is no moment without one.
+   *
+   * @throws ConclaveError NOT_FOUND when the candidate was gone: the leadership then went to whoever
+   *   ranks next; or as `release`
+   */
+  async passTo(candidate: CandidateRef): Promise<void> {
+    const heir = heirOf(candidate);
+    this.assertHeld();
+    if (heir.key === this.key) {
+      throw invalidArgument('candidate', heir.key, 'a candidate other than the leader itself');
+    }
+    this.#member.nominate(heir);
+    await this.release();
+    const { passedTo, termIsOver } = this.#member;
+    if (passedTo === heir.key) return;
+    if (termIsOver) {
+      const message = `The term of leader '${this.key}' was over before it could be handed over`;
+      throw new ConclaveError('LEADERSHIP_LOST', message);
+    }
+    const message = `The candidate '${heir.key}' did not stand any more; the leader has resigned`;
+    throw new ConclaveError('NOT_FOUND', message);
+  }
+}
+
+/** Stands, and waits to lead. @throws as `waitForHold` */
+export const waitForTenure = (
+  context: RecipeContext,
+  subject: HoldSubject,
+  standing: Standing,
+  options: Pick<WaitOptions, 'signal' | 'timeoutMs'>,
+): Promise<Tenure> =>
+  waitForGrant<Tenure>(context, subject, options, ({ granted, ...handlers }) => {
+    let tenure: Tenure | undefined;
+    const member = new PriorityMember(context.session, standing, {
+      ...handlers,
+      granted: (grant) => {
+        tenure = new Tenure(context, subject, member, grant, standing.keys.leader);
+        granted(tenure);
+      },
+      asked: (kv) => {
+        const { priority = 0 } = decodeLineRecord(kv.value).terms ?? {};
+        tenure?.asked({ ...lineEntry(kv), priority });
+      },
+    });
+    return member;
+  });
+
+function heirOf({ key, createRevision, session }: CandidateRef): Heir {
+  if (typeof key !== 'string' || typeof createRevision !== 'bigint' || !isHex(session)) {
+    throw invalidArgument('candidate', key, 'a candidate as candidates() lists it');
+  }
+  return { key, createRevision, lease: BigInt(`0x${session}`) };
+}
+
+const isHex = (session: LineEntry['session']): boolean =>
+  typeof session === 'string' && /^[0-9a-f]{1,16}$/.test(session);
