@@ -6,7 +6,8 @@ import { Readable } from 'node:stream';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { runCommandLine } from '../../recipes/cli/command-line.ts';
 
-const main = fileURLToPath(new URL('../../recipes/cli/main.ts', import.meta.url));
+const source = fileURLToPath(new URL('../../recipes/cli/main.ts', import.meta.url));
+const built = fileURLToPath(new URL('../../dist/recipes/cli/main.js', import.meta.url));
 
 export type CliOptions = {
   readonly environment?: Readonly<Record<string, string>>;
@@ -24,6 +25,10 @@ export type Finished = {
 /** By its place: the command runs in directories from which its name would not be found. */
 export const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
 
+/** CONCLAVE_TEST_BUILT=1 says that what is built is of these sources: it starts in half the time. */
+const command: readonly string[] =
+  process.env['CONCLAVE_TEST_BUILT'] === undefined ? ['--import', loader, source] : [built];
+
 /** Variables of whoever runs the tests must not decide what the tests see. */
 function environmentFor(extra: CliOptions['environment']): NodeJS.ProcessEnv {
   const kept = Object.entries(process.env).filter(
@@ -39,7 +44,7 @@ export class RunningCli {
   stderr = '';
 
   constructor(argv: readonly string[], options: CliOptions = {}) {
-    const child = spawn(process.execPath, ['--import', loader, main, ...argv], {
+    const child = spawn(process.execPath, [...command, ...argv], {
       cwd: options.directory,
       env: environmentFor(options.environment),
       stdio: 'pipe',
