@@ -90,13 +90,21 @@ export class Link implements Transport {
     return this.#transport.broken();
   }
 
-  async unary<M extends MethodName>(
+  unary<M extends MethodName>(
     method: M,
     request: RequestOf<M>,
     options: LinkAttempt,
   ): Promise<ResponseOf<M>> {
-    if (this.#retired) throw left(false);
+    if (this.#retired) return Promise.reject(left(false));
     if (options.movable === true) return this.#unaryMovable(method, request, options);
+    return this.#unaryStaying(method, request, options);
+  }
+
+  async #unaryStaying<M extends MethodName>(
+    method: M,
+    request: RequestOf<M>,
+    options: LinkAttempt,
+  ): Promise<ResponseOf<M>> {
     this.#staying += 1;
     try {
       const response = await this.#transport.unary(method, request, options);

@@ -115,7 +115,9 @@ export class PersistentCall<M extends MethodName> {
     const link = connection.active ?? (await connection.link(this.#remainingMs, signal));
     try {
       if (this.#wantsNumber && this.#number === undefined) {
-        this.#number = await this.#numbers.take(link, { timeoutMs: this.#remainingMs, signal });
+        this.#number =
+          this.#numbers.takeNow(link) ??
+          (await this.#numbers.take(link, { timeoutMs: this.#remainingMs, signal }));
       }
       return await link.unary(this.#method, this.#request, {
         signal,

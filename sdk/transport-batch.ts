@@ -38,13 +38,44 @@ const numberedBytes = 1600 * 1024;
 const path = `/${BatchDefinition.fullName}/${BatchDefinition.methods.exchange.name}`;
 const largestTimeoutMs = 2 ** 32 - 1;
 
-type Pending = {
+/** A call from when it is made until it is answered or given up. */
+class Pending {
   readonly method: MethodName;
   readonly number: WriteNumber | undefined;
-  readonly succeed: (response: Buffer) => void;
-  readonly fail: (failure: TransportFailure) => void;
-  sent: boolean;
-};
+  readonly timeoutMs: number;
+  /** On the clock of the caller; Infinity means never. */
+  readonly deadlineMs: number;
+  readonly resolve: (response: never) => void;
+  readonly reject: (failure: TransportFailure) => void;
+  sent = false;
+  /** Stops listening to the signal, if there is one. */
+  release: Cancel | undefined;
+
+  constructor(
+    method: MethodName,
+    { timeoutMs, number }: AttemptOptions,
+    nowMs: number,
+    resolve: (response: never) => void,
+    reject: (failure: TransportFailure) => void,
+  ) {
+    this.method = method;
+    this.number = number;
+    this.timeoutMs = timeoutMs;
+    this.deadlineMs = nowMs + timeoutMs;
+    this.resolve = resolve;
+    this.reject = reject;
+  }
+
+  succeed(response: Buffer): void {
+    try {
+      this.resolve(methods[this.method].response.decode(response) as never);
+    } catch (cause) {
+      this.reject(
+        new TransportFailure('status', Status.INTERNAL, 'unreadable answer', true, { cause }),
+      );
+    }
+  }
+}
 
 type Stream = ClientDuplexStream<Calls, Answers>;
 
@@ -60,6 +91,9 @@ export class BatchCaller implements UnaryCaller {
   #flushScheduled = false;
   #full = false;
   #nextId = 1;
+  /** When the timer rings, on the clock; Infinity while none runs. */
+  #timerMs = Number.POSITIVE_INFINITY;
+  #stopTimer: Cancel = () => undefined;
   #closed = false;
 
   /**
@@ -74,73 +108,39 @@ export class BatchCaller implements UnaryCaller {
     });
   }
 
+  /** The server answered something on the stream in use, so it serves batches. */
+  get served(): boolean {
+    return this.#served;
+  }
+
   /** Rejects with status UNIMPLEMENTED, and not sent, when the server does not serve batches. */
   unary<M extends MethodName>(
     method: M,
     request: RequestOf<M>,
-    { signal, timeoutMs, number }: AttemptOptions,
+    options: AttemptOptions,
   ): Promise<ResponseOf<M>> {
+    const { signal, timeoutMs, number } = options;
     if (this.#closed) return Promise.reject(closedFailure(false));
-    const row = methods[method] as (typeof methods)[MethodName];
     const encoded = encodeRequest(method, request);
     if (number !== undefined && encoded.length > numberedBytes) {
       return Promise.reject(unnumberedFailure(method));
     }
     if (number === undefined && encoded.length > messageBytes) {
-      return this.#single.unary(method, request, { signal, timeoutMs });
+      return this.#single.unary(method, request, options);
     }
+    if (signal?.aborted) return Promise.reject(abortedFailure(false));
     return new Promise((resolve, reject) => {
-      if (signal?.aborted) {
-        reject(new TransportFailure('aborted', Status.CANCELLED, 'aborted', false));
-        return;
-      }
+      const pending = new Pending(method, options, this.#clock.monotonicMs(), resolve, reject);
       const id = this.#allocateId();
-      const limitMs = Math.min(timeoutMs, largestTimeoutMs);
-      const settle = () => {
-        this.#pending.delete(id);
-        cancelTimer?.();
-        signal?.removeEventListener('abort', onAbort);
-      };
-      const pending: Pending = {
-        method,
-        number,
-        sent: false,
-        succeed: (response) => {
-          settle();
-          try {
-            resolve(row.response.decode(response) as ResponseOf<M>);
-          } catch (cause) {
-            reject(
-              new TransportFailure('status', Status.INTERNAL, 'unreadable answer', true, { cause }),
-            );
-          }
-        },
-        fail: (failure) => {
-          settle();
-          reject(failure);
-        },
-      };
-      const onAbort = () => {
-        this.#abandon(id, pending);
-        pending.fail(new TransportFailure('aborted', Status.CANCELLED, 'aborted', pending.sent));
-      };
-      const cancelTimer: Cancel | undefined = Number.isFinite(timeoutMs)
-        ? this.#clock.setTimer(
-            timeoutMs,
-            () => {
-              this.#abandon(id, pending);
-              pending.fail(timeoutFailure(method, timeoutMs, pending.sent));
-            },
-            true,
-          )
-        : undefined;
-      signal?.addEventListener('abort', onAbort);
       this.#pending.set(id, pending);
+      if (signal !== undefined) this.#listen(signal, id, pending);
+      this.#watchDeadline(pending.deadlineMs);
+      const limitMs = Math.min(timeoutMs, largestTimeoutMs);
       this.#enqueue({
         id,
-        method: row.batch,
+        method: methods[method].batch,
         request: encoded,
-        timeoutMs: Number.isFinite(limitMs) ? Math.ceil(limitMs) : 0,
+        timeoutMs: Number.isFinite(timeoutMs) ? Math.ceil(limitMs) : 0,
         cancel: false,
         clientId: number?.client ?? 0n,
         sequence: number?.sequence ?? 0n,
@@ -151,8 +151,50 @@ export class BatchCaller implements UnaryCaller {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#stopTimer();
     this.#stream?.cancel();
     this.#failAll((pending) => closedFailure(pending.sent));
+  }
+
+  #listen(signal: AbortSignal, id: number, pending: Pending): void {
+    const onAbort = () => this.#giveUp(id, pending, abortedFailure(pending.sent));
+    signal.addEventListener('abort', onAbort);
+    pending.release = () => signal.removeEventListener('abort', onAbort);
+  }
+
+  /** One timer for all calls: it may ring for one that is over, and then looks for the next. */
+  #watchDeadline(deadlineMs: number): void {
+    if (deadlineMs >= this.#timerMs) return;
+    this.#stopTimer();
+    this.#timerMs = deadlineMs;
+    const delayMs = Math.max(0, deadlineMs - this.#clock.monotonicMs());
+    // The stream holds the process as long as somebody waits; a timer that was left behind must not.
+    this.#stopTimer = this.#clock.setTimer(delayMs, () => this.#expire());
+  }
+
+  #expire(): void {
+    this.#timerMs = Number.POSITIVE_INFINITY;
+    const nowMs = this.#clock.monotonicMs();
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (const [id, pending] of [...this.#pending]) {
+      if (pending.deadlineMs > nowMs) nextMs = Math.min(nextMs, pending.deadlineMs);
+      else {
+        const { method, timeoutMs, sent } = pending;
+        this.#giveUp(id, pending, timeoutFailure(method, timeoutMs, sent));
+      }
+    }
+    this.#watchDeadline(nextMs);
+  }
+
+  #giveUp(id: number, pending: Pending, failure: TransportFailure): void {
+    this.#settle(id, pending);
+    this.#abandon(id, pending);
+    pending.reject(failure);
+  }
+
+  #settle(id: number, pending: Pending): void {
+    this.#pending.delete(id);
+    pending.release?.();
   }
 
   #allocateId(): number {
@@ -233,8 +275,9 @@ export class BatchCaller implements UnaryCaller {
     for (const { id, response, code, error } of answers) {
       const pending = this.#pending.get(id);
       if (pending === undefined) continue;
+      this.#settle(id, pending);
       if (code === Status.OK) pending.succeed(response);
-      else pending.fail(new TransportFailure('status', code, error, true));
+      else pending.reject(new TransportFailure('status', code, error, true));
     }
   }
 
@@ -259,7 +302,10 @@ export class BatchCaller implements UnaryCaller {
 
   #failAll(failure: (pending: Pending) => TransportFailure): void {
     this.#outbox = [];
-    for (const pending of [...this.#pending.values()]) pending.fail(failure(pending));
+    for (const [id, pending] of [...this.#pending]) {
+      this.#settle(id, pending);
+      pending.reject(failure(pending));
+    }
   }
 
   #abandon(id: number, pending: Pending): void {
@@ -281,6 +327,9 @@ export class BatchCaller implements UnaryCaller {
 }
 
 const nothing = Buffer.alloc(0);
+
+const abortedFailure = (sent: boolean): TransportFailure =>
+  new TransportFailure('aborted', Status.CANCELLED, 'aborted', sent);
 
 const encodeRequest = <M extends MethodName>(method: M, request: RequestOf<M>): Buffer => {
   const { encode } = methods[method].request as {

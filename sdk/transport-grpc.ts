@@ -99,26 +99,26 @@ export class GrpcTransport implements MemberTransport {
     }
   }
 
-  async unary<M extends MethodName>(
+  unary<M extends MethodName>(
     method: M,
     request: RequestOf<M>,
     options: AttemptOptions,
   ): Promise<ResponseOf<M>> {
     const batch = this.#batchFor(method);
     if (batch === undefined) return this.#unary.unary(method, request, options);
-    try {
-      return await batch.unary(method, request, options);
-    } catch (error) {
+    const answer = batch.unary(method, request, options);
+    if (batch.served || this.#options.transport === 'batch') return answer;
+    return answer.catch((error: unknown) => {
       // A single refused call has `sent`; this is the stream as a whole.
       const notServed =
         error instanceof TransportFailure &&
         error.kind === 'status' &&
         error.status === Status.UNIMPLEMENTED &&
         !error.sent;
-      if (!notServed || this.#options.transport === 'batch') throw error;
+      if (!notServed) throw error;
       this.#options.withoutBatches.add(this.#endpoint.target);
       return this.#unary.unary(method, request, options);
-    }
+    });
   }
 
   watch(

@@ -48,16 +48,11 @@ class Registered {
     if (this.#next - this.#floor >= this.#window) return undefined;
     const sequence = this.#next;
     this.#next += 1;
-    let held = true;
-    return {
-      client: this.id,
-      sequence: BigInt(sequence),
-      floor: () => BigInt(this.#floor),
-      release: () => {
-        if (held) this.#release(sequence);
-        held = false;
-      },
-    };
+    return new Held(this, sequence);
+  }
+
+  get floor(): number {
+    return this.#floor;
   }
 
   get isForgotten(): boolean {
@@ -75,7 +70,7 @@ class Registered {
     return () => this.#waiting.delete(callback);
   }
 
-  #release(sequence: number): void {
+  release(sequence: number): void {
     this.#released.add(sequence);
     const before = this.#floor;
     while (this.#released.delete(this.#floor)) this.#floor += 1;
@@ -84,6 +79,34 @@ class Registered {
 
   #wake(): void {
     for (const callback of [...this.#waiting]) callback();
+  }
+}
+
+class Held implements HeldNumber {
+  readonly #registered: Registered;
+  readonly #number: number;
+  #isHeld = true;
+
+  constructor(registered: Registered, number: number) {
+    this.#registered = registered;
+    this.#number = number;
+  }
+
+  get client(): bigint {
+    return this.#registered.id;
+  }
+
+  get sequence(): bigint {
+    return BigInt(this.#number);
+  }
+
+  floor(): bigint {
+    return BigInt(this.#registered.floor);
+  }
+
+  release(): void {
+    if (this.#isHeld) this.#registered.release(this.#number);
+    this.#isHeld = false;
   }
 }
 
@@ -96,6 +119,11 @@ export class WriteNumbers {
   constructor(clock: Clock, registrationTimeoutMs: number) {
     this.#clock = clock;
     this.#registrationTimeoutMs = registrationTimeoutMs;
+  }
+
+  /** A number for one write, if one can be had without waiting. */
+  takeNow(link: Link): HeldNumber | undefined {
+    return link.withoutNumbers ? undefined : this.#registered?.take();
   }
 
   /**
