@@ -252,7 +252,7 @@ export class BatchCaller implements UnaryCaller {
   #open(): Stream {
     const stream: Stream = this.#client.makeBidiStreamRequest(
       path,
-      (message: Calls) => bufferOver(Calls.encode(message).finish()),
+      (message: Calls) => Calls.encode(message).finish(),
       (data: Buffer) => Answers.decode(data),
     );
     this.#stream = stream;
@@ -333,10 +333,7 @@ const abortedFailure = (sent: boolean): TransportFailure =>
 
 const encodeRequest = <M extends MethodName>(method: M, request: RequestOf<M>): Buffer => {
   const { encode } = methods[method].request as {
-    encode(message: RequestOf<M>): { finish(): Uint8Array };
+    encode(message: RequestOf<M>): { finish(): Buffer };
   };
-  return bufferOver(encode(request).finish());
+  return encode(request).finish();
 };
-
-const bufferOver = (bytes: Uint8Array): Buffer =>
-  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);

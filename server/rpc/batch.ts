@@ -7,7 +7,7 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import type { ClientCall } from '../clients/call.ts';
 import { Fault, Status } from '../faults.ts';
-import type { Timers } from '../ports.ts';
+import type { Clock, Timers } from '../ports.ts';
 import { type Answer, Answers, type Call, Calls } from '../wire/conclave/v1/batch.ts';
 import { toNumber } from './convert.ts';
 import { type CallContext, decode, type UnaryMethod } from './method.ts';
@@ -21,11 +21,10 @@ const MAX_CALL_BYTES = 8 * 1024 * 1024;
 const MESSAGE_BYTES = 512 * 1024;
 /** Bytes handed to the transport before it has to confirm some. */
 const WINDOW_BYTES = 4 * 1024 * 1024;
-/** Longest timeout that a timer can hold. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export type BatchOptions = {
   readonly streams: OpenStreams;
+  readonly clock: Clock;
   readonly timers: Timers;
   readonly needsLeader: boolean;
   /** By the number of `Method`. */
@@ -38,13 +37,14 @@ export type BatchOptions = {
 class Pending implements CallContext {
   readonly requestBytes: number;
   readonly client: ClientCall | undefined;
-  /** Gives up the timeout; the call is over or has none. */
-  cancelTimeout: (() => void) | undefined = undefined;
+  /** On the member's clock; Infinity means never. */
+  readonly deadlineMs: number;
   #abort: AbortController | undefined = undefined;
 
-  constructor(requestBytes: number, client: ClientCall | undefined) {
+  constructor(requestBytes: number, client: ClientCall | undefined, deadlineMs: number) {
     this.requestBytes = requestBytes;
     this.client = client;
+    this.deadlineMs = deadlineMs;
   }
 
   get signal(): AbortSignal {
@@ -54,16 +54,18 @@ class Pending implements CallContext {
 
   /** The client no longer waits for it. */
   drop(): void {
-    this.cancelTimeout?.();
     this.#abort?.abort();
   }
 }
+
+/** Longest delay that a timer can have. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 const NOTHING: Buffer = Buffer.alloc(0);
 
 export function serveBatch(
   call: ServerDuplexStream<Buffer, Buffer>,
-  { streams, timers, needsLeader, methods, onError }: BatchOptions,
+  { streams, clock, timers, needsLeader, methods, onError }: BatchOptions,
 ): void {
   const pending = new Map<number, Pending>();
   let pendingBytes = 0;
@@ -71,6 +73,9 @@ export function serveBatch(
   let readyBytes = 0;
   let inFlightBytes = 0;
   let isFlushScheduled = false;
+  /** When the timer rings; Infinity while none runs. */
+  let timerMs = Number.POSITIVE_INFINITY;
+  let stopTimer = () => {};
   let isHalfClosed = false;
   /**
    * Set when the server stops: the stream ends as soon as everything is answered. Calls that come in
@@ -84,7 +89,7 @@ export function serveBatch(
 
   const send = () => {
     if (ready.length === 0) return;
-    const message = Buffer.from(Answers.encode({ answers: ready }).finish());
+    const message = Answers.encode({ answers: ready }).finish();
     ready = [];
     readyBytes = 0;
     inFlightBytes += message.length;
@@ -131,8 +136,7 @@ export function serveBatch(
     let response = NOTHING;
     let status: CallStatus | undefined;
     try {
-      const bytes = await method.invoke(request, entry);
-      response = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+      response = await method.invoke(request, entry);
     } catch (error) {
       status = statusOf(error);
       onError(error, method.path);
@@ -141,8 +145,26 @@ export function serveBatch(
     if (pending.get(id) !== entry) return;
     pending.delete(id);
     pendingBytes -= entry.requestBytes;
-    entry.cancelTimeout?.();
     answer(id, response, status);
+  };
+
+  /** One timer for all calls: it may ring for one that is over, and then looks for the next. */
+  const watchDeadline = (deadlineMs: number) => {
+    if (deadlineMs >= timerMs) return;
+    stopTimer();
+    timerMs = deadlineMs;
+    const delayMs = Math.max(0, deadlineMs - clock.nowMs());
+    stopTimer = timers.after(Math.min(delayMs, MAX_TIMER_MS), expire);
+  };
+  const expire = () => {
+    timerMs = Number.POSITIVE_INFINITY;
+    const nowMs = clock.nowMs();
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (const [id, { deadlineMs }] of pending) {
+      if (deadlineMs > nowMs) nextMs = Math.min(nextMs, deadlineMs);
+      else if (drop(id)) answer(id, NOTHING, CONTEXT_DEADLINE);
+    }
+    watchDeadline(nextMs);
   };
 
   const begin = (call: Call, floor: number) => {
@@ -166,14 +188,11 @@ export function serveBatch(
       });
       return;
     }
-    const entry = new Pending(request.length, clientOf(call, floor));
+    const deadlineMs = timeoutMs > 0 ? clock.nowMs() + timeoutMs : Number.POSITIVE_INFINITY;
+    const entry = new Pending(request.length, clientOf(call, floor), deadlineMs);
     pending.set(id, entry);
     pendingBytes += entry.requestBytes;
-    if (timeoutMs > 0) {
-      entry.cancelTimeout = timers.after(Math.min(timeoutMs, MAX_TIMER_MS), () => {
-        if (drop(id)) answer(id, NOTHING, CONTEXT_DEADLINE);
-      });
-    }
+    watchDeadline(deadlineMs);
     void run(id, method, request, entry);
   };
 
@@ -181,6 +200,7 @@ export function serveBatch(
     if (isOver) return;
     isOver = true;
     streams.delete(stream);
+    stopTimer();
     for (const entry of pending.values()) entry.drop();
     pending.clear();
     if (error === undefined) call.end();

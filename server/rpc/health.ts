@@ -39,7 +39,7 @@ export function serveHealthWatch(
     const status = isKnown(service)
       ? HealthCheckResponse_ServingStatus.SERVING
       : HealthCheckResponse_ServingStatus.SERVICE_UNKNOWN;
-    call.write(Buffer.from(HealthCheckResponse.encode({ status }).finish()));
+    call.write(HealthCheckResponse.encode({ status }).finish());
     streams.add(stream);
     call.on('cancelled', () => streams.delete(stream));
   } catch (error) {

@@ -46,7 +46,7 @@ export function serveKeepAlive(
     renewed.catch(() => {});
     answers = answers
       .then(() => renewed)
-      .then((answer) => write(call, Buffer.from(answer), gone.signal))
+      .then((answer) => write(call, answer, gone.signal))
       .then(() => {
         pending -= 1;
         if (pending < MAX_PENDING) call.resume();

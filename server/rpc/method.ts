@@ -17,12 +17,12 @@ export interface CallContext {
 export type UnaryMethod = {
   /** As in the HTTP/2 `:path`. */
   readonly path: string;
-  invoke(request: Uint8Array, call: CallContext): Promise<Uint8Array>;
+  invoke(request: Uint8Array, call: CallContext): Promise<Buffer>;
 };
 
 /** The part of a generated message that is used here. */
 export type Codec<Message> = {
-  encode(message: Message): { finish(): Uint8Array };
+  encode(message: Message): { finish(): Buffer };
   decode(bytes: Uint8Array): Message;
 };
 

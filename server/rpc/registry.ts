@@ -125,6 +125,7 @@ export function serveAll(
   registrar.bidi('/conclave.v1.Batch/Exchange', (call) =>
     serveBatch(call, {
       streams,
+      clock,
       timers,
       needsLeader: needsLeader(call.metadata),
       methods: batched,

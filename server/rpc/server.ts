@@ -116,8 +116,7 @@ export class RpcServer {
       const context = new SingleCall(call);
       const answer = async (): Promise<Buffer> => {
         checkMetadata(call.metadata, this.#member);
-        const bytes = await method.invoke(call.request, context);
-        return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+        return method.invoke(call.request, context);
       };
       answer().then(
         (response) => {

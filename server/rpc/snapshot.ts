@@ -70,7 +70,7 @@ function encode(member: Member, blob: Buffer, remainingBytes: number): Buffer {
     blob,
     version: ETCD_CLUSTER_VERSION,
   };
-  return Buffer.from(SnapshotResponse.encode(message).finish());
+  return SnapshotResponse.encode(message).finish();
 }
 
 /** Resolves once the transport takes more; rejects when the client is gone or the server stops. */

@@ -58,7 +58,7 @@ function encodeHead(member: MemberFacts, delivery: Delivery, fragment: boolean):
     fragment,
     events: [],
   };
-  return Buffer.from(WatchResponse.encode(response).finish());
+  return WatchResponse.encode(response).finish();
 }
 
 /** The event as field of a response, tag and length included. */
