@@ -10,6 +10,16 @@
  *     conclave/line/<name>/<session>-<attempt>        value: LineRecord
  *     conclave/rate/<name>/state                      rate, burst and how far they are used
  *     conclave/rate/<name>/line/<session>-<attempt>   who waits, in order
+ *     conclave/barrier/<name>/gate                    the barrier, while it is raised
+ *     conclave/barrier/<name>/waiting/<session>-…     who waits for it to be lowered
+ *     conclave/double-barrier/<name>/terms            how many parties, and the generation that forms
+ *     conclave/double-barrier/<name>/in/<n>/<session>-… a party of generation <n>
+ *     conclave/double-barrier/<name>/ready/<n>        generation <n> was complete, and is inside
+ *     conclave/cyclic-barrier/<name>/record           how many parties, the generation, what broke it
+ *     conclave/cyclic-barrier/<name>/in/<n>/<session>-… a party that waits in generation <n>
+ *     conclave/cyclic-barrier/<name>/arrivals/<n>     its version counts the arrivals of generation <n>
+ *     conclave/latch/<name>/gate                      the round, and whether the latch has opened in it
+ *     conclave/latch/<name>/round/<n>/{tally,id/<id>} its version counts the arrivals; who has arrived
  *     conclave/counter/<name>/sum/0                   the value of a counter
  *     conclave/counter/<name>/op/<session>-<attempt>  an addition that counted; op/named/<opId> likewise
  *     conclave/adder/<name>/{sum/<shard>,op/…}        a counter spread over shards
@@ -119,6 +129,18 @@ export const linePrefix = (name: string): string =>
 
 export const ratePrefix = (name: string): string =>
   `${rootPrefix}rate/${escapeName(name, 'name')}/`;
+
+export const barrierPrefix = (name: string): string =>
+  `${rootPrefix}barrier/${escapeName(name, 'name')}/`;
+
+export const doubleBarrierPrefix = (name: string): string =>
+  `${rootPrefix}double-barrier/${escapeName(name, 'name')}/`;
+
+export const cyclicBarrierPrefix = (name: string): string =>
+  `${rootPrefix}cyclic-barrier/${escapeName(name, 'name')}/`;
+
+export const latchPrefix = (name: string): string =>
+  `${rootPrefix}latch/${escapeName(name, 'name')}/`;
 
 export const counterPrefix = (name: string): string =>
   `${rootPrefix}counter/${escapeName(name, 'name')}/`;

@@ -146,11 +146,7 @@ class MessageReader {
       const txn = this.#client.kv
         .txn()
         .then(op.get(this.#keys.floor), ...slice.map(({ key }) => op.get(key)));
-      const { responses } = await untilAnswered(
-        this.#client,
-        () => txn.commit({ signal }),
-        signal,
-      );
+      const { responses } = await untilAnswered(this.#client, () => txn.commit({ signal }), signal);
       const [floorNow, ...found] = responses as readonly (KeyValue | null)[];
       floor = readFloor(floorNow);
       for (const kv of found) if (kv) values.set(kv.key, kv.value);

@@ -1,7 +1,14 @@
 /** Publishing: messages of one transaction, which takes effect once however often it is repeated. */
 import { type Codec, encodeWith } from '../../sdk/codec.ts';
 import { ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
-import { type Compare, compare, type Operations, op, type PutOperation, type Txn } from '../../sdk/txn.ts';
+import {
+  type Compare,
+  compare,
+  type Operations,
+  op,
+  type PutOperation,
+  type Txn,
+} from '../../sdk/txn.ts';
 import { escapeName, randomId } from '../names.ts';
 import { ResultLease } from '../queue/result-lease.ts';
 import { commitOnce } from '../values/commit-once.ts';
@@ -123,7 +130,11 @@ export class Publisher {
     if (key !== undefined) escapeName(key, 'key');
     checkHeaders(headers);
     const value = envelope(
-      { v: 1, ...(key === undefined ? {} : { key }), ...(headers === undefined ? {} : { headers }) },
+      {
+        v: 1,
+        ...(key === undefined ? {} : { key }),
+        ...(headers === undefined ? {} : { headers }),
+      },
       encodeWith(codec, data),
     );
     checkSize([op.put('-', value)]);

@@ -4,7 +4,7 @@
  */
 import type { Client } from '../../sdk/client.ts';
 import { isConclaveError } from '../../sdk/errors.ts';
-import type { KeyValue } from '../../sdk/kv.ts';
+import type { KeyValue, ListResult } from '../../sdk/kv.ts';
 import { op } from '../../sdk/txn.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { type MessageKey, parseMessageKey, readFloor, type TopicKeys } from './topic-keys.ts';
@@ -49,9 +49,12 @@ async function readPages(
   const end = `${keys.message.slice(0, -1)}0`;
   const first = kv
     .txn()
-    .then(op.list({ prefix: keys.message }, { keysOnly: true, limit: pageSize }), op.get(keys.floor));
+    .then(
+      op.list({ prefix: keys.message }, { keysOnly: true, limit: pageSize }),
+      op.get(keys.floor),
+    );
   const { responses, revision } = await untilAnswered(client, () => first.commit(call), signal);
-  const [listed, floor] = responses;
+  const [listed, floor] = responses as readonly [ListResult, KeyValue | null];
   const kvs: KeyValue[] = [...listed.kvs];
   for (let { more } = listed; more; ) {
     const range = { from: `${kvs.at(-1)?.key}\0`, to: end };

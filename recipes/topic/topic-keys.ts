@@ -54,8 +54,7 @@ export const messageId = (
   publisher: string,
   sequence: number,
   bytes: number,
-): string =>
-  `${hex(publishedMs, 12)}-${publisher}-${hex(sequence, 8)}-${hex(bytes, 6)}`;
+): string => `${hex(publishedMs, 12)}-${publisher}-${hex(sequence, 8)}-${hex(bytes, 6)}`;
 
 const idForm = /^([0-9a-f]{12})-[0-9a-f]{16}-[0-9a-f]{8}-([0-9a-f]{6})$/;
 
@@ -65,12 +64,17 @@ export function parseMessageKey(keys: TopicKeys, key: string): MessageKey | unde
   const match = idForm.exec(id);
   if (match === null) return undefined;
   const [, published = '', bytes = ''] = match;
-  return { key, id, publishedMs: Number.parseInt(published, 16), bytes: Number.parseInt(bytes, 16) };
+  return {
+    key,
+    id,
+    publishedMs: Number.parseInt(published, 16),
+    bytes: Number.parseInt(bytes, 16),
+  };
 }
 
 /** Everything up to this revision has been removed by retention; 0n while nothing has. */
 export function readFloor(kv: KeyValue | null | undefined): bigint {
-  return kv == null ? 0n : revisionIn(kv.value, 'through') ?? 0n;
+  return kv == null ? 0n : (revisionIn(kv.value, 'through') ?? 0n);
 }
 
 export const writeFloor = (through: bigint): string =>

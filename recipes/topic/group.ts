@@ -1,0 +1,85 @@
+/**
+ * A group: each message goes to one of its members, and again to one when it was not acknowledged in
+ * time. Underneath is a queue in the topic's own keyspace, which a feed fills from the topic: claims,
+ * deadlines, attempts, the order of keys and dead letters are the queue's.
+ */
+import type { Codec } from '../../sdk/codec.ts';
+import type { Background } from '../common/context.ts';
+import { closingPatienceMs } from '../common/repeat.ts';
+import { linkedSignal } from '../common/signals.ts';
+import { Bell } from '../queue/bell.ts';
+import type { Claim } from '../queue/claim.ts';
+import { QueueAttention } from '../queue/queue-attention.ts';
+import { QueueConsumer } from '../queue/queue-consumer.ts';
+import { deliver } from './delivery.ts';
+import { type Dispatched, dispatchedCodec } from './dispatched.ts';
+import { feedGroup, type GroupFeed } from './group-feed.ts';
+import type { GroupEvent } from './topic-events.ts';
+
+export type GroupMember<T> = GroupFeed & {
+  readonly codec: Codec<T>;
+  readonly ackDeadlineMs: number;
+  readonly maxDeliveries: number;
+  /** Deliveries to this member that are not settled, at most. */
+  readonly maxInFlight: number;
+};
+
+/** Messages claimed in one exchange at most. */
+const claimedAtOnce = 32;
+
+export async function* consumeInGroup<T>(
+  member: GroupMember<T>,
+  signal: AbortSignal,
+): AsyncGenerator<GroupEvent<T>> {
+  const { core, name, codec, ackDeadlineMs, maxDeliveries, maxInFlight, maxPending } = member;
+  // The consumer ends with this loop, not with the session.
+  const own = { ...core.scoped, background: new Set<Background>() };
+  const consumer = new QueueConsumer<Dispatched<T>>(own, name, {
+    codec: dispatchedCodec(codec),
+    visibility: ackDeadlineMs,
+    maxAttempts: maxDeliveries,
+    limits: { capacity: maxPending },
+  });
+  const stop = linkedSignal(signal);
+  let failure: { readonly error: unknown } | undefined;
+  const fail = (error: unknown) => {
+    failure ??= { error };
+    stop.abort(error);
+  };
+  const attention = new QueueAttention(own.session.client, consumer, { slots: 1 });
+  const background = Promise.all([
+    attention.run(stop.signal).catch(fail),
+    feedGroup(member, stop.signal).catch(fail),
+  ]);
+  const room = new Bell(1);
+  let inFlight = 0;
+  let claims: readonly Claim<Dispatched<T>>[] = [];
+  try {
+    while (!stop.signal.aborted) {
+      if (inFlight >= maxInFlight) {
+        await room.heard(stop.signal);
+        continue;
+      }
+      const most = Math.min(claimedAtOnce, maxInFlight - inFlight);
+      claims = await consumer.claimMany(most, stop.signal);
+      if (claims.length === 0) await attention.mayBeJob(stop.signal);
+      for (let [claim] = claims; claim !== undefined; [claim] = claims) {
+        claims = claims.slice(1);
+        inFlight += 1;
+        yield deliver(core.context, core.name, claim, () => {
+          inFlight -= 1;
+          room.ring();
+        });
+      }
+    }
+  } catch (error) {
+    if (!stop.signal.aborted) throw error;
+  } finally {
+    stop.abort();
+    const limits = { timeout: closingPatienceMs };
+    await Promise.allSettled(claims.map((claim) => claim.giveBack(limits)));
+    await background;
+    await consumer.close();
+  }
+  if (failure !== undefined) throw failure.error;
+}
