@@ -158,6 +158,27 @@ export type { Swept } from './queue/sweep.ts';
 export type { CloseOptions, Worker, WorkerOptions } from './queue/worker.ts';
 export type { RateLimiter, RateLineUp, RateOptions, TakeOptions } from './rate/rate-limiter.ts';
 export { RecipeSession } from './session.ts';
+export type { Dispatched } from './topic/dispatched.ts';
+export type { SubscriptionInfo, TopicInfo } from './topic/inspection.ts';
+export type { Message, NewMessage } from './topic/message.ts';
+export type { Published, PublishOptions } from './topic/publisher.ts';
+export type { Retention } from './topic/retention.ts';
+export type { Start } from './topic/start.ts';
+export type {
+  DurableOptions,
+  GroupOptions as TopicGroupOptions,
+  SubscribeOptions,
+} from './topic/subscribe-options.ts';
+export type { Topic, TopicOptions } from './topic/topic.ts';
+export type {
+  DurableEvent,
+  GroupDelivery,
+  GroupEvent,
+  TopicEvent,
+  TopicGap,
+  TopicMessages,
+} from './topic/topic-events.ts';
+export type { Trimmed } from './topic/trimmer.ts';
 export type { Adder, AdderOptions } from './values/adder.ts';
 export type { AdditionOptions, AddOptions } from './values/additions.ts';
 export type { Counter } from './values/counter.ts';

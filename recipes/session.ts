@@ -8,6 +8,7 @@ import { Discovery } from './discovery/registry.ts';
 import { Election } from './election/election.ts';
 import type { ElectionOptions } from './election/election-options.ts';
 import { Group, type GroupOptions } from './group/group.ts';
+import { type CacheOptions, PrefixCache } from './group/prefix-cache.ts';
 import { CustomLine, type CustomLineOptions } from './locks/custom-line.ts';
 import type { LockOptions } from './locks/lock-options.ts';
 import { MultiLock } from './locks/multi-lock.ts';
@@ -23,6 +24,7 @@ import { Queue, type QueueOptions } from './queue/queue.ts';
 import { type ConsumerOptions, QueueConsumer } from './queue/queue-consumer.ts';
 import { Worker, type WorkerOptions } from './queue/worker.ts';
 import { RateLimiter, type RateOptions } from './rate/rate-limiter.ts';
+import { Topic, type TopicOptions } from './topic/topic.ts';
 import { Adder, type AdderOptions } from './values/adder.ts';
 import type { AdditionOptions } from './values/additions.ts';
 import { Counter } from './values/counter.ts';
@@ -159,6 +161,19 @@ export class RecipeSession implements Session {
   /** Processes that see who else is there. @throws ConclaveError INVALID_ARGUMENT */
   group<T>(name: string, options?: GroupOptions<T>): Group<T> {
     return new Group<T>(this.#context, name, options);
+  }
+
+  /**
+   * Everything under a prefix of the program's own keys, at hand. The prefix ends in '/'.
+   * @throws ConclaveError INVALID_ARGUMENT
+   */
+  cache<V>(prefix: string, options?: CacheOptions<V>): PrefixCache<V> {
+    return new PrefixCache<V>(this.#context, prefix, options);
+  }
+
+  /** Messages that any number of subscribers read. @throws ConclaveError INVALID_ARGUMENT, MISMATCH */
+  topic<T>(name: string, options?: TopicOptions<T>): Topic<T> {
+    return new Topic<T>(this.#context, name, options);
   }
 
   /** A service to register in, or to find instances of. @throws ConclaveError INVALID_ARGUMENT */
