@@ -5,7 +5,7 @@
  * While the event loop turns, a timer says so in memory that both share; the thread renews only what
  * has such a sign of life that is recent enough.
  */
-import { Worker } from 'node:worker_threads';
+import { Worker, type WorkerOptions } from 'node:worker_threads';
 import type { Cancel, Clock } from './clock.ts';
 import { ConclaveError } from './errors.ts';
 import { LeaseCells, PulseCell } from './keep-alive-cells.ts';
@@ -31,20 +31,29 @@ export type ThreadLease = {
   readonly onDeath: (error: ConclaveError) => void;
 };
 
-/** A lease in the care of the thread. */
-export type KeptLease = {
+/** What one session has of the thread. */
+export type Seat = {
   readonly cells: LeaseCells;
-  /** Lets it go. Idempotent. */
+  /** Gives a lease into the care of the thread. */
+  keep(lease: ThreadLease): void;
+  /** Lets it go; the thread ends with the last. Idempotent. */
   leave(): void;
+};
+
+type Running = {
+  readonly worker: Worker;
+  /** Resolves when it takes orders; rejects with why it cannot. */
+  readonly ready: Promise<void>;
 };
 
 export class KeepAliveThread {
   readonly #connection: ThreadConnection;
   readonly #clock: Clock;
-  readonly #leases = new Map<number, ThreadLease>();
+  /** By number; undefined until they have a lease. */
+  readonly #seats = new Map<number, ThreadLease | undefined>();
   /** Somebody waits for their first news: meanwhile the thread holds the process. */
-  readonly #starting = new Set<number>();
-  #worker: Worker | undefined;
+  readonly #awaited = new Set<number>();
+  #running: Running | undefined;
   #cancelPulse: Cancel = () => {};
   #ended: Promise<unknown> = Promise.resolve();
   #count = 0;
@@ -54,25 +63,29 @@ export class KeepAliveThread {
     this.#clock = clock;
   }
 
-  keep(lease: ThreadLease): KeptLease {
+  /**
+   * Resolves once the thread runs: that takes a while, which should not come off the life of a lease.
+   *
+   * @throws ConclaveError INTERNAL when it cannot be started
+   */
+  async seat(): Promise<Seat> {
     this.#count += 1;
     const number = this.#count;
+    this.#seats.set(number, undefined);
+    this.#awaited.add(number);
+    this.#running ??= this.#start();
+    this.#running.worker.ref();
+    await this.#running.ready;
     const cells = new LeaseCells();
-    this.#leases.set(number, lease);
-    this.#starting.add(number);
-    const { ttlMs, ageMs, lockDelayMs, maxBlockMs } = lease;
-    this.#order({
-      type: 'keep',
-      number,
-      lease: lease.lease,
-      ttlMs,
-      ageMs,
-      lockDelayMs,
-      maxBlockMs,
-      cells: cells.memory,
-    });
-    this.#worker?.ref();
-    return { cells, leave: () => this.#leave(number) };
+    return {
+      cells,
+      keep: (lease) => {
+        this.#seats.set(number, lease);
+        const { onNews, onDeath, ...terms } = lease;
+        this.#order({ type: 'keep', number, ...terms, cells: cells.memory });
+      },
+      leave: () => this.#leave(number),
+    };
   }
 
   /** Resolves when a thread that was ended is gone. */
@@ -81,57 +94,68 @@ export class KeepAliveThread {
   }
 
   #leave(number: number): void {
-    if (!this.#leases.delete(number)) return;
-    this.#started(number);
-    if (this.#leases.size === 0) this.#end();
+    if (!this.#seats.delete(number)) return;
+    this.#answered(number);
+    if (this.#seats.size === 0) this.#end();
     else this.#order({ type: 'leave', number });
   }
 
   /** A session alone is no reason for a program to go on. */
-  #started(number: number): void {
-    if (this.#starting.delete(number) && this.#starting.size === 0) this.#worker?.unref();
+  #answered(number: number): void {
+    if (this.#awaited.delete(number) && this.#awaited.size === 0) this.#running?.worker.unref();
   }
 
   #order(order: ThreadOrder): void {
-    this.#worker ??= this.#start();
-    this.#worker.postMessage(order);
+    this.#running?.worker.postMessage(order);
   }
 
-  #start(): Worker {
+  #start(): Running {
     const pulse = new PulseCell();
     const workerData: ThreadData = { connection: this.#connection, pulse: pulse.memory };
-    const worker = new Worker(file, { workerData, name: 'conclave-keep-alive', ...startOptions });
-    worker.on('message', ({ number, failure }: ThreadNews) => {
-      this.#started(number);
-      const error = failure && new ConclaveError(failure.code, failure.message);
-      this.#leases.get(number)?.onNews(error);
+    const worker = startWorker({ workerData, name: 'conclave-keep-alive' });
+    const ready = new Promise<void>((resolve, reject) => {
+      const died = (cause: Error) => {
+        const message = `The keep-alive thread ended: ${cause.message}`;
+        const error = new ConclaveError('INTERNAL', message, { cause });
+        reject(error);
+        this.#died(worker, error);
+      };
+      worker.on('message', (news: ThreadNews | 'ready') => {
+        if (news === 'ready') resolve();
+        else this.#heard(news);
+      });
+      worker.on('error', died);
+      worker.on('exit', (code) => died(new Error(`it exited with code ${code}`)));
     });
-    worker.on('error', (error) => this.#died(worker, error));
-    worker.on('exit', (code) => this.#died(worker, new Error(`it exited with code ${code}`)));
+    ready.catch(() => undefined);
     const beat = () => {
       pulse.beat();
       this.#cancelPulse = this.#clock.setTimer(pulseEveryMs, beat);
     };
     beat();
-    return worker;
+    return { worker, ready };
   }
 
-  #died(worker: Worker, cause: Error): void {
-    if (this.#worker !== worker) return;
+  #heard({ number, failure }: ThreadNews): void {
+    this.#answered(number);
+    const error = failure && new ConclaveError(failure.code, failure.message);
+    this.#seats.get(number)?.onNews(error);
+  }
+
+  #died(worker: Worker, error: ConclaveError): void {
+    if (this.#running?.worker !== worker) return;
     this.#end();
-    const message = `The keep-alive thread ended: ${cause.message}`;
-    const error = new ConclaveError('INTERNAL', message, { cause });
-    const leases = [...this.#leases.values()];
-    this.#leases.clear();
-    this.#starting.clear();
-    for (const lease of leases) lease.onDeath(error);
+    const leases = [...this.#seats.values()];
+    this.#seats.clear();
+    this.#awaited.clear();
+    for (const lease of leases) lease?.onDeath(error);
   }
 
   #end(): void {
-    const worker = this.#worker;
-    this.#worker = undefined;
+    const running = this.#running;
+    this.#running = undefined;
     this.#cancelPulse();
-    if (worker) this.#ended = worker.terminate();
+    if (running) this.#ended = running.worker.terminate();
   }
 }
 
@@ -139,8 +163,10 @@ export class KeepAliveThread {
 const isSource = import.meta.url.endsWith('.ts');
 const file = new URL(`./keep-alive-worker.${isSource ? 'ts' : 'js'}`, import.meta.url);
 
-/** A thread that has to read TypeScript needs the loader that the rest of the program has. */
-const startOptions =
-  isSource && !('typescript' in process.features)
-    ? { execArgv: [...process.execArgv, '--import', 'tsx'] }
-    : {};
+/** A thread that has to read TypeScript gets the loader first that this package is worked on with. */
+const startWorker = (options: WorkerOptions): Worker => {
+  if (!isSource || 'typescript' in process.features) return new Worker(file, options);
+  const loader = import.meta.resolve('tsx/esm/api');
+  const start = `import('${loader}').then(({ register }) => { register(); return import('${file}'); })`;
+  return new Worker(start, { ...options, eval: true });
+};

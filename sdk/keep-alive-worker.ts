@@ -30,7 +30,7 @@ const connection = new Connection({
 });
 const renewals = new Map<number, Renewal>();
 
-const tell = (news: ThreadNews): void => port.postMessage(news);
+const tell = (news: ThreadNews | 'ready'): void => port.postMessage(news);
 
 const keep = (order: Extract<ThreadOrder, { type: 'keep' }>): void => {
   const { number, lease, ttlMs, ageMs, lockDelayMs, maxBlockMs } = order;
@@ -68,3 +68,5 @@ port.on('message', (order: ThreadOrder) => {
     renewals.delete(order.number);
   }
 });
+
+tell('ready');

@@ -3,7 +3,7 @@ import type { Client } from './client.ts';
 import type { Cancel, Clock } from './clock.ts';
 import type { Connection } from './connection.ts';
 import { aborted, ConclaveError, isConclaveError } from './errors.ts';
-import type { KeepAliveThread, KeptLease } from './keep-alive-thread.ts';
+import type { KeepAliveThread, Seat } from './keep-alive-thread.ts';
 import type { Kv } from './kv.ts';
 import { EventSource, type Observable, StateSource } from './observe.ts';
 import { Renewal } from './renewal.ts';
@@ -30,6 +30,8 @@ export type Opened = {
   readonly ttlMs: number;
   readonly lockDelayMs: number;
   readonly maxBlockMs: number;
+  /** Where the thread renews it. @default the event loop does */
+  readonly seat?: Seat | undefined;
 };
 
 /** A lease that cannot be revoked expires by itself; nobody need wait for it. */
@@ -54,8 +56,8 @@ export class LeaseSession implements Session {
   #cancelExpiry: Cancel = () => {};
   #stopRenewing: () => void = () => {};
   /** In the care of the thread. */
-  #kept: KeptLease | undefined;
-  #keptVersion = 0n;
+  #seat: Seat | undefined;
+  #seenVersion = 0n;
   /** The last attempt to renew has failed. */
   #failing = false;
   #over: ConclaveError | undefined;
@@ -73,6 +75,8 @@ export class LeaseSession implements Session {
     this.state$ = this.#states.observable;
     this.errors$ = this.#errors.observable;
     this.#opened = opened;
+    this.#seat = opened.seat;
+    this.#stopRenewing = () => opened.seat?.leave();
     this.#deadline = new Deadline(context.clock, opened.sentAt, opened.ttlMs - opened.lockDelayMs);
   }
 
@@ -136,9 +140,8 @@ export class LeaseSession implements Session {
    */
   async startRenewing(signal?: AbortSignal): Promise<void> {
     this.#armExpiry();
-    const { thread } = this.#context;
-    if (this.terms.keepAlive !== 'thread' || thread === undefined) this.#renewHere();
-    else await this.#renewThere(thread, signal);
+    if (this.#seat === undefined) this.#renewHere();
+    else await this.#renewThere(this.#seat, signal);
   }
 
   #renewHere(): void {
@@ -168,7 +171,7 @@ export class LeaseSession implements Session {
     void renewal.run('in due time');
   }
 
-  #renewThere(thread: KeepAliveThread, signal: AbortSignal | undefined): Promise<void> {
+  #renewThere(seat: Seat, signal: AbortSignal | undefined): Promise<void> {
     const { lockDelayMs, maxBlockMs } = this.#opened;
     return new Promise((resolve, reject) => {
       let lastFailure: ConclaveError | undefined;
@@ -184,7 +187,7 @@ export class LeaseSession implements Session {
       this.#controller.signal.addEventListener('abort', () => {
         if (!answered) settle(lastFailure ?? this.#over);
       });
-      const kept = thread.keep({
+      seat.keep({
         lease: this.lease,
         ttlMs: this.ttlMs,
         ageMs: this.#deadline.ageMs,
@@ -196,10 +199,10 @@ export class LeaseSession implements Session {
             this.#errors.emit(failure);
           }
           this.#look();
-          if (kept.cells.version > 0n && !answered) settle();
+          if (seat.cells.version > 0n && !answered) settle();
         },
         onDeath: (error) => {
-          this.#kept = undefined;
+          this.#seat = undefined;
           if (this.#over !== undefined) return;
           if (!answered) {
             settle(error);
@@ -209,8 +212,6 @@ export class LeaseSession implements Session {
           this.#renewHere();
         },
       });
-      this.#kept = kept;
-      this.#stopRenewing = () => kept.leave();
     });
   }
 
@@ -230,13 +231,13 @@ export class LeaseSession implements Session {
 
   /** What the thread has done so far, also while this thread was blocked. */
   #learn(): void {
-    const cells = this.#kept?.cells;
+    const cells = this.#seat?.cells;
     if (cells === undefined) return;
     const { version } = cells;
-    if (version !== this.#keptVersion) {
+    if (version !== this.#seenVersion) {
       const sentAt = cells.lastSentAt(this.#context.clock);
       if (sentAt) this.#deadline.renewed(sentAt, this.ttlMs);
-      this.#keptVersion = version;
+      this.#seenVersion = version;
       this.#armExpiry();
     }
     const { condition } = cells;

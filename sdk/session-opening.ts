@@ -1,6 +1,7 @@
 /** Opening sessions: new ones, and those that another process has left. */
 import { ConclaveError, invalidArgument, throwIfAborted } from './errors.ts';
 import { InheritedKeys } from './inherited-keys.ts';
+import type { Seat } from './keep-alive-thread.ts';
 import { refuseUnknownOptions } from './known-options.ts';
 import { type CallOptions, parseDuration } from './options.ts';
 import type { SessionOptions, SessionTerms } from './session.ts';
@@ -42,11 +43,11 @@ export const openSession = async (
   const checked = check(context, options);
   const { signal } = options;
   throwIfAborted(signal);
-  const call = signal === undefined ? {} : { signal };
-  const session =
-    checked.resume === undefined
-      ? await openNew(context, checked, call)
-      : await takeOver(context, checked, checked.resume, call);
+  const seat = checked.terms.keepAlive === 'thread' ? await context.thread?.seat() : undefined;
+  const session = await open(context, { ...checked, seat }, signal).catch((error: unknown) => {
+    seat?.leave();
+    throw error;
+  });
   try {
     await session.startRenewing(signal);
   } catch (error) {
@@ -58,21 +59,34 @@ export const openSession = async (
   return session;
 };
 
+type Given = Checked & { readonly seat: Seat | undefined };
+
+const open = (
+  context: SessionContext,
+  given: Given,
+  signal: AbortSignal | undefined,
+): Promise<LeaseSession> => {
+  const call = signal === undefined ? {} : { signal };
+  return given.resume === undefined
+    ? openNew(context, given, call)
+    : takeOver(context, given, given.resume, call);
+};
+
 const openNew = async (
   context: SessionContext,
-  { terms, ttlMs, lockDelayMs, maxBlockMs }: Checked,
+  { terms, ttlMs, lockDelayMs, maxBlockMs, seat }: Given,
   call: CallOptions,
 ): Promise<LeaseSession> => {
   const sentAt = instantOf(context.clock);
   const granted = await context.client.leases.grant(ttlMs + lockDelayMs, call);
   const { id: lease } = granted;
-  const opened = { lease, sentAt, ttlMs: granted.ttlMs, lockDelayMs, maxBlockMs };
+  const opened = { lease, sentAt, ttlMs: granted.ttlMs, lockDelayMs, maxBlockMs, seat };
   return new LeaseSession(context, terms, opened);
 };
 
 const takeOver = async (
   context: SessionContext,
-  { terms, lockDelayMs, maxBlockMs, resumeWithinMs }: Checked,
+  { terms, lockDelayMs, maxBlockMs, resumeWithinMs, seat }: Given,
   lease: bigint,
   call: CallOptions,
 ): Promise<LeaseSession> => {
@@ -86,7 +100,7 @@ const takeOver = async (
   if (ttlMs <= lockDelayMs) {
     throw invalidArgument('lockDelay', lockDelayMs, `less than its lease, ${ttlMs} ms`);
   }
-  const opened: Opened = { lease, sentAt, ttlMs, lockDelayMs, maxBlockMs };
+  const opened: Opened = { lease, sentAt, ttlMs, lockDelayMs, maxBlockMs, seat };
   if (resumeWithinMs === Number.POSITIVE_INFINITY) return new LeaseSession(context, terms, opened);
   const inherited = await InheritedKeys.of({ kv: context.kv, leases, lease }, call);
   const session = new LeaseSession(context, terms, opened);

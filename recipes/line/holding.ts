@@ -166,7 +166,7 @@ export class Holding implements AsyncDisposable {
     if (end.kind === 'session-lost') this.#lose(sessionLost(this.session));
     else if (end.kind === 'place-lost') {
       const { recipe, name, lostCode } = this.#subject;
-      const message = `The key of ${recipe} '${name}' was removed while it was held`;
+      const message = `The key of ${recipe} '${name}' was removed or taken over while it was held`;
       this.#lose(new ConclaveError(lostCode, message));
     }
   }
@@ -314,13 +314,17 @@ export async function waitForGrant<H extends Holding>(
   }
 }
 
-/** Makes the handle of a place that was created and granted in one exchange. */
+/**
+ * Makes the handle of a place that was created and granted in one exchange, or (`how` 'resume') that
+ * was taken over in one.
+ */
 export function adoptHold(
   context: RecipeContext,
   subject: HoldSubject,
   membership: Membership,
   view: LineView,
   maxHoldMs: number | undefined,
+  how: 'adopt' | 'resume' = 'adopt',
 ): Holding {
   let holding: Holding | undefined;
   let end: LineEnd | undefined;
@@ -333,7 +337,7 @@ export function adoptHold(
       holding?.ended(ended);
     },
   });
-  member.adopt(view);
+  member[how](view);
   if (holding === undefined) {
     throw waitError(context.session, subject, end ?? { kind: 'session-lost' });
   }

@@ -105,6 +105,14 @@ export class LineMember {
     this.#dispatch({ kind: 'joined', own: seen.own, ahead: seen.ahead });
   }
 
+  /** Takes over the place of a former process of the session, as of the revision that this shows. */
+  resume(seen: LineView): void {
+    this.#follow();
+    this.#view = seen;
+    const { own, ahead, revision } = seen;
+    this.#dispatch({ kind: 'resumed', own, ahead, revision });
+  }
+
   /**
    * Gives the place up. Resolves when the key is gone; rejects when that could not be confirmed, in
    * which case the session's reaper goes on until it is. Nothing is granted after this call.
@@ -316,10 +324,14 @@ export class LineMember {
     const wait = linkedSignal(this.#calls.signal);
     this.#ownWait = wait;
     const { signal } = wait;
-    const onPut = this.#membership.onOwnWrite;
+    const { onOwnWrite } = this.#membership;
+    const onPut = (kv: KeyValue) => {
+      if (onOwnWrite?.(kv)) this.#dispatch({ kind: 'own-gone' });
+    };
     while (!signal.aborted) {
       const place = { key: this.key, createRevision: own };
-      const options = { from: own + 1n, restMs: this.#restMs(), signal, onPut };
+      const hears = onOwnWrite && onPut;
+      const options = { from: own + 1n, restMs: this.#restMs(), signal, onPut: hears };
       const gone = await untilGone(this.session.client, place, options);
       if (gone) this.#dispatch({ kind: 'own-gone' });
     }

@@ -51,8 +51,11 @@ export type Membership = {
   readonly check?: (look: Pick<LineView, 'ahead' | 'beside'>) => unknown;
   /** Tells when to look again. @default when the place waited for is gone */
   readonly wake?: Wake;
-  /** Hears of others' writes to the own key once it is watched. */
-  readonly onOwnWrite?: (kv: KeyValue) => void;
+  /**
+   * Hears of others' writes to the own key once it is watched. True says that it was taken over: the
+   * place is lost here, and the key stays.
+   */
+  readonly onOwnWrite?: (kv: KeyValue) => boolean;
   /** Removes the own key along with others. @default a transaction of its own */
   readonly remove?: (own: bigint | 'unknown') => Promise<boolean>;
   /** A copy of the enqueue may still be on its way when the place is adopted. @default false */

@@ -77,6 +77,13 @@ export type LineEvent =
   | { readonly kind: 'joined'; readonly own: bigint; readonly ahead: readonly Place[] }
   /** A repeated enqueue found the key of an earlier attempt whose answer was lost. */
   | { readonly kind: 'found'; readonly own: bigint }
+  /** The place of a former process was taken over at `revision`, with these places ahead. */
+  | {
+      readonly kind: 'resumed';
+      readonly own: bigint;
+      readonly ahead: readonly Place[];
+      readonly revision: bigint;
+    }
   /** The store does not know the session's lease any more. */
   | { readonly kind: 'lease-gone' }
   /** The enqueue was refused for good, and the key does not exist or is being removed. */
@@ -136,6 +143,9 @@ export function step(policy: Policy, state: LineState, event: LineEvent): Step {
     case 'found':
       if (state.kind !== 'joining') return stay(state);
       return look(event.own, undefined);
+    case 'resumed':
+      if (state.kind !== 'joining') return stay(state);
+      return settle(policy, event.own, event.revision, event.ahead, undefined);
     case 'lease-gone':
     case 'session-lost':
       return finish({ kind: 'session-lost' });

@@ -15,7 +15,7 @@ import type { Observable } from '../../sdk/observe.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { observe, observeShared } from '../common/streams.ts';
-import { waitForHold } from '../line/holding.ts';
+import { adoptHold, waitForHold } from '../line/holding.ts';
 import { type Membership, memberName } from '../line/line-membership.ts';
 import { inLineOrder, type LineEntry, lineEntry } from '../line/line-record.ts';
 import { tryHold } from '../line/try-hold.ts';
@@ -27,8 +27,10 @@ import {
   type TryLockOptions,
   type WaitLockOptions,
 } from './lock-options.ts';
-import { type LockProgress, type MutexHandle, MutexHold, RevocationInbox } from './mutex-handle.ts';
+import { type LockProgress, type MutexHandle, MutexHold } from './mutex-handle.ts';
+import { OwnWrites } from './own-writes.ts';
 import { Owners, type SharedHandle } from './reentry.ts';
+import { resumeHold } from './resumption.ts';
 import { requestRevocation } from './revocation.ts';
 
 export type MutexOptions = LockOptions & {
@@ -63,7 +65,11 @@ export type AcquireOptions = WaitLockOptions &
     readonly onPosition?: (ahead: number) => void;
   };
 
+export type ResumeOptions = Pick<TryAcquireOptions, 'maxHold' | 'owner'>;
+
 type Hold = MutexHold | SharedHandle;
+
+type Place = { readonly membership: Membership; readonly writes: OwnWrites };
 
 /** Who holds and who waits, in order. */
 export type LineUp = { readonly holder: LineEntry | null; readonly waiters: readonly LineEntry[] };
@@ -116,11 +122,36 @@ export class Mutex {
   async tryAcquire(options: TryAcquireOptions = {}): Promise<MutexHandle | null> {
     const maxHoldMs = this.#settings.maxHoldMs(options);
     return this.#enter(options, async () => {
-      const inbox = new RevocationInbox();
-      const membership = this.#membership(options, inbox);
+      const { membership, writes } = this.#place(options);
       const holding = await tryHold(this.#context, this.#subject, membership, maxHoldMs);
-      return holding && new MutexHold(this.name, holding, inbox);
+      return holding && new MutexHold(this.name, holding, writes);
     });
+  }
+
+  /**
+   * Takes back a lock that still stands under this session: one that was opened with `resume`, after
+   * the process that held was restarted or had lost the session by its own clock. A new handle with a
+   * new, higher token. One exchange.
+   *
+   * @param sequencer of the handle that was
+   * @throws ConclaveError LOCK_LOST when it is held no more, INVALID_ARGUMENT when it is of another
+   *   session or lock, SESSION_LOST
+   */
+  async resume(sequencer: string, options: ResumeOptions = {}): Promise<MutexHandle> {
+    const maxHoldMs = this.#settings.maxHoldMs(options);
+    const hold = await this.#enter(options, async () => {
+      const resumed = await resumeHold(this.#context, this.#prefix, sequencer);
+      const { attempt, createRevision: own, revision, kv } = resumed;
+      const writes = new OwnWrites(kv.value, revision);
+      writes.note(kv);
+      const settings = { ...this.#settings.membership(), attempt, onOwnWrite: writes.note };
+      const membership = { prefix: this.#prefix, ...settings };
+      const view = { own, revision, ahead: [], beside: null };
+      const subject = this.#subject;
+      const holding = adoptHold(this.#context, subject, membership, view, maxHoldMs, 'resume');
+      return new MutexHold(this.name, holding, writes);
+    });
+    return hold as Hold;
   }
 
   /**
@@ -185,13 +216,12 @@ export class Mutex {
     const wait = this.#settings.wait(options);
     const hold = await this.#enter(options, async () => {
       const { onPosition } = options;
-      const inbox = new RevocationInbox();
-      const membership = this.#membership(options, inbox);
+      const { membership, writes } = this.#place(options);
       const following = new AbortController();
       if (onPosition) void this.#followPosition(membership, onPosition, following.signal);
       try {
         const holding = await waitForHold(this.#context, this.#subject, membership, wait);
-        return new MutexHold(this.name, holding, inbox);
+        return new MutexHold(this.name, holding, writes);
       } finally {
         following.abort();
       }
@@ -205,9 +235,11 @@ export class Mutex {
     throw invalidArgument('owner', owner, "left out, unless the mutex has the option 'reentrant'");
   }
 
-  #membership({ meta }: TryLockOptions, inbox: RevocationInbox): Membership {
-    const { note } = inbox;
-    return { prefix: this.#prefix, ...this.#settings.membership(meta), onOwnWrite: note };
+  #place({ meta }: TryLockOptions): Place {
+    const settings = this.#settings.membership(meta);
+    const writes = new OwnWrites(Buffer.from(settings.value));
+    const onOwnWrite = writes.note;
+    return { membership: { prefix: this.#prefix, ...settings, onOwnWrite }, writes };
   }
 
   async #followPosition(
