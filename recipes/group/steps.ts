@@ -82,7 +82,7 @@ export const iterateEvents = <State, Event extends { readonly type: string }>(
     const next = async (): Promise<IteratorResult<Event, undefined>> => {
       for (;;) {
         if (signal?.aborted) return end();
-        if (lagging !== undefined) {
+        if (lagging !== undefined && !isOver) {
           const value = whole(lagging, 'overflow');
           lagging = undefined;
           return { done: false, value };
