@@ -19,20 +19,26 @@ export type ChildOutcome =
 /** Why a parent is let go. */
 export type FreedRecord = { readonly v: 1; readonly failure?: string };
 
-/** The part of a child's last transaction that concerns its parent. */
+/**
+ * The part of a child's last transaction that concerns its parent.
+ *
+ * @param isGone whether it can never be done: it is no dead letter that may be replayed
+ */
 export function childEnds(
   kv: Kv,
   parent: ParentLink,
   id: string,
   outcome: ChildOutcome,
+  isGone: boolean,
 ): Operation[] {
   const failure = outcome.status === 'done' ? undefined : `its child ${id} is ${outcome.status}`;
-  if (failure !== undefined && parent.onFailure === 'wait') return [];
+  if (failure !== undefined && parent.onFailure === 'wait' && !isGone) return [];
   const keys = queueKeys(parent.queue);
   const waiting = `${keys.wait}${parent.id}/`;
   const own = waiting + id;
   const freed = keys.freed + parent.id;
-  const fails = failure !== undefined && parent.onFailure === 'fail';
+  // Whoever would wait for one that is gone would wait for ever.
+  const fails = failure !== undefined && parent.onFailure !== 'continue';
   const record: FreedRecord = { v: 1, ...(fails ? { failure } : {}) };
   const free = op.put(freed, JSON.stringify(record));
   const freeIfLast = op.txn(

@@ -7,8 +7,10 @@ import type { CallOptions } from '../../sdk/options.ts';
 import { compare, type Operation, op } from '../../sdk/txn.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import type { QueueKeys } from '../names.ts';
+import { childEnds } from './child-ends.ts';
 import { arrival } from './job-places.ts';
 import { readDeadState } from './job-record.ts';
+import { passOn } from './pass-on.ts';
 
 export type DeadLetter<T> = {
   readonly id: string;
@@ -69,12 +71,22 @@ export class DeadLetters<T> {
     });
   }
 
-  /** Removes dead letters and their payloads for good. @returns how many */
+  /**
+   * Removes dead letters and their payloads for good. A parent that has waited for a replay becomes a
+   * dead letter itself.
+   *
+   * @returns how many
+   */
   discard(which: DeadLetterFilter<T>, options: CallOptions = {}): Promise<number> {
-    return this.#forEach(which, options, (_entry, id) => [
-      op.delete(this.#keys.job + id),
-      op.delete({ prefix: `${this.#keys.child}${id}/` }),
-    ]);
+    return this.#forEach(which, options, (entry, id) => {
+      const { parent, reason } = readDeadState(entry);
+      const outcome = { status: 'dead', reason } as const;
+      return [
+        op.delete(this.#keys.job + id),
+        op.delete({ prefix: `${this.#keys.child}${id}/` }),
+        ...(parent === undefined ? [] : childEnds(this.#client.kv, parent, id, outcome, true)),
+      ];
+    });
   }
 
   async #forEach(
@@ -114,7 +126,14 @@ export class DeadLetters<T> {
       options.signal,
     );
     // A repetition that finds it gone is taken for the attempt whose answer was lost.
-    return result.succeeded || repeated;
+    if (!result.succeeded && !repeated) return false;
+    await passOn(
+      this.#client,
+      { keys: this.#keys, state: readDeadState(entry) },
+      [],
+      options.signal,
+    );
+    return true;
   }
 
   /** `last` is where the next page starts after; undefined when this one is empty. */

@@ -12,7 +12,8 @@ export type FlowNode<T> = Omit<JobOptions, 'key'> & {
   readonly children?: readonly FlowChild[];
   /**
    * When a child becomes a dead letter or is cancelled: become one as well ('fail'), go on without it
-   * ('continue'), or wait until it is replayed and done ('wait'). @default 'fail'
+   * ('continue'), or wait until it is replayed and done ('wait'; for one that is cancelled or
+   * discarded, which never will be, as 'fail'). @default 'fail'
    */
   readonly onChildFailure?: ChildFailurePolicy;
 };

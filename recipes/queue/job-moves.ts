@@ -54,6 +54,8 @@ export function freeTurn(
 /**
  * What goes along when a job is finished, for good or as a dead letter: its dedup key and its turn
  * are free, and its parent learns of it.
+ *
+ * @param isGone whether the job is gone, payload and all, as opposed to a dead letter
  */
 export function finishing(
   kv: Kv,
@@ -61,12 +63,13 @@ export function finishing(
   id: string,
   state: JobState,
   outcome: ChildOutcome,
+  isGone = true,
 ): Operation[] {
   const { dedup, parent, isParent } = state;
   return [
     ...(dedup === undefined ? [] : [deleteIf(kv, keys.dedup + dedup, id)]),
     ...freeTurn(kv, keys, id, state),
-    ...(parent === undefined ? [] : childEnds(kv, parent, id, outcome)),
+    ...(parent === undefined ? [] : childEnds(kv, parent, id, outcome, isGone)),
     // The outcomes of its children stay with a dead letter: it may be replayed.
     ...(isParent && outcome.status !== 'dead'
       ? [op.delete({ prefix: `${keys.child}${id}/` })]
@@ -106,6 +109,6 @@ export function buried(
   const dead: DeadState = { ...withoutRights(withoutClaim(state)), ...why };
   return [
     op.put(keys.dead + id, encodeState(dead)),
-    ...finishing(kv, keys, id, state, { status: 'dead', reason: why.reason }),
+    ...finishing(kv, keys, id, state, { status: 'dead', reason: why.reason }, false),
   ];
 }

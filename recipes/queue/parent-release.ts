@@ -48,7 +48,7 @@ export async function releaseParent(
           op.delete(from.key),
           op.put(keys.dead + id, dead),
           op.delete({ prefix: `${keys.wait}${id}/` }),
-          ...finishing(kv, keys, id, state, { status: 'dead', reason: failure }),
+          ...finishing(kv, keys, id, state, { status: 'dead', reason: failure }, false),
         );
     }
     const fenced = move.if(marked).then(op.delete(freed.key));

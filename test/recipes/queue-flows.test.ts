@@ -104,6 +104,37 @@ describe.skipIf(storeMissing)('flows and events of queues', () => {
     ]);
   });
 
+  test.each([
+    ['cancelled', 'cancelled'],
+    ['discarded by its worker', 'dead'],
+    ['discarded as a dead letter', 'dead'],
+  ] as const)('nobody waits for a child that is %s', async (how, status) => {
+    const actor = await world.actor();
+    const name = world.name();
+    const queue = queueOf(actor, name);
+    const ids = await queue.pushFlow({
+      data: 'parent',
+      onChildFailure: 'wait',
+      children: [{ data: 'bad' }, { data: 'good' }],
+    });
+    const bad = ids.children[0]?.id ?? '';
+    const consumer = consumerOf(actor, name);
+    if (how === 'cancelled') await queue.cancel(bad);
+    else {
+      const claim = await consumer.claim();
+      if (how === 'discarded by its worker') await claim?.discard();
+      else {
+        await claim?.dead('broken');
+        expect((await queue.stats()).blocked).toBe(1);
+        expect(await queue.dead.discard(bad)).toBe(1);
+      }
+    }
+    expect(await queue.dead.list()).toMatchObject([
+      { id: ids.id, reason: `its child ${bad} is ${status}` },
+    ]);
+    expect(await queue.stats()).toMatchObject({ blocked: 0, ready: 1, dead: 1 });
+  });
+
   test('children that finish at the same time let their parent go once', async () => {
     const actors = await Promise.all([world.actor(), world.actor(), world.actor()]);
     const name = world.name();

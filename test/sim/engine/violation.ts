@@ -33,6 +33,9 @@ export const invariants = {
   29: 'each addition counts exactly once',
   30: 'no id is given twice',
   31: 'a shared value loses no change',
+  32: 'every job is in one place, and what is reserved names who has it',
+  33: 'what is in a queue is worked off',
+  34: 'every slot of a schedule is run once',
 } as const;
 
 export type InvariantNumber = keyof typeof invariants;

@@ -7,7 +7,7 @@ import type { SimulatedCluster } from '../cluster.ts';
 import { type Engine, MS, SECOND } from '../engine/engine.ts';
 import { RandomStream } from '../engine/random.ts';
 import { hold, Violation } from '../engine/violation.ts';
-import { type DiskFaults, drawFaults, type Faults, noFaults } from '../faults.ts';
+import { type DiskFaults, drawFaults, type Faults, noFaults, softened } from '../faults.ts';
 import { pointOfMessage } from '../message-points.ts';
 import { Nemesis } from '../nemesis.ts';
 import { Network } from '../network.ts';
@@ -23,7 +23,7 @@ import { observe } from './observe.ts';
 import type { PeerEndpoint, PeerNetwork } from './peer-transport.ts';
 import type { Clocks } from './process.ts';
 import { DeadProcessError } from './state-guard.ts';
-import { chooseWorkloads } from './workload/choice.ts';
+import { chooseWork, makeWorkloads } from './workload/choice.ts';
 import type { Machines } from './workload/members.ts';
 import type { Workload } from './workload/workload.ts';
 import type { FullWorld } from './world.ts';
@@ -69,7 +69,8 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
     this.engine = engine;
     this.#options = options;
     this.knobs = drawFullKnobs(engine.decisions);
-    this.#faults = drawFaults(engine, fullPoints);
+    const work = chooseWork(engine.decisions, options.workload);
+    this.#faults = softened(drawFaults(engine, fullPoints), work.calm);
     this.diskFaults = this.#faults.disk;
     this.clocks = { driftPpm: this.#faults.driftPpm, spreadMs: this.knobs.clockSpreadMs };
     this.#network = new Network<() => void>(engine, (_, deliver) => deliver());
@@ -98,11 +99,10 @@ export class FullSimulation implements FullWorld, SimulatedCluster {
     }
     const machines = this.#newMachines();
     this.#machines = machines;
-    this.#workloads = chooseWorkloads(
-      engine.decisions,
-      { now: () => engine.now, machines: this.knobs.changesMembers ? machines : undefined },
-      options.workload,
-    );
+    this.#workloads = makeWorkloads(work.names, {
+      now: () => engine.now,
+      machines: this.knobs.changesMembers ? machines : undefined,
+    });
     this.#crowd = new Crowd({
       engine,
       knobs: this.knobs,

@@ -50,36 +50,39 @@ const makers: Readonly<Record<string, WorkloadMaker>> = {
 /** What `--workload` takes. */
 export const workloadNames: readonly string[] = Object.keys(makers);
 
-/** @throws RangeError when there is no workload named `forced` */
-export function chooseWorkloads(
-  decisions: Decisions,
+/** What a run is about. */
+export type Work = {
+  readonly names: readonly string[];
+  /** How many times more seldom than otherwise something goes wrong; infinite: only for clients. */
+  readonly calm: number;
+};
+
+/**
+ * The store in a third of the runs, else one to three recipes. Those need a cluster that gets
+ * something done: in most of their runs it has less trouble, or none but that of its clients.
+ */
+export function chooseWork(decisions: Decisions, forced?: string): Work {
+  const site = decisions.site('knobs', 'workload');
+  const dice = site.below(6);
+  if (forced === 'store' || (forced === undefined && dice < 2))
+    return { names: ['store'], calm: 1 };
+  const count = dice < 4 ? 1 : dice - 2;
+  const names = forced === undefined ? chooseRecipes(site, count) : [forced];
+  const calm = [1, 5, 25, Number.POSITIVE_INFINITY][decisions.site('knobs', 'calm').below(4)] ?? 1;
+  return { names, calm };
+}
+
+/** @throws RangeError when there is no workload of a name */
+export function makeWorkloads(
+  names: readonly string[],
   surroundings: Surroundings,
-  forced?: string,
 ): readonly Workload[] {
   const { machines } = surroundings;
-  const names = forced === undefined ? chooseNames(decisions) : [forced];
   return [
     ...(machines === undefined ? [] : [new MembersWorkload(machines)]),
     new WatchWorkload(),
     ...names.map((name) => makerOf(name)(surroundings)),
   ];
-}
-
-/** The store in a third of the runs, else one to three recipes. */
-function chooseNames(decisions: Decisions): readonly string[] {
-  const site = decisions.site('knobs', 'workload');
-  switch (site.below(6)) {
-    case 0:
-    case 1:
-      return ['store'];
-    case 2:
-    case 3:
-      return chooseRecipes(site, 1);
-    case 4:
-      return chooseRecipes(site, 2);
-    default:
-      return chooseRecipes(site, 3);
-  }
 }
 
 function chooseRecipes(site: Site, count: number): readonly string[] {

@@ -7,22 +7,40 @@ export async function inSessions(
   client: ClientContext,
   work: (session: RecipeSession) => Promise<void>,
 ): Promise<void> {
-  const { conclave, knobs, ending } = client;
+  const { ending, knobs, pause } = client;
   while (!client.isEnding()) {
+    await inOneSession(client, work, ending);
+    await pause(knobs.meanPauseMs);
+  }
+}
+
+/** When faults are over: what is to be brought to an end, in one session after the other. */
+export async function untilFinished(
+  client: ClientContext,
+  work: (session: RecipeSession) => Promise<void>,
+  isFinished: () => boolean,
+): Promise<void> {
+  while (!isFinished()) {
+    await inOneSession(client, work);
+    await client.pause(client.knobs.meanPauseMs);
+  }
+}
+
+async function inOneSession(
+  { conclave, knobs }: ClientContext,
+  work: (session: RecipeSession) => Promise<void>,
+  signal?: AbortSignal,
+): Promise<void> {
+  try {
+    const ttl = knobs.leaseTtlSeconds * 1_000;
+    const session = await conclave.session(signal === undefined ? { ttl } : { ttl, signal });
     try {
-      const session = await conclave.session({
-        ttl: knobs.leaseTtlSeconds * 1_000,
-        signal: ending,
-      });
-      try {
-        await work(session);
-      } finally {
-        await session.close();
-      }
-    } catch (error) {
-      ignoreRefusal(error);
+      await work(session);
+    } finally {
+      await session.close();
     }
-    await client.pause(knobs.meanPauseMs);
+  } catch (error) {
+    ignoreRefusal(error);
   }
 }
 
