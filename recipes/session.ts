@@ -7,6 +7,7 @@ import type { Background, RecipeContext } from './common/context.ts';
 import { Discovery } from './discovery/registry.ts';
 import { Election } from './election/election.ts';
 import type { ElectionOptions } from './election/election-options.ts';
+import { Config, type ConfigOptions } from './group/config.ts';
 import { Group, type GroupOptions } from './group/group.ts';
 import { type CacheOptions, PrefixCache } from './group/prefix-cache.ts';
 import { CustomLine, type CustomLineOptions } from './locks/custom-line.ts';
@@ -174,6 +175,17 @@ export class RecipeSession implements Session {
   /** Messages that any number of subscribers read. @throws ConclaveError INVALID_ARGUMENT, MISMATCH */
   topic<T>(name: string, options?: TopicOptions<T>): Topic<T> {
     return new Topic<T>(this.#context, name, options);
+  }
+
+  /**
+   * A document that all clients follow, validated: resolves when it has been read.
+   * @throws ConclaveError what `Config.open` throws
+   */
+  config<Output, Input = Output>(
+    name: string,
+    options: ConfigOptions<Output, Input> = {},
+  ): Promise<Config<Output, Input>> {
+    return Config.open<Output, Input>(this.#context, name, options);
   }
 
   /** A service to register in, or to find instances of. @throws ConclaveError INVALID_ARGUMENT */

@@ -14,6 +14,7 @@ import { viewPrefix } from '../common/prefix-view.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
 import { observeShared } from '../common/streams.ts';
+import type { RecipeKind } from '../metrics.ts';
 import { randomId, valuePrefix } from '../names.ts';
 import { commitOnce } from './commit-once.ts';
 import { type Contention, parseRetries, untilUncontended } from './contention.ts';
@@ -35,6 +36,9 @@ export type UpdateOptions = {
   readonly signal?: AbortSignal;
 };
 
+/** Which recipe the value belongs to, and where its keys are. */
+export type ValuePlace = { readonly recipe: RecipeKind; readonly root: string };
+
 type Attempt<T> =
   | { readonly set: Versioned<T> }
   /** What stands there instead. */
@@ -47,16 +51,23 @@ export class SharedValue<T> {
   readonly #context: RecipeContext;
   readonly #codec: Codec<T>;
   readonly #retries: number;
+  readonly #recipe: RecipeKind;
   readonly #root: string;
   readonly #key: string;
 
   /** @throws ConclaveError INVALID_ARGUMENT */
-  constructor(context: RecipeContext, name: string, options: ValueOptions<T> = {}) {
+  constructor(
+    context: RecipeContext,
+    name: string,
+    options: ValueOptions<T> = {},
+    place: ValuePlace = { recipe: 'value', root: valuePrefix(name) },
+  ) {
     this.name = name;
     this.#context = context;
     this.#codec = options.codec ?? json<T>();
     this.#retries = parseRetries(options);
-    this.#root = valuePrefix(name);
+    this.#recipe = place.recipe;
+    this.#root = place.root;
     const key = `${this.#root}current`;
     this.#key = key;
     const { client } = context.session;
@@ -113,7 +124,7 @@ export class SharedValue<T> {
     { signal }: UpdateOptions = {},
   ): Promise<Versioned<T>> {
     let base = await this.#read(signal);
-    const subject = { recipe: 'value', name: this.name } as const;
+    const subject = { recipe: this.#recipe, name: this.name };
     return untilUncontended(this.#context, subject, this.#retries, signal, async () => {
       const next = await change(this.#decode(base)?.value);
       const attempt = await this.#attempt(base?.modRevision ?? 0n, next, signal);

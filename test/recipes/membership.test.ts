@@ -1,5 +1,6 @@
 import { firstValueFrom, take, toArray } from 'rxjs';
 import { describe, expect, test } from 'vitest';
+import { connect } from '../../recipes/connect.ts';
 import { Group, type GroupOptions } from '../../recipes/group/group.ts';
 import type { GroupEvent } from '../../recipes/group/group-view.ts';
 import type { Membership, Share } from '../../recipes/group/membership.ts';
@@ -7,6 +8,7 @@ import { groupPrefix } from '../../recipes/names.ts';
 import { text } from '../../sdk/codec.ts';
 import type { Call } from '../support/faulty-kv.ts';
 import { storeMissing } from '../support/store.ts';
+import { startRewindableStore } from './rewindable-store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';
 
 type Data = { readonly load: number };
@@ -155,6 +157,28 @@ describe.skipIf(storeMissing)('membership', () => {
       const { members } = await of(actor, name).members();
       return members[0]?.data?.load === 2;
     });
+  });
+
+  test('restore an old snapshot: members join the older store, and all see them there', async () => {
+    await using store = await startRewindableStore();
+    const name = world.name();
+    for (let filler = 0; filler < 9; filler++) await store.before.kv.put('filler', `${filler}`);
+    const conclave = await connect(store.endpoint);
+    const session = await conclave.session({ ttl: '2s' });
+    const group = session.group<Data>(name, { recheck: 100 });
+    const { events } = follow(group);
+    const member = await group.join({ id: 'a', data });
+    await eventually('the member', () => events.length === 2);
+    store.rewind();
+    await eventually('the member', async () => {
+      const { count } = await store.after.kv.list({ prefix: groupPrefix(name) });
+      return count === 1n && member.state === 'joined' && events.at(-1)?.type === 'joined';
+    });
+    expect(told(events).filter((line) => line.startsWith('reset'))).toEqual([
+      'reset start ',
+      'reset rewound ',
+    ]);
+    await conclave.close();
   });
 
   test('drop the reply of every write: nobody is there twice, and nobody is left behind', async () => {
