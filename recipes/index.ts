@@ -168,6 +168,16 @@ export type { Swept } from './queue/sweep.ts';
 export type { CloseOptions, Worker, WorkerOptions } from './queue/worker.ts';
 export type { RateLimiter, RateLineUp, RateOptions, TakeOptions } from './rate/rate-limiter.ts';
 export { RecipeSession } from './session.ts';
+export type { StmFunction, StmOptions } from './stm/stm.ts';
+export type { StmIsolation } from './stm/stm-commit.ts';
+export type {
+  StmEntry,
+  StmGuard,
+  StmPutOptions,
+  StmRangeOptions,
+  StmTransaction,
+  StmValueOptions,
+} from './stm/stm-transaction.ts';
 export type { Dispatched } from './topic/dispatched.ts';
 export type { SubscriptionInfo, TopicInfo } from './topic/inspection.ts';
 export type { Message, NewMessage } from './topic/message.ts';

@@ -27,6 +27,7 @@
  *     conclave/value/<name>/{current,op/…}            a shared value
  *     conclave/group/<name>/<member>                  a member of a group
  *     conclave/config/<name>/{current,op/…}           a configuration
+ *     conclave/stm/op/<session>-<attempt>             a transaction that took effect
  *     conclave/gone/<session>-<attempt>               an attempt that may never join a line again
  *     conclave/queue/<name>/job/<id>                  the payload
  *     conclave/queue/<name>/ready/<id>                may be claimed
@@ -163,6 +164,9 @@ export const cronKey = (name: string): string => `${rootPrefix}cron/${escapeName
 
 export const topicPrefix = (name: string): string =>
   `${rootPrefix}topic/${escapeName(name, 'name')}/`;
+
+/** Transactions have no name: what they read and write is the program's. */
+export const stmPrefix = `${rootPrefix}stm/`;
 
 export const servicePrefix = (service: string): string =>
   `${rootPrefix}service/${escapeName(service, 'service')}/`;

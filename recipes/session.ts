@@ -25,6 +25,7 @@ import { Queue, type QueueOptions } from './queue/queue.ts';
 import { type ConsumerOptions, QueueConsumer } from './queue/queue-consumer.ts';
 import { Worker, type WorkerOptions } from './queue/worker.ts';
 import { RateLimiter, type RateOptions } from './rate/rate-limiter.ts';
+import { runStm, type StmFunction, type StmOptions } from './stm/stm.ts';
 import { Topic, type TopicOptions } from './topic/topic.ts';
 import { Adder, type AdderOptions } from './values/adder.ts';
 import type { AdditionOptions } from './values/additions.ts';
@@ -100,6 +101,17 @@ export class RecipeSession implements Session {
   /** A value that clients change by compare-and-set. @throws ConclaveError INVALID_ARGUMENT */
   value<T>(name: string, options?: ValueOptions<T>): SharedValue<T> {
     return new SharedValue<T>(this.#context, name, options);
+  }
+
+  /**
+   * Reads and writes any keys in one step: all or nothing, and as if nobody else did anything
+   * meanwhile. The function may run several times.
+   *
+   * @throws ConclaveError CONFLICT, TOO_MANY_OPERATIONS, NOT_HELD, SESSION_LOST, ABORTED, TIMEOUT,
+   *   CODEC, INVALID_ARGUMENT, and what the function throws: nothing is written then
+   */
+  stm<R>(body: StmFunction<R>, options?: StmOptions): Promise<R> {
+    return runStm(this.#context, body, options);
   }
 
   /** Leader election. @throws ConclaveError INVALID_ARGUMENT */

@@ -7,12 +7,23 @@
 import { aborted, ConclaveError, isConclaveError, throwIfAborted } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Session } from '../../sdk/session.ts';
-import { type Compare, compare, type GetOperation, type Operation, op } from '../../sdk/txn.ts';
+import {
+  type Compare,
+  compare,
+  type GetOperation,
+  type ListOperation,
+  type Operation,
+  type OperationResults,
+  op,
+} from '../../sdk/txn.ts';
 import { mayRepeat, untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
 
-export type OnceWrite = {
-  /** The key of the op-record, and its content. */
+/** Reads, one by one or all of one kind. */
+type Reads = readonly (GetOperation | ListOperation)[];
+
+export type OnceWrite<Wanted extends Reads = readonly GetOperation[]> = {
+  /** The key of the op-record, and its content, which must not be empty when there is a fence. */
   readonly key: string;
   readonly record: string;
   /** What the record lives by. */
@@ -20,7 +31,7 @@ export type OnceWrite = {
   readonly compares: readonly Compare[];
   readonly writes: readonly Operation[];
   /** What to read when it is refused. */
-  readonly reads: readonly GetOperation[];
+  readonly reads: Wanted;
   /**
    * Marks the op-record as used when a repetition is refused, so that no late copy can take effect
    * afterwards. Needed where the compared keys may be deleted: then the conditions can come true again.
@@ -28,7 +39,7 @@ export type OnceWrite = {
   readonly fence: boolean;
 };
 
-export type OnceOutcome =
+export type OnceOutcome<Wanted extends Reads = readonly GetOperation[]> =
   | {
       readonly kind: 'applied';
       readonly revision: bigint;
@@ -40,7 +51,7 @@ export type OnceOutcome =
   | {
       readonly kind: 'refused';
       readonly revision: bigint;
-      readonly found: readonly (KeyValue | null)[];
+      readonly found: OperationResults<Wanted>;
     };
 
 /**
@@ -49,11 +60,11 @@ export type OnceOutcome =
  * @throws ConclaveError SESSION_LOST, ABORTED, or what the store answers; `outcome` tells whether the
  *   write may have taken effect
  */
-export async function commitOnce(
+export async function commitOnce<const Wanted extends Reads = readonly GetOperation[]>(
   session: Session,
-  write: OnceWrite,
+  write: OnceWrite<Wanted>,
   signal?: AbortSignal,
-): Promise<OnceOutcome> {
+): Promise<OnceOutcome<Wanted>> {
   throwIfAborted(signal);
   session.assertLive();
   const { client } = session;
@@ -71,7 +82,7 @@ export async function commitOnce(
   try {
     return await untilAnswered(
       client,
-      async (): Promise<OnceOutcome> => {
+      async (): Promise<OnceOutcome<Wanted>> => {
         const alone = !mayHaveApplied;
         const txn = write.fence && !alone ? attempted.else(op.txn(use)) : attempted;
         const result = await txn.commit({ signal: stop.signal }).catch((error: unknown) => {
@@ -79,12 +90,16 @@ export async function commitOnce(
           throw error;
         });
         if (result.succeeded) return { kind: 'applied', revision: result.revision, alone };
-        const [record, ...found] = result.responses as readonly (KeyValue | null)[];
-        if (record) return { kind: 'recorded', record };
+        const [first, ...found] = result.responses as readonly unknown[];
+        const record = first as KeyValue | null;
+        // An empty one is the fence of a refusal whose own answer was lost.
+        if (record && !(write.fence && record.value.length === 0)) {
+          return { kind: 'recorded', record };
+        }
         return {
           kind: 'refused',
           revision: result.revision,
-          found: found.slice(0, write.reads.length),
+          found: found.slice(0, write.reads.length) as unknown as OperationResults<Wanted>,
         };
       },
       stop.signal,
