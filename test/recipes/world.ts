@@ -14,6 +14,7 @@ import { waitFor } from '../support/wait.ts';
 
 export type ActorOptions = {
   readonly ttl?: Duration;
+  readonly lockDelay?: Duration;
   readonly onSuspend?: 'stop' | 'continue';
   readonly clock?: Clock;
   readonly metrics?: RecipeMetrics;
@@ -92,7 +93,7 @@ export const useWorld = (): World => {
     endpoint: () => store().endpoint,
     endpoints,
     actor: async (options = {}) => {
-      const { clock, ttl = '30s', metrics = noMetrics, onSuspend, meta } = options;
+      const { clock, ttl = '30s', metrics = noMetrics, onSuspend, lockDelay, meta } = options;
       const real = await connectOver(
         { connectionClock: systemClock },
         { endpoints: endpoints(), ...(clock === undefined ? {} : { clock }) },
@@ -102,6 +103,7 @@ export const useWorld = (): World => {
       const session = await client.session({
         ttl,
         ...(onSuspend === undefined ? {} : { onSuspend }),
+        ...(lockDelay === undefined ? {} : { lockDelay }),
         ...(meta === undefined ? {} : { meta }),
       });
       const actor = new Actor(client, faults, session, metrics);

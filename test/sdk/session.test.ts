@@ -8,6 +8,7 @@ import {
   connect,
   type Session,
   type SessionState,
+  type Suspension,
 } from '../../sdk/index.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { TcpProxy } from '../support/proxy.ts';
@@ -131,6 +132,40 @@ describe.skipIf(storeMissing)('sessions', () => {
     expect(states).toEqual(['live', 'suspended', 'live']);
   });
 
+  test('a policy decides what a suspension means, by how long it lasts', async () => {
+    await using client = await open();
+    const seen: Suspension[] = [];
+    const session = await client.session({
+      ttl: '30s',
+      onSuspend: (suspension) => {
+        seen.push(suspension);
+        return suspension.remainingMs > 5_000 ? 'continue' : 'stop';
+      },
+    });
+    session.assertLive();
+    expect(seen).toEqual([]);
+    clock.freeze(21_000);
+    session.assertLive();
+    clock.freeze(4_000);
+    expect(() => session.assertLive()).toThrow(
+      expect.objectContaining({ code: 'SESSION_SUSPENDED' }),
+    );
+    expect(seen).toEqual([
+      { unrenewedMs: 21_000, remainingMs: 8_000 },
+      { unrenewedMs: 25_000, remainingMs: 4_000 },
+    ]);
+  });
+
+  test('its terms open another of the same kind', async () => {
+    await using client = await open();
+    const given = { ttl: '20s', lockDelay: '5s', onSuspend: 'stop', meta: { host: 'a' } } as const;
+    const first = await client.session(given);
+    const second = await client.session(first.terms);
+    expect(second.id).not.toBe(first.id);
+    expect(second).toMatchObject({ ttlMs: 20_000, onSuspend: 'stop', meta: { host: 'a' } });
+    expect(await direct.leases.timeToLive(second.lease)).toMatchObject({ grantedTtlMs: 25_000 });
+  });
+
   test('an overdue renewal suspends it even if no attempt has failed yet', async () => {
     await using client = await open();
     const session = await client.session({ ttl: '30s' });
@@ -174,6 +209,17 @@ describe.skipIf(storeMissing)('sessions', () => {
     await expect(direct.session({ resume: first.lease })).rejects.toMatchObject({
       code: 'SESSION_LOST',
     });
+  });
+
+  test('cannot be resumed with a lock-delay that leaves nothing of its lease', async () => {
+    const first = await direct.session({ ttl: '20s' });
+    const options = { resume: first.id, lockDelay: '20s' };
+    await expect(direct.session(options)).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining("'lockDelay'"),
+    });
+    expect(await direct.leases.timeToLive(first.lease)).not.toBeNull();
+    await first.close();
   });
 
   test('with a lock delay the lease outlives the session', async () => {
@@ -276,7 +322,16 @@ describe.skipIf(storeMissing)('sessions', () => {
     ['ttl', { ttl: 0 }],
     ['ttl', { ttl: 'soon' }],
     ['lockDelay', { lockDelay: -1 }],
+    ['lockDelay', { resume: 'abc', lockDelay: 'late' }],
     ['onSuspend', { onSuspend: 'panic' as never }],
+    ['keepAlive', { keepAlive: 'worker' as never }],
+    ['maxBlock', { keepAlive: 'thread' as const, maxBlock: '999ms' }],
+    ['resume', { resume: '' }],
+    ['resume', { resume: 'not hexadecimal' }],
+    ['resume', { resume: 0n }],
+    ['resume', { resume: 12 as never }],
+    ['resumeWithin', { resume: 'abc', resumeWithin: -1 }],
+    ['resume', { resumes: 'abc' } as never],
   ])('refuses a bad %s', async (field, options) => {
     await expect(direct.session(options)).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
