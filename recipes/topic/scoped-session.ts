@@ -6,12 +6,12 @@ import type { Session } from '../../sdk/session.ts';
 
 export function scopedSession(session: Session, prefix: string): Session {
   const client = session.client.namespace(prefix);
-  return new Proxy(session, {
-    get(target, property) {
+  return new Proxy(Object.create(session), {
+    get(_target, property) {
       if (property === 'client') return client;
       // Sessions have private fields: what is called or computed runs on the session itself.
-      const value: unknown = Reflect.get(target, property, target);
-      return typeof value === 'function' ? value.bind(target) : value;
+      const value: unknown = Reflect.get(session, property, session);
+      return typeof value === 'function' ? value.bind(session) : value;
     },
   });
 }

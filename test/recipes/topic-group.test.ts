@@ -1,0 +1,378 @@
+import { describe, expect, test } from 'vitest';
+import { queueKeys, topicPrefix } from '../../recipes/names.ts';
+import type { GroupOptions } from '../../recipes/topic/subscribe-options.ts';
+import { Topic } from '../../recipes/topic/topic.ts';
+import type { GroupEvent } from '../../recipes/topic/topic-events.ts';
+import { storeMissing } from '../support/store.ts';
+import { faultyEverywhere, topicOf as of, publish, Reader, seenGap } from './topic-tools.ts';
+import { type Actor, eventually, useWorld } from './world.ts';
+
+describe.skipIf(storeMissing)('topic, groups', () => {
+  const world = useWorld();
+  const options: GroupOptions = { group: 'g', from: 'earliest', ackDeadline: '20s' };
+  const join = (topic: Topic<number>, more: Partial<GroupOptions> = {}) =>
+    new Reader<GroupEvent<number>>(topic.subscribe({ ...options, ...more }));
+  const numberOf = (event: GroupEvent<number>) =>
+    event.type === 'message' ? event.message.data : Number.NaN;
+  const everywhere = (actor: Actor, name: string) =>
+    new Topic<number>(faultyEverywhere(actor), name);
+  const info = async (topic: Topic<number>) => {
+    const [group] = (await topic.info()).subscriptions;
+    if (group?.kind !== 'group') throw new Error('there should be a group');
+    return group;
+  };
+  /** Handles everything until it is stopped; what it acknowledged, in order. */
+  function work(topic: Topic<number>, more: Partial<GroupOptions> = {}) {
+    const stop = new AbortController();
+    const handled: number[] = [];
+    const run = async () => {
+      for await (const event of topic.subscribe({ ...options, ...more, signal: stop.signal })) {
+        handled.push(numberOf(event));
+        await event.ack().catch(() => undefined);
+      }
+    };
+    const running = run();
+    const end = async () => {
+      stop.abort();
+      await running;
+    };
+    return { handled, end };
+  }
+  const upTo = (count: number) => Array.from({ length: count }, (_, index) => index);
+  const sorted = (numbers: readonly number[]) => [...numbers].sort((x, y) => x - y);
+
+  test('the messages are divided among the members, each to one', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    const topic = of(a, name);
+    const members = [work(topic, { maxInFlight: 4 }), work(of(b, name), { maxInFlight: 4 })];
+    for (let from = 0; from < 40; from += 10) {
+      await publish(topic, ...upTo(40).slice(from, from + 10));
+    }
+    const handled = () => members.flatMap((member) => member.handled);
+    await eventually('all are handled', () => handled().length >= 40);
+    await eventually('all are settled', async () => (await info(topic)).pending === 0);
+    for (const member of members) await member.end();
+    expect(sorted(handled())).toEqual(upTo(40));
+    expect(await info(topic)).toMatchObject({ name: 'g', lag: 0, inFlight: 0, parked: 0 });
+  });
+
+  test('two groups and two tasks of one session: each group gets all, its members share', async () => {
+    const actor = await world.actor();
+    const topic = of(actor, world.name());
+    const members = [work(topic), work(topic), work(topic, { group: 'other' })];
+    await publish(topic, ...upTo(20));
+    const count = () => members.reduce((sum, { handled }) => sum + handled.length, 0);
+    await eventually('all are handled', () => count() >= 40);
+    for (const member of members) await member.end();
+    const [one, two, other] = members.map(({ handled }) => handled);
+    expect(sorted([...(one ?? []), ...(two ?? [])])).toEqual(upTo(20));
+    expect(sorted(other ?? [])).toEqual(upTo(20));
+  });
+
+  test('a message of a member that died is delivered again; its stale acknowledgement fails', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    await publish(of(a, name), 1);
+    const former = join(of(a, name));
+    const event = await former.next();
+    expect([event.attempt, event.maxDeliveries]).toEqual([1, 5]);
+    const next = join(of(b, name));
+    const coming = next.next();
+    await a.killLease();
+    const again = await coming;
+    expect([numberOf(again), again.attempt]).toEqual([1, 2]);
+    expect(again.token > event.token).toBe(true);
+    const lost = { code: expect.stringMatching(/^(CLAIM_LOST|SESSION_LOST)$/) };
+    await expect(event.ack()).rejects.toMatchObject(lost);
+    await again.ack();
+    await expect(again.ack()).rejects.toMatchObject({ code: 'RELEASED' });
+    await expect(again.extend()).rejects.toMatchObject({ code: 'RELEASED' });
+    await former.leave();
+    await next.leave();
+  });
+
+  test('a message of a member that is slow is delivered again, unless it extends its deadline', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    await publish(of(a, name), 1);
+    const slow = join(of(a, name), { ackDeadline: 150 });
+    const event = await slow.next();
+    const other = join(of(b, name), { ackDeadline: 150 });
+    const coming = other.next();
+    let isTaken = false;
+    void coming.then(() => {
+      isTaken = true;
+    });
+    for (let times = 0; times < 8; times++) {
+      await event.extend();
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    expect(isTaken).toBe(false);
+    const again = await coming;
+    expect([numberOf(again), again.attempt]).toEqual([1, 2]);
+    await expect(event.ack()).rejects.toMatchObject({ code: 'CLAIM_LOST' });
+    expect(event.signal.aborted).toBe(true);
+    await again.ack();
+    await slow.leave();
+    await other.leave();
+  });
+
+  test('messages of a key are handled in order, whoever dies or gives one back', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    const topic = of(a, name);
+    const messages = upTo(12).map((data) => ({ data, key: data % 2 === 0 ? 'even' : 'odd' }));
+    await topic.publishAll(messages.slice(0, 8));
+    for (const message of messages.slice(8)) await topic.publish(message);
+    const first = join(topic, { maxInFlight: 10 });
+    const [one, two] = [await first.next(), await first.next()];
+    expect(sorted([one, two].map(numberOf))).toEqual([0, 1]);
+    // The next of a key does not come before this one is settled.
+    const third = first.next();
+    await one.nack({ delay: 20 });
+    expect(numberOf(await third)).toBe(numberOf(one));
+    const other = join(of(b, name), { maxInFlight: 10 });
+    const coming = other.next();
+    await a.killLease();
+    const order: number[] = [];
+    for (let event = await coming; ; event = await other.next()) {
+      order.push(numberOf(event));
+      await event.ack();
+      if (order.length === 12) break;
+    }
+    expect(order.filter((value) => value % 2 === 0)).toEqual([0, 2, 4, 6, 8, 10]);
+    expect(order.filter((value) => value % 2 === 1)).toEqual([1, 3, 5, 7, 9, 11]);
+    await first.leave();
+    await other.leave();
+  });
+
+  test('a feeder that dies is replaced: everything is handed over once, in order of the key', async () => {
+    const name = world.name();
+    const publisher = of(await world.actor(), name);
+    const one = { key: 'k' };
+    const survivor = await world.actor();
+    for (let round = 0; round < 3; round++) {
+      const actor = await world.actor({ ttl: '2s' });
+      const topic = everywhere(actor, name);
+      // The feeder's first hand-over takes effect and it never learns; then it dies.
+      actor.faults.after = async ({ parts }) => {
+        const feeds = parts?.success.some(
+          (operation) => operation.kind === 'put' && `${operation.key}`.startsWith('position/'),
+        );
+        if (!feeds) return;
+        actor.faults.plan = () => 'lose-answer';
+        await actor.killLease();
+      };
+      const feeder = work(topic, { maxInFlight: 1 });
+      await eventually('a feeder', async () => (await publisher.info()).subscriptions.length === 1);
+      for (let value = 0; value < 5; value++) {
+        await publisher.publish({ data: round * 5 + value, ...one });
+      }
+      await eventually('the end of the feeder', () => actor.session.state === 'lost');
+      await feeder.end();
+      actor.faults.heal();
+    }
+    const last = work(of(survivor, name));
+    await eventually('everything is settled', async () => {
+      const { pending, lag } = await info(publisher);
+      return pending === 0 && lag === 0;
+    });
+    await last.end();
+    // What an earlier member acknowledged is not seen here, but the order of the rest is.
+    expect(last.handled).toEqual(sorted([...new Set(last.handled)]));
+    expect(last.handled.at(-1)).toBe(14);
+  });
+
+  test('drop the reply of every write: each message is acknowledged once', async () => {
+    const actor = await world.actor();
+    const topic = everywhere(actor, world.name());
+    let writes = 0;
+    actor.faults.plan = ({ write }) => {
+      if (!write) return 'pass';
+      writes += 1;
+      return writes % 2 === 0 ? 'lose-answer' : 'pass';
+    };
+    const member = work(topic, { maxInFlight: 3 });
+    for (const value of upTo(10)) await publish(topic, value);
+    await eventually('all are handled', () => member.handled.length >= 10);
+    await eventually('all are settled', async () => (await info(topic)).pending === 0);
+    await member.end();
+    expect(sorted(member.handled)).toEqual(upTo(10));
+    expect(writes).toBeGreaterThan(30);
+  });
+
+  test('too many deliveries park a message; it can be looked at, replayed and dropped', async () => {
+    const actor = await world.actor();
+    const topic = of(actor, world.name());
+    await topic.publish({ data: 1, key: 'k', headers: { a: 'b' } });
+    await topic.publish({ data: 2, key: 'k' });
+    const reader = join(topic, { maxDeliveries: 2 });
+    await (await reader.next()).nack({ error: 'first' });
+    const last = await reader.next();
+    expect(last.attempt).toBe(2);
+    await last.park('does not fit', { timeout: '5s' });
+    const second = await reader.next();
+    expect(numberOf(second)).toBe(2);
+    await second.ack();
+    expect(await info(topic)).toMatchObject({ pending: 0, parked: 1 });
+    const parked = topic.parked('g');
+    const [letter] = await parked.list();
+    expect(letter).toMatchObject({ attempts: 2, reason: 'does not fit' });
+    expect(letter?.data).toMatchObject({
+      type: 'message',
+      message: { data: 1, key: 'k', headers: { a: 'b' } },
+    });
+    expect(await parked.replay(() => true)).toBe(1);
+    const again = await reader.next();
+    expect([numberOf(again), again.attempt]).toEqual([1, 1]);
+    await again.park('still not');
+    expect(await parked.discard(letter?.id ?? '')).toBe(1);
+    expect(await info(topic)).toMatchObject({ pending: 0, parked: 0 });
+    await reader.leave();
+  });
+
+  test('a message that kills its members is parked by whoever sweeps', async () => {
+    const name = world.name();
+    const publisher = of(await world.actor(), name);
+    await publish(publisher, 13);
+    const survivor = await world.actor();
+    for (let death = 0; death < 2; death++) {
+      const actor = await world.actor();
+      const reader = join(of(actor, name), { maxDeliveries: 2 });
+      const event = await reader.next();
+      expect(event.attempt).toBe(death + 1);
+      await actor.killLease();
+      const next = join(of(survivor, name), { maxDeliveries: 2, group: 'other' });
+      await next.leave();
+      await reader.leave();
+    }
+    const last = work(of(survivor, name), { maxDeliveries: 2 });
+    await eventually('it is parked', async () => {
+      const groups = (await publisher.info()).subscriptions;
+      return groups.some((each) => each.kind === 'group' && each.parked === 1);
+    });
+    await last.end();
+    expect(last.handled).toEqual([]);
+  });
+
+  test('a member has no more deliveries than it asked for until it settles some', async () => {
+    const actor = await world.actor();
+    const topic = of(actor, world.name());
+    await publish(topic, ...upTo(5));
+    const reader = join(topic, { maxInFlight: 2 });
+    const [one, two] = [await reader.next(), await reader.next()];
+    const third = reader.next();
+    await eventually('two are in flight', async () => (await info(topic)).inFlight === 2);
+    expect((await info(topic)).pending).toBe(5);
+    await two.ack();
+    expect(numberOf(await third)).toBe(2);
+    await one.nack();
+    expect(numberOf(await reader.next())).toBe(0);
+    await reader.leave();
+    // What was not settled by then comes to the next member.
+    const next = work(topic);
+    await eventually('all are settled', async () => (await info(topic)).pending === 0);
+    await next.end();
+    expect(sorted(next.handled)).toEqual([0, 2, 3, 4]);
+  });
+
+  test('what retention removed before it was handed over is a gap, for one member', async () => {
+    const actor = await world.actor();
+    const topic = of(actor, world.name(), { retention: { messages: 1 } });
+    const { revision } = await publish(topic, 0);
+    const first = join(topic);
+    await (await first.next()).ack();
+    await first.leave();
+    const lost = await publish(topic, 1);
+    await publish(topic, 2);
+    expect(await topic.trim()).toEqual({ removed: 2 });
+    await world.operator().kv.compact((await publish(topic, 3)).revision);
+    const reader = join(topic);
+    const gap = await reader.next();
+    expect(gap.type === 'gap' && seenGap(gap)).toBe(`removed ${revision + 1n}-${lost.revision}`);
+    await gap.ack();
+    expect(numberOf(await reader.next())).toBe(2);
+    await reader.leave();
+  });
+
+  test('what was handed over stays until it is settled, whatever retention removes', async () => {
+    const actor = await world.actor();
+    const topic = of(actor, world.name(), { retention: { messages: 1 } });
+    await publish(topic, 1);
+    await publish(topic, 2);
+    const reader = join(topic);
+    const one = await reader.next();
+    await eventually('both are handed over', async () => (await info(topic)).pending === 2);
+    await publish(topic, 3);
+    await topic.trim();
+    expect((await topic.info()).messages).toBe(1);
+    await one.ack();
+    expect(numberOf(await reader.next())).toBe(2);
+    await reader.leave();
+  });
+
+  test('a group holds no more than maxPending, and its members must agree on it', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    const topic = of(a, name);
+    for (const from of [0, 50, 100]) await publish(topic, ...upTo(50).map((value) => from + value));
+    const reader = join(topic, { maxPending: 64, maxInFlight: 40 });
+    const event = await reader.next();
+    await eventually('the group is full', async () => (await info(topic)).pending === 50);
+    expect((await info(topic)).lag).toBe(100);
+    const other = join(of(b, name), { maxPending: 65 });
+    await expect(other.next()).rejects.toMatchObject({ code: 'MISMATCH' });
+    await event.ack();
+    await reader.leave();
+    const member = work(topic, { maxPending: 64, maxInFlight: 40 });
+    await eventually('all are handled', () => member.handled.length >= 149);
+    await member.end();
+  });
+
+  test('delete own key by hand: claims and positions that are removed are found out', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const topic = of(actor, name);
+    await publish(topic, 1);
+    const reader = join(topic);
+    const event = await reader.next();
+    const claims = `${topicPrefix(name)}${queueKeys('g').claim}`;
+    await world.operator().kv.delete({ prefix: claims });
+    await expect(event.ack()).rejects.toMatchObject({ code: 'CLAIM_LOST' });
+    await reader.leave();
+    await topic.forget('group', 'g');
+    expect((await topic.info()).subscriptions).toEqual([]);
+    const left = await world.operator().kv.count({ prefix: topicPrefix(name) });
+    expect(left).toBeLessThanOrEqual(4n);
+    const anew = join(topic);
+    expect(numberOf(await anew.next())).toBe(1);
+    await anew.leave();
+  });
+
+  test('exchanges: a claim and an acknowledgement a message, a push and a read a hand-over', async () => {
+    const actor = await world.actor();
+    const topic = everywhere(actor, world.name());
+    await publish(topic, ...upTo(3));
+    const reader = join(topic);
+    await (await reader.next()).ack();
+    await eventually('the feeder has read its position', async () => {
+      return (await info(topic)).pending === 2;
+    });
+    actor.faults.take();
+    await (await reader.next()).ack();
+    const sent = actor.faults.take().filter(({ kind }) => kind !== 'watch');
+    expect(sent.map(({ kind }) => kind)).toEqual(['txn', 'txn']);
+    const event = await reader.next();
+    actor.faults.take();
+    await publish(topic, 3);
+    await eventually('it is handed over', async () => (await info(topic)).lag === 0);
+    const positions = ({ range }: { readonly range?: unknown }) => `${range}`.includes('position/');
+    await eventually('the feeder has read its position', () => actor.faults.calls.some(positions));
+    const pushes = actor.faults.take().filter(({ kind, write }) => kind === 'txn' && write);
+    // The publication and the hand-over.
+    expect(pushes).toHaveLength(2);
+    await event.ack();
+    await reader.leave();
+  });
+});
