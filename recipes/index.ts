@@ -44,6 +44,9 @@ export {
   type Session,
   type SessionOptions,
   type SessionState,
+  type SessionTerms,
+  type SuspendPolicy,
+  type Suspension,
   type Txn,
   type TxnResult,
   text,
@@ -92,6 +95,15 @@ export type { Candidate, Leader } from './election/candidates.ts';
 export type { CampaignOptions, Election, LeadOptions } from './election/election.ts';
 export type { ElectionOptions } from './election/election-options.ts';
 export type { CandidateRef, LeadContext, Leadership, Preemption } from './election/leadership.ts';
+export type { MigrationStatus } from './election/migration-record.ts';
+export type { Migration, MigrationContext } from './election/migration-run.ts';
+export type {
+  Migrated,
+  MigrateOptions,
+  Migrations,
+  MigrationsOptions,
+  MigrationsState,
+} from './election/migrations.ts';
 export type { CacheChange, CacheEntry, CacheEvent, CacheSnapshot } from './group/cache-entry.ts';
 export type { Config, ConfigChange, ConfigOptions, ConfigRevision } from './group/config.ts';
 export type { ConfigStatus, ConfigVersion } from './group/config-state.ts';
@@ -115,6 +127,7 @@ export type {
   LineUp,
   Mutex,
   MutexOptions,
+  ResumeOptions,
   TryAcquireOptions,
 } from './locks/mutex.ts';
 export type { LockProgress, MutexHandle } from './locks/mutex-handle.ts';
@@ -139,6 +152,12 @@ export {
   type RecipeMetrics,
 } from './metrics.ts';
 export { escapeName, unescapeName } from './names.ts';
+export {
+  type Meter,
+  type MeterAttributes,
+  type OpenTelemetryOptions,
+  openTelemetry,
+} from './open-telemetry.ts';
 export { type Backoff, constant, type ExponentialOptions, exponential } from './queue/backoff.ts';
 export type { BatchHandler, BatchJob } from './queue/batch.ts';
 export type { Cancelled } from './queue/cancellation.ts';

@@ -4,9 +4,12 @@ import type { ConclaveError } from '../sdk/errors.ts';
 import type { Observable } from '../sdk/observe.ts';
 import type { Session, SessionState, SessionTerms, SuspendPolicy } from '../sdk/session.ts';
 import type { Background, RecipeContext } from './common/context.ts';
+import { measureSession } from './common/session-metrics.ts';
 import { Discovery } from './discovery/registry.ts';
 import { Election } from './election/election.ts';
 import type { ElectionOptions } from './election/election-options.ts';
+import type { Migration } from './election/migration-run.ts';
+import { Migrations, type MigrationsOptions } from './election/migrations.ts';
 import { Config, type ConfigOptions } from './group/config.ts';
 import { Group, type GroupOptions } from './group/group.ts';
 import { type CacheOptions, PrefixCache } from './group/prefix-cache.ts';
@@ -51,6 +54,7 @@ export class RecipeSession implements Session {
       metrics: harmless(metrics),
       background: new Set<Background>(),
     };
+    measureSession(session, this.#context.metrics);
   }
 
   /** Mutual exclusion. @throws ConclaveError INVALID_ARGUMENT */
@@ -114,9 +118,14 @@ export class RecipeSession implements Session {
     return runStm(this.#context, body, options);
   }
 
-  /** Leader election. @throws ConclaveError INVALID_ARGUMENT */
+  /** Leader election: first come, first served, or by priority. @throws ConclaveError INVALID_ARGUMENT */
   election<T>(name: string, options?: ElectionOptions<T>): Election<T> {
     return new Election<T>(this.#context, name, options);
+  }
+
+  /** Steps that run once, in order, by one process at a time. @throws ConclaveError INVALID_ARGUMENT */
+  migrations(name: string, list: readonly Migration[], options?: MigrationsOptions): Migrations {
+    return new Migrations(this.#context, name, list, options);
   }
 
   /** A work queue, to push to and to look into. @throws ConclaveError INVALID_ARGUMENT */

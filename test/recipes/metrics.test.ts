@@ -1,0 +1,169 @@
+/** What the recipes report, and how that reaches the instruments of a meter. */
+import { describe, expect, test } from 'vitest';
+import { noMetrics, type RecipeMetrics } from '../../recipes/metrics.ts';
+import { type Meter, openTelemetry } from '../../recipes/open-telemetry.ts';
+import { RecipeSession } from '../../recipes/session.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+import { storeMissing } from '../support/store.ts';
+import { eventually, useWorld } from './world.ts';
+
+type Measurement = readonly [instrument: string, value: number, attributes: object];
+
+/** A meter that writes down what is measured, and what for. */
+class Notebook implements Meter {
+  readonly instruments: { readonly name: string; readonly unit: string }[] = [];
+  readonly measurements: Measurement[] = [];
+
+  createHistogram(name: string, { unit }: { readonly unit: string }) {
+    this.instruments.push({ name, unit });
+    return {
+      record: (value: number, attributes: object) => {
+        this.measurements.push([name, value, attributes]);
+      },
+    };
+  }
+
+  createCounter(name: string, { unit }: { readonly unit: string }) {
+    this.instruments.push({ name, unit });
+    return {
+      add: (value: number, attributes: object) => {
+        this.measurements.push([name, value, attributes]);
+      },
+    };
+  }
+}
+
+describe('a meter of OpenTelemetry', () => {
+  test('gets seconds and counts, with the names and units of its conventions', () => {
+    const meter = new Notebook();
+    const metrics = openTelemetry(meter);
+    const mutex = { recipe: 'mutex', name: 'orders' } as const;
+    metrics.waited({ ...mutex, ms: 1_500, outcome: 'acquired' });
+    metrics.waited({ ...mutex, ms: 20, outcome: 'NOT_ACQUIRED' });
+    metrics.held({ ...mutex, ms: 250 });
+    metrics.contended({ ...mutex, kind: 'refused' });
+    metrics.lost({ recipe: 'session', name: '', reason: 'SESSION_LOST' });
+    const named = { 'conclave.recipe': 'mutex', 'conclave.name': 'orders' };
+    expect(meter.instruments).toEqual([
+      { name: 'conclave.recipe.wait.duration', unit: 's' },
+      { name: 'conclave.recipe.hold.duration', unit: 's' },
+      { name: 'conclave.recipe.contentions', unit: '{contention}' },
+      { name: 'conclave.recipe.losses', unit: '{loss}' },
+    ]);
+    expect(meter.measurements).toEqual([
+      ['conclave.recipe.wait.duration', 1.5, named],
+      ['conclave.recipe.wait.duration', 0.02, { ...named, 'error.type': 'NOT_ACQUIRED' }],
+      ['conclave.recipe.hold.duration', 0.25, named],
+      ['conclave.recipe.contentions', 1, { ...named, 'conclave.contention.kind': 'refused' }],
+      ['conclave.recipe.losses', 1, { 'conclave.recipe': 'session', 'error.type': 'SESSION_LOST' }],
+    ]);
+  });
+
+  test('gets names only as they are mapped', () => {
+    const meter = new Notebook();
+    const metrics = openTelemetry(meter, {
+      nameOf: (name, recipe) => (recipe === 'mutex' ? name.replace(/\d+/, ':id') : undefined),
+    });
+    metrics.held({ recipe: 'mutex', name: 'orders/42', ms: 0 });
+    metrics.held({ recipe: 'queue', name: 'mail', ms: 0 });
+    expect(meter.measurements.map(([, , attributes]) => attributes)).toEqual([
+      { 'conclave.recipe': 'mutex', 'conclave.name': 'orders/:id' },
+      { 'conclave.recipe': 'queue' },
+    ]);
+  });
+});
+
+describe.skipIf(storeMissing)('contention is reported', () => {
+  const world = useWorld();
+  /** A session that writes down how it got into others' way, and one that holds what it wants. */
+  const open = async (clock?: ManualClock) => {
+    const contended: string[] = [];
+    const ended: string[] = [];
+    const metrics: RecipeMetrics = {
+      ...noMetrics,
+      contended: ({ recipe, name, kind }) => contended.push(`${recipe} ${name} ${kind}`),
+      held: ({ recipe, ms }) => ended.push(`held ${recipe} ${ms >= 0}`),
+      lost: ({ recipe, reason }) => ended.push(`lost ${recipe} ${reason}`),
+    };
+    const [one, two] = [await world.actor(clock ? { clock } : {}), await world.actor()];
+    const session = new RecipeSession(one.session, metrics);
+    const other = new RecipeSession(two.session, noMetrics);
+    return { actor: one, session, other, contended, ended };
+  };
+
+  test('by waits, once each however long, and not by what is free', async () => {
+    const { session, other, contended } = await open();
+    const name = world.name();
+    await (await session.mutex(name).acquire()).release();
+    await (await session.semaphore(name, { limit: 1 }).acquire()).release();
+    expect(contended).toEqual([]);
+    const [held, before] = [await other.mutex(name).acquire(), await other.rw(name).write()];
+    const middle = other.mutex(name).acquire();
+    const line = () => other.mutex(name).inspect();
+    await eventually('a waiter', async () => (await line()).waiters.length === 1);
+    const waits = [session.mutex(name).acquire(), session.rw(name).read()];
+    await eventually('two waiters', async () => (await line()).waiters.length === 2);
+    // It looks again when the one before it goes, and waits on.
+    await held.release();
+    await (await middle).release();
+    await before.release();
+    for (const wait of waits) await (await wait).release();
+    expect(contended.sort()).toEqual([`mutex ${name} wait`, `rw ${name} wait`]);
+  });
+
+  test('by attempts that are refused', async () => {
+    const { session, other, contended } = await open();
+    const name = world.name();
+    await using _lock = await other.mutex(name).acquire();
+    const limit = { rate: 1, per: '1h' } as const;
+    await other.rateLimit(name, limit).take();
+    expect(await session.mutex(name).tryAcquire()).toBeNull();
+    expect(await session.multi([name, `${name}/b`]).tryAcquire()).toBeNull();
+    expect(await session.rateLimit(name, limit).tryTake()).toBe(false);
+    expect(contended).toEqual([
+      `mutex ${name} refused`,
+      `multi ${name} refused`,
+      `rate-limit ${name} conflict`,
+      `rate-limit ${name} refused`,
+    ]);
+  });
+
+  test('by compare-and-sets that came late', async () => {
+    const { session, other, contended } = await open();
+    const name = world.name();
+    const counter = session.counter(name);
+    await counter.add();
+    await other.counter(name).add();
+    await counter.add();
+    await session.value<number>(name).update(async (value = 0) => {
+      if (value === 0) await other.value<number>(name).set(1);
+      return value + 1;
+    });
+    expect(contended).toEqual([`counter ${name} conflict`, `value ${name} conflict`]);
+  });
+
+  test('by jobs that somebody else claimed', async () => {
+    const { session, other, contended } = await open();
+    const name = world.name();
+    const queue = other.queue<number>(name);
+    for (const job of [1, 2, 3]) await queue.push(job);
+    const [ours, theirs] = [session.consumer<number>(name), other.consumer<number>(name)];
+    // Both have listed the line.
+    const claims = [await ours.claim(), await theirs.claim(), await theirs.claim()];
+    expect(await ours.claim()).toBeNull();
+    expect(contended).toContain(`queue ${name} conflict`);
+    for (const claim of claims) await claim?.ack();
+  });
+
+  test('a session reports how long it lived, and whether it was lost', async () => {
+    const clock = new ManualClock();
+    const { actor, session, ended } = await open(clock);
+    clock.freeze(30_000);
+    expect(session.state).toBe('lost');
+    expect(ended).toEqual(['lost session SESSION_LOST', 'held session true']);
+    const closed = await open();
+    await closed.session.close();
+    expect(closed.ended).toEqual(['held session true']);
+    await actor.close();
+  });
+});
