@@ -4,6 +4,10 @@
  *
  *     conclave/lock/<name>/<session>-<attempt>        value: LineRecord
  *     conclave/election/<name>/<session>-<attempt>    value: LineRecord
+ *     conclave/election/<name>/leader                 who leads, in an election by priority
+ *     conclave/election/<name>/request/<session>-…    a candidate that asks the leader to make way
+ *     conclave/migrations/<name>/step/<place>         a migration that was begun or is done
+ *     conclave/migrations/<name>/line/<session>-…     who runs them, and who would next
  *     conclave/rw/<name>/{r,w}/<session>-<attempt>    value: LineRecord with the mode
  *     conclave/semaphore/<name>/limit                 the limit, stored once
  *     conclave/semaphore/<name>/line/<session>-…      value: LineRecord with the weight
@@ -119,6 +123,9 @@ export function etcdLockPrefix(name: string): string {
 
 export const electionPrefix = (name: string): string =>
   `${rootPrefix}election/${escapeName(name, 'name')}/`;
+
+export const migrationsPrefix = (name: string): string =>
+  `${rootPrefix}migrations/${escapeName(name, 'name')}/`;
 
 export const rwPrefix = (name: string): string => `${rootPrefix}rw/${escapeName(name, 'name')}/`;
 

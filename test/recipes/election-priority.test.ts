@@ -93,7 +93,7 @@ describe.skipIf(storeMissing)('election by priority', () => {
   });
 
   test('a vacancy goes to the highest rank: priority first, then who came first', async () => {
-    const actors = [];
+    const actors: Actor[] = [];
     for (let n = 0; n < 5; n++) actors.push(await world.actor());
     const name = world.name();
     const [a] = actors;
@@ -134,7 +134,7 @@ describe.skipIf(storeMissing)('election by priority', () => {
 
   test('many candidates at once: exactly one leads at a time, in rising terms', async () => {
     const name = world.name();
-    const actors = [];
+    const actors: Actor[] = [];
     for (let n = 0; n < 3; n++) actors.push(await world.actor());
     let leading = 0;
     const terms: bigint[] = [];

@@ -1,0 +1,358 @@
+/**
+ * Migrations: an ordered list of steps, each run once, by one process at a time.
+ *
+ * Whoever is first in a line runs those that are left, in order, and records each in the store; all
+ * others wait until everything is recorded. Every record is written under the condition that its writer
+ * is still first in line. A step that only writes to the store does so in the transaction that records
+ * it: exactly once. A step with other effects is recorded before and after: at least once, and an
+ * attempt that did not end is seen by whoever comes next.
+ */
+import {
+  ConclaveError,
+  invalidArgument,
+  isConclaveError,
+  throwIfAborted,
+} from '../../sdk/errors.ts';
+import type { KeyValue } from '../../sdk/kv.ts';
+import type { Observable } from '../../sdk/observe.ts';
+import { type Duration, parseDuration } from '../../sdk/options.ts';
+import { compare, op } from '../../sdk/txn.ts';
+import type { RecipeContext } from '../common/context.ts';
+import { parsePeriod } from '../common/durations.ts';
+import { type PrefixView, viewPrefix } from '../common/prefix-view.ts';
+import { untilAnswered } from '../common/repeat.ts';
+import { linkedSignal } from '../common/signals.ts';
+import { observeShared } from '../common/streams.ts';
+import { type Holding, waitForHold } from '../line/holding.ts';
+import { encodeLineRecord, inLineOrder, type LineEntry, lineEntry } from '../line/line-record.ts';
+import { escapeName, migrationsPrefix, randomId } from '../names.ts';
+import {
+  decodeMigration,
+  type MigrationStatus,
+  migrationsMax,
+  type Planned,
+  pendingStatus,
+  type Recorded,
+  recordsOf,
+  statusOf,
+  stepKey,
+} from './migration-record.ts';
+import { type Migration, MigrationRunner } from './migration-run.ts';
+
+export type MigrationsOptions = {
+  /** How often a process that waits reads its place again, whatever watches say. @default '15s' */
+  readonly recheck?: Duration;
+};
+
+export type MigrateOptions = {
+  /** Gives up: rejects with ABORTED. A step that this process runs is asked to stop, and waited for. */
+  readonly signal?: AbortSignal;
+  /** How long to wait for others to be done: rejects with TIMEOUT. @default no limit */
+  readonly timeout?: Duration;
+};
+
+export type Migrated = {
+  /** Ids of the steps that this call ran, in order. */
+  readonly ran: readonly string[];
+};
+
+export type MigrationsState = {
+  /** As recorded, in order; then those of this client's list that are not. */
+  readonly steps: readonly MigrationStatus[];
+  /** Who runs them, if anybody does, and who would next. */
+  readonly runner: LineEntry | null;
+  readonly waiting: readonly LineEntry[];
+};
+
+export class Migrations {
+  readonly name: string;
+  /** As `inspect()`; each change. */
+  readonly state$: Observable<MigrationsState>;
+  readonly #context: RecipeContext;
+  readonly #list: readonly Migration[];
+  readonly #plan: readonly Planned[];
+  readonly #prefix: string;
+  readonly #steps: string;
+  readonly #recheckMs: number | undefined;
+
+  /** @throws ConclaveError INVALID_ARGUMENT */
+  constructor(
+    context: RecipeContext,
+    name: string,
+    list: readonly Migration[],
+    options: MigrationsOptions = {},
+  ) {
+    this.name = name;
+    this.#context = context;
+    this.#prefix = migrationsPrefix(name);
+    this.#steps = `${this.#prefix}step/`;
+    this.#plan = planOf(list);
+    this.#list = [...list];
+    if (options.recheck !== undefined) this.#recheckMs = parsePeriod(options.recheck, 'recheck');
+    const { client } = context.session;
+    const prefix = this.#prefix;
+    const show = (kvs: Iterable<KeyValue>) => this.#show(kvs);
+    this.state$ = observeShared(async function* (signal) {
+      for await (const { entries } of viewPrefix(client, prefix, { signal })) {
+        yield show(entries.values());
+      }
+    });
+  }
+
+  /**
+   * Returns when every migration of the list has run, here or elsewhere. One exchange when that was so
+   * before; otherwise two to become the one who runs them, one for each step that writes, two for each
+   * other, and one to end.
+   *
+   * @throws ConclaveError MISMATCH when the store has others, or others in their places;
+   *   FAILED_PRECONDITION when one was interrupted that is not idempotent; TIMEOUT, ABORTED,
+   *   SESSION_LOST, LEADERSHIP_LOST; and whatever a migration throws
+   */
+  async run(options: MigrateOptions = {}): Promise<Migrated> {
+    throwIfAborted(options.signal);
+    const { session } = this.#context;
+    session.assertLive();
+    const seen = await this.#read();
+    if (this.#isDone(seen.entries.values())) return { ran: [] };
+    return this.#inTheLead(options, seen, (holding, stop) => this.#runAll(holding, stop));
+  }
+
+  /**
+   * Settles a migration that was interrupted: 'done' counts it as run, 'again' as never begun. For
+   * people who have looked at what it did. Waits for whoever is first in line.
+   *
+   * @throws ConclaveError NOT_FOUND when there is no such record; FAILED_PRECONDITION when it is done;
+   *   as `run` otherwise
+   */
+  async resolve(id: string, how: 'done' | 'again', options: MigrateOptions = {}): Promise<void> {
+    if (how !== 'done' && how !== 'again') throw invalidArgument('how', how, "'done' or 'again'");
+    throwIfAborted(options.signal);
+    await this.#inTheLead(options, undefined, async (holding, stop) => {
+      await this.#settle(new MigrationRunner(this.name, holding, stop), holding, id, how);
+      return { ran: [] };
+    });
+  }
+
+  /** What ran, when and by whom; what runs; and who waits. One exchange. */
+  async inspect(): Promise<MigrationsState> {
+    const { kvs } = await this.#context.session.client.kv.list({ prefix: this.#prefix });
+    return this.#show(kvs);
+  }
+
+  #show(kvs: Iterable<KeyValue>): MigrationsState {
+    const steps: KeyValue[] = [];
+    const line: KeyValue[] = [];
+    for (const kv of kvs) (kv.key.startsWith(this.#steps) ? steps : line).push(kv);
+    const [runner = null, ...waiting] = inLineOrder(line).map(lineEntry);
+    steps.sort((a, b) => (a.key < b.key ? -1 : 1));
+    const recorded = steps.flatMap((kv) => {
+      const record = decodeMigration(kv);
+      return record ? [statusOf(record, runner?.key)] : [];
+    });
+    const pending = this.#plan.slice(recorded.length).map(pendingStatus);
+    return { steps: [...recorded, ...pending], runner, waiting };
+  }
+
+  async #read(): Promise<PrefixView> {
+    const { client, signal } = this.#context.session;
+    const list = () => client.kv.list({ prefix: this.#steps });
+    const { kvs, revision } = await untilAnswered(client, list, signal);
+    return { revision, entries: new Map(kvs.map((kv) => [kv.key, kv])) };
+  }
+
+  /** @throws ConclaveError MISMATCH */
+  #records(entries: Iterable<KeyValue>): readonly Recorded[] {
+    return recordsOf(this.name, this.#steps, this.#plan, entries);
+  }
+
+  #isDone(entries: Iterable<KeyValue>): boolean {
+    const records = this.#records(entries);
+    return this.#plan.every((_, place) => records[place]?.record.state === 'done');
+  }
+
+  async #runAll(holding: Holding, stop: AbortSignal): Promise<Migrated> {
+    const records = this.#records((await this.#read()).entries.values());
+    const runner = new MigrationRunner(this.name, holding, stop);
+    const ran: string[] = [];
+    for (const [place, migration] of this.#list.entries()) {
+      const before = records[place];
+      if (before?.record.state === 'done') continue;
+      holding.assertHeld();
+      throwIfAborted(stop);
+      await runner.run(migration, stepKey(this.#steps, place), before);
+      ran.push(migration.id);
+    }
+    return { ran };
+  }
+
+  async #settle(
+    runner: MigrationRunner,
+    holding: Holding,
+    id: string,
+    how: 'done' | 'again',
+  ): Promise<void> {
+    const { client } = holding.session;
+    const recorded = this.#records((await this.#read()).entries.values());
+    const found = recorded.find(({ record }) => record.id === id);
+    if (found === undefined) {
+      throw new ConclaveError('NOT_FOUND', `No attempt at '${id}' of '${this.name}' is recorded`);
+    }
+    const { kv, record } = found;
+    if (record.state === 'done') {
+      throw new ConclaveError('FAILED_PRECONDITION', `Migration '${id}' of '${this.name}' is done`);
+    }
+    if (how === 'done') {
+      const finishedMs = client.clock.wallMs();
+      await runner.record(kv.key, kv, { ...record, state: 'done', finishedMs, resolved: true });
+      return;
+    }
+    const txn = holding
+      .guard(client.kv.txn())
+      .if(compare.modRevision(kv.key, '==', kv.modRevision))
+      .then(op.delete(kv.key))
+      .else(op.get(kv.key));
+    const result = await untilAnswered(client, () => txn.commit(), holding.session.signal);
+    if (!result.succeeded && result.responses[0] !== null) holding.assertHeld();
+  }
+
+  /** Does the work when this process is first in line; or nothing, once `seen` shows all done. */
+  async #inTheLead(
+    { signal, timeout }: MigrateOptions,
+    seen: PrefixView | undefined,
+    work: (holding: Holding, stop: AbortSignal) => Promise<Migrated>,
+  ): Promise<Migrated> {
+    const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
+    const { background } = this.#context;
+    const stop = linkedSignal(signal);
+    const running = this.#waitAndWork(stop.signal, timeoutMs, seen, work);
+    const entry = {
+      close: async () => {
+        stop.abort(new ConclaveError('CLOSED', 'The session was closed'));
+        await running.catch(() => undefined);
+      },
+    };
+    background.add(entry);
+    try {
+      return await running;
+    } finally {
+      background.delete(entry);
+      stop.unlink();
+    }
+  }
+
+  async #waitAndWork(
+    stop: AbortSignal,
+    timeoutMs: number | undefined,
+    seen: PrefixView | undefined,
+    work: (holding: Holding, stop: AbortSignal) => Promise<Migrated>,
+  ): Promise<Migrated> {
+    const waiting = linkedSignal(stop);
+    let following: Promise<boolean> = Promise.resolve(false);
+    let followed: { readonly done: boolean } | { readonly error: unknown } | undefined;
+    const follow = () => {
+      if (seen === undefined) return;
+      following = this.#followUntilDone(seen, waiting.signal);
+      following.then(
+        (done) => {
+          followed = { done };
+          if (done) waiting.abort();
+        },
+        (error: unknown) => {
+          followed = { error };
+          waiting.abort();
+        },
+      );
+    };
+    try {
+      const holding = await this.#wait(waiting.signal, timeoutMs, follow).catch(
+        (error: unknown) => {
+          if (followed && 'error' in followed) throw followed.error;
+          if (followed?.done) return undefined;
+          throw error;
+        },
+      );
+      waiting.abort();
+      if (holding === undefined) return { ran: [] };
+      return await this.#work(holding, stop, work);
+    } finally {
+      waiting.abort();
+      await following.catch(() => undefined);
+    }
+  }
+
+  async #work(
+    holding: Holding,
+    stop: AbortSignal,
+    work: (holding: Holding, stop: AbortSignal) => Promise<Migrated>,
+  ): Promise<Migrated> {
+    const either = linkedSignal(holding.signal, stop);
+    try {
+      return await work(holding, either.signal);
+    } finally {
+      either.unlink();
+      await holding[Symbol.asyncDispose]();
+    }
+  }
+
+  /** @param onWait called when others are ahead */
+  #wait(signal: AbortSignal, timeoutMs: number | undefined, onWait: () => void): Promise<Holding> {
+    const { session } = this.#context;
+    const { clock, random } = session.client;
+    const subject = { recipe: 'migrations', name: this.name, lostCode: 'LEADERSHIP_LOST' } as const;
+    const membership = {
+      prefix: `${this.#prefix}line/`,
+      attempt: randomId(random),
+      value: encodeLineRecord({ sinceMs: clock.wallMs(), meta: session.meta }),
+      check: ({ ahead }: { readonly ahead: readonly unknown[] }) => {
+        if (ahead.length > 0) onWait();
+        return undefined;
+      },
+      ...(this.#recheckMs === undefined ? {} : { timing: { recheckMs: this.#recheckMs } }),
+    };
+    return waitForHold(this.#context, subject, membership, { signal, timeoutMs }).catch(
+      (cause: unknown) => {
+        if (!isConclaveError(cause, 'NOT_ACQUIRED')) throw cause;
+        const message = `The migrations '${this.name}' were not done within ${timeoutMs} ms`;
+        throw new ConclaveError('TIMEOUT', message, { cause });
+      },
+    );
+  }
+
+  async #followUntilDone(start: PrefixView, signal: AbortSignal): Promise<boolean> {
+    const { client } = this.#context.session;
+    for await (const { entries } of viewPrefix(client, this.#steps, { signal, start })) {
+      if (this.#isDone(entries.values())) return true;
+    }
+    return false;
+  }
+}
+
+/** @throws ConclaveError INVALID_ARGUMENT */
+function planOf(list: readonly Migration[]): readonly Planned[] {
+  if (!Array.isArray(list) || list.length > migrationsMax) {
+    throw invalidArgument('migrations', list, `a list of at most ${migrationsMax} migrations`);
+  }
+  const ids = new Set<string>();
+  return list.map((migration: Migration, place) => {
+    const { id, version = '1' } = migration;
+    const field = `migrations[${place}]`;
+    escapeName(id, `${field}.id`);
+    if (ids.has(id)) throw invalidArgument(`${field}.id`, id, 'another than the ones before it');
+    ids.add(id);
+    if (typeof version !== 'string') {
+      throw invalidArgument(`${field}.version`, version, 'a text');
+    }
+    const functions = [
+      'writes' in migration && migration.writes,
+      'run' in migration && migration.run,
+    ].filter(Boolean);
+    if (functions.length !== 1 || typeof functions[0] !== 'function') {
+      throw invalidArgument(
+        field,
+        migration,
+        "an object with either 'run' or 'writes', a function",
+      );
+    }
+    return { id, version };
+  });
+}
