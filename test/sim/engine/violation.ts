@@ -36,6 +36,10 @@ export const invariants = {
   32: 'every job is in one place, and what is reserved names who has it',
   33: 'what is in a queue is worked off',
   34: 'every slot of a schedule is run once',
+  50: 'who follows a prefix is shown what the store held, and told of every revision',
+  51: 'a member of a group is listed',
+  52: 'all see members in one order, and no two have one share',
+  53: 'a configuration loses no change, and is shown only where it is valid',
 } as const;
 
 export type InvariantNumber = keyof typeof invariants;

@@ -1,11 +1,14 @@
 /** What the clients of a run do: always watch, and either use the store or some of the recipes. */
 import type { Decisions, Site } from '../../engine/decisions.ts';
+import { CacheWorkload } from './cache.ts';
+import { ConfigWorkload } from './config.ts';
 import { CounterWorkload } from './counter.ts';
 import { ElectionWorkload } from './election.ts';
 import { IdWorkload } from './ids.ts';
 import { customLine, rwLock, semaphore } from './lock-kinds.ts';
 import { LockWorkload } from './locks.ts';
 import { type Machines, MembersWorkload } from './members.ts';
+import { MembershipWorkload } from './membership.ts';
 import { MultiLockWorkload } from './multi-lock.ts';
 import { MutexWorkload } from './mutex.ts';
 import { QueueWorkload } from './queue.ts';
@@ -28,8 +31,11 @@ export type WorkloadMaker = (surroundings: Surroundings) => Workload;
 
 /** By name, one line a recipe. A seed chooses from them; `--workload NAME` takes one for certain. */
 const recipes: Readonly<Record<string, WorkloadMaker>> = {
+  cache: () => new CacheWorkload(),
+  config: () => new ConfigWorkload(),
   counter: () => new CounterWorkload(),
   election: () => new ElectionWorkload(),
+  group: () => new MembershipWorkload(),
   ids: () => new IdWorkload(),
   line: () => new LockWorkload(customLine),
   multi: () => new MultiLockWorkload(),
