@@ -212,7 +212,7 @@ export type { Topic, TopicOptions } from './topic/topic.ts';
 export type {
   DurableEvent,
   GroupDelivery,
-  GroupEvent,
+  GroupEvent as TopicGroupEvent,
   TopicEvent,
   TopicGap,
   TopicMessages,
