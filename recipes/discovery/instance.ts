@@ -1,5 +1,6 @@
 /** A registered instance of a service, as it is written and as others see it. */
 import type { KeyValue } from '../../sdk/kv.ts';
+import type { Stamp } from '../common/kept-entry.ts';
 import { unescapeName } from '../names.ts';
 
 /**
@@ -53,6 +54,15 @@ export function readInstanceRecord<M>(kv: KeyValue): Partial<InstanceRecord<M>> 
     // Not ours.
   }
   return {};
+}
+
+/** Which registration wrote an entry, and its how-manieth write it is. */
+export function stampOfInstance(kv: KeyValue): Partial<Stamp> {
+  const { registration: owner, sequence } = readInstanceRecord(kv);
+  return {
+    ...(typeof owner === 'string' ? { owner } : {}),
+    ...(typeof sequence === 'number' ? { sequence } : {}),
+  };
 }
 
 /** undefined when the key holds something else. */

@@ -168,8 +168,8 @@ export class OutlierDetector {
 
   #endInterval(nowMs: number, ids: readonly string[]): boolean {
     const { intervalMs } = this.#rules;
-    const passed = 1 + Math.floor((nowMs - this.#intervalEndMs) / intervalMs);
-    this.#intervalEndMs += passed * intervalMs;
+    const startMs = this.#intervalEndMs - intervalMs;
+    this.#intervalEndMs = startMs + (1 + Math.floor((nowMs - startMs) / intervalMs)) * intervalMs;
     let ejectedAny = false;
     for (const [id, record] of this.#records) {
       if (this.ejection(id, nowMs)) continue;
@@ -178,7 +178,10 @@ export class OutlierDetector {
         ejectedAny = true;
         continue;
       }
-      const ejections = Math.max(0, record.ejections - passed);
+      // Intervals of an ejection prove nothing.
+      const fromMs = Math.max(startMs, record.ejection?.untilMs ?? startMs);
+      const gotThrough = Math.floor((nowMs - fromMs) / intervalMs);
+      const ejections = Math.max(0, record.ejections - gotThrough);
       this.#records.set(id, { ...record, calls: 0, failures: 0, ejections, ejection: undefined });
     }
     return ejectedAny;

@@ -1,26 +1,20 @@
 /**
  * One instance's entry in the registry, kept there for as long as its owner wants.
  *
- * The entry lives by a session of its own. When that is lost, or somebody removes the key, the entry
- * is written again, after a random delay, with the latest data. Deregistering wins over all of that:
- * it stops the writer first and revokes the lease, so that no late write can bring the entry back.
+ * The entry lives by a session of its own, is written again with the latest data when that is lost or
+ * somebody removes it, and deregistering wins over all of that (`common/kept-entry.ts`). On top of
+ * that come health, which may take the entry off the list for a while, and leaving with grace.
  */
-import { ConclaveError, isConclaveError } from '../../sdk/errors.ts';
+import { ConclaveError } from '../../sdk/errors.ts';
 import { type Observable, StateSource } from '../../sdk/observe.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
-import type { Session } from '../../sdk/session.ts';
 import type { RecipeContext } from '../common/context.ts';
-import { closingPatienceMs, fullJitterMs, pause, untilAnswered } from '../common/repeat.ts';
-import { SessionKeeper } from '../common/session-keeper.ts';
+import { KeptEntry, type KeptState, type KeptSubject } from '../common/kept-entry.ts';
 import { linkedSignal } from '../common/signals.ts';
-import { randomId } from '../names.ts';
-import { Confirmations } from './confirmations.ts';
-import { Entry, type EntryData } from './entry.ts';
 import { InFlight } from './in-flight.ts';
-import type { InstanceStatus } from './instance.ts';
+import { type InstanceRecord, type InstanceStatus, stampOfInstance } from './instance.ts';
 import { checkChange, type InstanceData } from './register-options.ts';
 import { type HealthPlan, RegistrationHealth } from './registration-health.ts';
-import { untilAborted } from './until-aborted.ts';
 
 /**
  * - `registering`: being written, for the first time or again after a loss.
@@ -43,10 +37,18 @@ export type RetireOptions = {
   readonly signal?: AbortSignal;
 };
 
-/** Longest random delay before a removed entry is written again. */
-const rewriteSpreadMs = 500;
 /** How often the own entry is read, in case no watch told that it is gone. */
 const recheckMs = 30_000;
+
+/** What is written of an instance, less the stamp. */
+type EntryData<M> = Omit<InstanceRecord<M>, 'v' | 'registration' | 'sequence'>;
+
+const stateOf = {
+  writing: 'registering',
+  written: 'registered',
+  replaced: 'replaced',
+  closed: 'closed',
+} as const satisfies Record<KeptState, RegistrationState>;
 
 export class Registration<M> implements AsyncDisposable {
   readonly id: string;
@@ -54,11 +56,9 @@ export class Registration<M> implements AsyncDisposable {
   /** Replays the last; completes when the registration has ended. */
   readonly state$: Observable<RegistrationState>;
   readonly #context: RecipeContext;
-  readonly #entry: Entry<M>;
-  readonly #keeper: SessionKeeper;
+  readonly #subject: KeptSubject<EntryData<M>>;
   readonly #health: RegistrationHealth | undefined;
   readonly #inFlight = new InFlight();
-  readonly #confirmations = new Confirmations();
   readonly #state = new StateSource<RegistrationState>('registering');
   readonly #closing = new AbortController();
   readonly #sinceMs: number;
@@ -66,13 +66,11 @@ export class Registration<M> implements AsyncDisposable {
   #isDraining = false;
   /** What was last written as the status, and since when it is that. */
   #status: { readonly status: InstanceStatus; readonly sinceMs: number };
-  /** The write wanted, and the last one the store confirmed. */
-  #wanted = 1;
-  #confirmed = 0;
+  /** The entry; undefined while it is withdrawn. */
+  #entry: KeptEntry<EntryData<M>> | undefined;
   #registeredAtMs: number | undefined;
-  /** What waits for the writer to look again. */
-  #wake: () => void = () => undefined;
-  #running: Promise<void> = Promise.resolve();
+  /** Withdrawals and returns, one after the other. */
+  #turns: Promise<void> = Promise.resolve();
   #closed: Promise<void> | undefined;
 
   constructor(
@@ -86,9 +84,18 @@ export class Registration<M> implements AsyncDisposable {
     this.service = service;
     this.state$ = this.#state.observable;
     this.#context = context;
-    this.#entry = new Entry<M>(key, randomId(client.random));
-    this.#keeper = new SessionKeeper(context.session, 'separate');
-    this.#health = plan && new RegistrationHealth(client, plan, () => this.#touch());
+    this.#subject = {
+      key,
+      what: `The registration of '${id}' in service '${service}'`,
+      encode: (entry, { owner, sequence }) => {
+        const record = { v: 1, ...entry, registration: owner, sequence } as const;
+        return JSON.stringify(record satisfies InstanceRecord<M>);
+      },
+      stampOf: stampOfInstance,
+      recheckMs,
+      onLost: (reason) => context.metrics.lost({ ...this.#measured, reason }),
+    };
+    this.#health = plan && new RegistrationHealth(client, plan, () => this.#heed());
     this.#sinceMs = client.clock.wallMs();
     this.#data = data;
     this.#status = { status: 'up', sinceMs: this.#sinceMs };
@@ -111,14 +118,17 @@ export class Registration<M> implements AsyncDisposable {
 
   /** Resolves when the entry is in the store; with checks, after the first of them. */
   async start(): Promise<void> {
-    const { client } = this.#context.session;
-    const startedMs = client.clock.monotonicMs();
-    this.#context.background.add(this);
-    const written = this.#confirmations.wait(this.#wanted);
-    this.#running = this.#run();
-    await written;
-    const ms = client.clock.monotonicMs() - startedMs;
-    this.#context.metrics.waited({ ...this.#subject, ms, outcome: 'acquired' });
+    const { session, background, metrics } = this.#context;
+    const { clock } = session.client;
+    const startedMs = clock.monotonicMs();
+    background.add(this);
+    await this.#health?.start(this.#closing.signal);
+    await this.#list();
+    metrics.waited({
+      ...this.#measured,
+      ms: clock.monotonicMs() - startedMs,
+      outcome: 'acquired',
+    });
   }
 
   /**
@@ -126,18 +136,26 @@ export class Registration<M> implements AsyncDisposable {
    * if the entry is being written again after a loss, that carries the new data; if it is withdrawn,
    * its return will.
    *
-   * @throws ConclaveError INVALID_ARGUMENT, CLOSED, MISMATCH when the id was taken over
+   * @throws ConclaveError INVALID_ARGUMENT, CLOSED, MISMATCH when the id was taken over, and what the
+   *   store refuses, such as TOO_LARGE: then the data stays as it was
    */
   async update(change: Partial<InstanceData<M>>): Promise<void> {
     checkChange(change);
-    this.#data = { ...this.#data, ...change };
-    await this.#change();
+    const before = this.#data;
+    const after = { ...before, ...change };
+    this.#data = after;
+    try {
+      await this.#write();
+    } catch (error) {
+      if (this.#data === after) this.#data = before;
+      throw error;
+    }
   }
 
   /** `draining` asks pools to pick others; `up` takes part again. @throws like `update` */
   async set(status: 'up' | 'draining'): Promise<void> {
     this.#isDraining = status === 'draining';
-    await this.#change();
+    await this.#write();
   }
 
   /** Asks pools to pick others, while this instance finishes what it has. */
@@ -187,7 +205,7 @@ export class Registration<M> implements AsyncDisposable {
       cancel();
       patience.unlink();
     }
-    const inFlight = this.inFlight;
+    const { inFlight } = this;
     await this.deregister();
     return { inFlight };
   }
@@ -207,119 +225,85 @@ export class Registration<M> implements AsyncDisposable {
     return this.deregister();
   }
 
-  get #subject() {
+  get #measured() {
     return { recipe: 'registry', name: this.service } as const;
   }
 
-  #change(): Promise<void> {
-    if (this.#closing.signal.aborted) return Promise.reject(this.#ended());
-    this.#touch();
-    return this.#confirmations.wait(this.#wanted);
+  async #close(state: 'closed' | 'replaced'): Promise<void> {
+    this.#context.background.delete(this);
+    // Before anything else: no entry may be made after this.
+    this.#closing.abort();
+    this.#tell(state);
+    // An entry that ends by itself is just about to say so to those who wait for it.
+    await null;
+    await Promise.all([this.#entry?.close(), this.#turns]);
+    this.#state.complete();
   }
 
-  /** There is something to write, or the entry is to go. */
-  #touch(): void {
-    this.#wanted += 1;
-    this.#wake();
+  /** Makes the entry, and lives with it. */
+  async #list(): Promise<void> {
+    if (this.#closing.signal.aborted) throw this.#ended();
+    const entry = new KeptEntry(this.#context, this.#subject, this.#record());
+    this.#entry = entry;
+    entry.state$.subscribe((kept) => {
+      if (this.#entry !== entry) return;
+      const state = stateOf[kept];
+      if (state === 'closed' || state === 'replaced') this.#closed ??= this.#close(state);
+      else this.#tell(state);
+    });
+    await entry.start();
+  }
+
+  async #write(): Promise<void> {
+    if (this.#closing.signal.aborted) throw this.#ended();
+    await this.#entry?.change(() => this.#record());
   }
 
   #ended(): ConclaveError {
-    const what = `The registration of '${this.id}' in service '${this.service}'`;
+    const { what } = this.#subject;
     return this.state === 'replaced'
       ? new ConclaveError('MISMATCH', `${what} was replaced by a later one with the same id`)
       : new ConclaveError('CLOSED', `${what} was closed`);
   }
 
-  async #close(state: 'closed' | 'replaced', error?: unknown): Promise<void> {
-    this.#context.background.delete(this);
-    this.#tell(state);
-    // Before anything else: no write may start after this.
-    this.#closing.abort();
-    await this.#running;
-    if (state === 'closed') {
-      const patience = { timeout: closingPatienceMs };
-      await this.#entry.remove(this.#keeper.client, patience).catch(() => undefined);
-    }
-    await this.#keeper.close();
-    this.#confirmations.fail(error ?? this.#ended());
-    this.#state.complete();
+  /** The health has changed: the entry has to say so, or to go, or to return. */
+  #heed(): void {
+    this.#turns = this.#turns.then(() => this.#turn()).catch(() => undefined);
   }
 
-  /** The only writer: one write at a time, always of the latest data. */
-  async #run(): Promise<void> {
-    const { signal } = this.#closing;
-    const { client } = this.#keeper;
-    await this.#health?.start(signal);
-    for (let failures = 0; !signal.aborted; ) {
-      try {
-        const session = await this.#keeper.live(signal);
-        await this.#bring(session);
-        failures = 0;
-        if (!signal.aborted) await this.#untilNews(session);
-      } catch (error) {
-        if (signal.aborted) return;
-        if (!isConclaveError(error) || !(error.retryable || passing.has(error.code))) {
-          // Not awaited: closing waits for this loop to end.
-          this.#closed ??= this.#close('closed', error);
-          return;
-        }
-        failures += 1;
-        const delayMs = fullJitterMs(failures, client.random);
-        await pause(client.clock, delayMs, signal).catch(() => undefined);
-      }
-    }
-  }
-
-  /** Makes the store have what it should. */
-  async #bring(session: Session): Promise<void> {
-    const { signal } = this.#closing;
+  async #turn(): Promise<void> {
+    const entry = this.#entry;
+    // The first check is made before there is an entry.
+    if (this.#closing.signal.aborted || (!entry && this.state !== 'withdrawn')) return;
     if (this.#health?.isWithdrawn) {
-      const { client } = this.#keeper;
-      const wanted = this.#wanted;
-      if (this.state !== 'withdrawn') {
-        await untilAnswered(client, () => this.#entry.remove(client), signal);
-        this.#tell('withdrawn');
-      }
-      this.#confirm(wanted);
-      return;
+      this.#entry = undefined;
+      this.#tell('withdrawn');
+      await entry?.close();
+    } else if (entry) {
+      // Not awaited: what comes next may be more recent.
+      void this.#write().catch(() => undefined);
+    } else {
+      this.#tell('registering');
+      // Only what can never succeed makes it fail: then the registration has ended.
+      await this.#list();
     }
-    if (this.#entry.livesBy(session) && this.#confirmed === this.#wanted) return;
-    const latest = () => ({ data: this.#record(), sequence: this.#wanted });
-    const outcome = await this.#entry.write(session, latest, signal);
-    if (outcome === 'replaced') {
-      this.#closed ??= this.#close('replaced');
-      return;
-    }
-    if (!signal.aborted) this.#tell('registered');
-    this.#confirm(outcome.wrote);
   }
 
   #tell(state: RegistrationState): void {
-    const { clock } = this.#keeper.client;
-    if (state === 'registered') this.#registeredAtMs ??= clock.monotonicMs();
+    const { session, metrics } = this.#context;
+    const nowMs = session.client.clock.monotonicMs();
+    if (state === 'registered') this.#registeredAtMs ??= nowMs;
     else if (this.#registeredAtMs !== undefined) {
-      const ms = clock.monotonicMs() - this.#registeredAtMs;
+      metrics.held({ ...this.#measured, ms: nowMs - this.#registeredAtMs });
       this.#registeredAtMs = undefined;
-      this.#context.metrics.held({ ...this.#subject, ms });
     }
     this.#state.set(state);
-  }
-
-  #lost(reason: 'SESSION_LOST' | 'NOT_FOUND'): void {
-    if (this.state === 'registered') this.#context.metrics.lost({ ...this.#subject, reason });
-    this.#confirmed = 0;
-    this.#tell('registering');
-  }
-
-  #confirm(sequence: number): void {
-    this.#confirmed = sequence;
-    this.#confirmations.confirm(sequence);
   }
 
   #record(): EntryData<M> {
     const { status } = this;
     if (status !== this.#status.status) {
-      this.#status = { status, sinceMs: this.#keeper.client.clock.wallMs() };
+      this.#status = { status, sinceMs: this.#context.session.client.clock.wallMs() };
     }
     const { zone, ...data } = this.#data;
     const reason = this.#health?.reason;
@@ -332,44 +316,4 @@ export class Registration<M> implements AsyncDisposable {
       statusMs: this.#status.sinceMs,
     };
   }
-
-  /** Waits until there is something to write: new data, a lost session, or a key that changed hands. */
-  async #untilNews(session: Session): Promise<void> {
-    const { clock, random } = session.client;
-    const { signal } = this.#closing;
-    const over = linkedSignal(session.signal, signal);
-    this.#wake = over.abort;
-    let isDue = false;
-    const cancel = clock.setTimer(recheckMs * (0.75 + 0.5 * random()), () => {
-      isDue = true;
-      over.abort();
-    });
-    try {
-      if (session.state === 'lost' || signal.aborted || this.#confirmed !== this.#wanted) return;
-      if (this.state === 'withdrawn') {
-        await untilAborted(over.signal);
-      } else if (await this.#entry.changesHands(session.client.kv, over.signal)) {
-        this.#lost('NOT_FOUND');
-        // Many entries may have been removed at once.
-        await pause(clock, random() * rewriteSpreadMs, over.signal);
-      }
-    } catch (error) {
-      if (!over.signal.aborted) throw error;
-    } finally {
-      cancel();
-      this.#wake = () => undefined;
-      over.abort();
-      if (session.state === 'lost' && !signal.aborted) this.#lost('SESSION_LOST');
-    }
-    if (!isDue || session.state === 'lost' || this.state !== 'registered') return;
-    if (!(await this.#entry.isIntact(session, signal))) this.#lost('NOT_FOUND');
-  }
 }
-
-/** Codes that a new session or another try can cure although the call itself cannot be repeated. */
-const passing: ReadonlySet<string> = new Set([
-  'LEASE_NOT_FOUND',
-  'SESSION_LOST',
-  'ABORTED',
-  'OUTCOME_UNKNOWN',
-]);
