@@ -2,10 +2,11 @@
  * The one write of a transaction: everything it wants written, if everything it has seen is as it was.
  * An op-record in it tells a repetition whose first answer was lost that it has taken effect already.
  */
-import { ConclaveError } from '../../sdk/errors.ts';
+import { ConclaveError, isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import { type Compare, compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { untilAnswered } from '../common/repeat.ts';
 import { randomId, stmPrefix } from '../names.ts';
 import { commitOnce } from '../values/commit-once.ts';
 import { spentAtOnce, spentRecords } from '../values/spent-records.ts';
@@ -43,7 +44,7 @@ export type Commit = {
  *
  * @returns undefined when it is done, else what to run on again
  * @throws ConclaveError TOO_MANY_OPERATIONS before anything is sent; NOT_HELD; SESSION_LOST, ABORTED,
- *   LEASE_NOT_FOUND and what else the store answers
+ *   LEASE_NOT_FOUND for a lease that is not the session's, and what else the store answers
  */
 export async function commitRun(run: StmRun, commit: Commit): Promise<StmSnapshot | undefined> {
   const { context, maxOperations } = commit;
@@ -85,9 +86,31 @@ export async function commitRun(run: StmRun, commit: Commit): Promise<StmSnapsho
     const snapshot = run.snapshot.later(outcome.revision);
     run.reads.teach(snapshot, found.slice(judged.length));
     return snapshot;
+  } catch (error) {
+    throw await foreignLeaseGone(error, run, commit);
   } finally {
     if (!removed) records.push(...spent);
   }
+}
+
+/** The store does not say which lease is gone: when it is none of the session's, that one is named. */
+async function foreignLeaseGone(error: unknown, run: StmRun, commit: Commit): Promise<unknown> {
+  const { session } = commit.context;
+  const isOfLease = error instanceof Error && isConclaveError(error.cause, 'LEASE_NOT_FOUND');
+  if (!isOfLease || session.signal.aborted) return error;
+  const leases = new Set([...run.writes.values()].map((written) => written?.lease ?? 0n));
+  for (const lease of leases) {
+    if (lease === 0n || lease === session.lease) continue;
+    const { client } = session;
+    const look = () => client.leases.timeToLive(lease, { signal: commit.signal });
+    if ((await untilAnswered(client, look, commit.signal)) !== null) continue;
+    const id = BigInt.asUintN(64, lease).toString(16);
+    return new ConclaveError(
+      'LEASE_NOT_FOUND',
+      `There is no lease ${id}, which a key is put under`,
+    );
+  }
+  return error;
 }
 
 function conditionsOn(run: StmRun, isolation: StmIsolation): readonly Compare[] {

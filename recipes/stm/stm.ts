@@ -59,7 +59,8 @@ const leastOperations = 4;
  * one more for each time that somebody else came first.
  *
  * @throws ConclaveError CONFLICT after too many conflicts, TOO_MANY_OPERATIONS, NOT_HELD,
- *   SESSION_LOST, ABORTED, TIMEOUT, CODEC, INVALID_ARGUMENT, and whatever the function throws: then
+ *   LEASE_NOT_FOUND, SESSION_LOST, ABORTED, TIMEOUT, CODEC, INVALID_ARGUMENT, and whatever the function
+ *   throws: then
  *   nothing is written
  */
 export async function runStm<R>(
