@@ -55,6 +55,35 @@ export {
   type WatchNotice,
   type WatchOptions,
 } from '../sdk/index.ts';
+export type {
+  Barrier,
+  BarrierOptions,
+  BarrierState,
+  BarrierWaitOptions,
+  RaisedBarrier,
+  RaiseOptions,
+} from './barriers/barrier.ts';
+export { type Break, type BreakReason, BrokenBarrierError } from './barriers/broken.ts';
+export type {
+  CyclicBarrier,
+  CyclicBarrierOptions,
+  CyclicBarrierState,
+  CyclicWaitOptions,
+  Passed,
+} from './barriers/cyclic-barrier.ts';
+export type { BarrierAction } from './barriers/cyclic-party.ts';
+export type {
+  DoubleBarrier,
+  DoubleBarrierHandle,
+  DoubleBarrierOptions,
+  DoubleBarrierState,
+  DoubleGeneration,
+  EnterOptions,
+} from './barriers/double-barrier.ts';
+export type { LeaveOptions } from './barriers/double-member.ts';
+export type { WaitBarrierOptions } from './barriers/key-wait.ts';
+export type { Arrived, ArriveOptions, Latch, LatchOptions, LatchState } from './barriers/latch.ts';
+export type { Arrival } from './barriers/latch-record.ts';
 export { Conclave, type ConclaveOptions, connect } from './connect.ts';
 export {
   type HealthCheck,

@@ -3,6 +3,10 @@ import type { Client } from '../sdk/client.ts';
 import type { ConclaveError } from '../sdk/errors.ts';
 import type { Observable } from '../sdk/observe.ts';
 import type { Session, SessionState, SessionTerms, SuspendPolicy } from '../sdk/session.ts';
+import { Barrier, type BarrierOptions } from './barriers/barrier.ts';
+import { CyclicBarrier, type CyclicBarrierOptions } from './barriers/cyclic-barrier.ts';
+import { DoubleBarrier, type DoubleBarrierOptions } from './barriers/double-barrier.ts';
+import { Latch, type LatchOptions } from './barriers/latch.ts';
 import type { Background, RecipeContext } from './common/context.ts';
 import { measureSession } from './common/session-metrics.ts';
 import { Discovery } from './discovery/registry.ts';
@@ -85,6 +89,26 @@ export class RecipeSession implements Session {
   /** A lock whose rule the program gives. @throws ConclaveError INVALID_ARGUMENT */
   line(name: string, options: CustomLineOptions): CustomLine {
     return new CustomLine(this.#context, name, options);
+  }
+
+  /** Whoever comes while it is raised waits. @throws ConclaveError INVALID_ARGUMENT */
+  barrier(name: string, options?: BarrierOptions): Barrier {
+    return new Barrier(this.#context, name, options);
+  }
+
+  /** Parties enter together and leave together. @throws ConclaveError INVALID_ARGUMENT */
+  doubleBarrier(name: string, options: DoubleBarrierOptions): DoubleBarrier {
+    return new DoubleBarrier(this.#context, name, options);
+  }
+
+  /** Parties wait for each other, again and again. @throws ConclaveError INVALID_ARGUMENT */
+  cyclicBarrier(name: string, options: CyclicBarrierOptions): CyclicBarrier {
+    return new CyclicBarrier(this.#context, name, options);
+  }
+
+  /** Opens once so many have arrived. @throws ConclaveError INVALID_ARGUMENT */
+  latch(name: string, options: LatchOptions): Latch {
+    return new Latch(this.#context, name, options);
   }
 
   /** A number that all clients add to; each addition counts once. @throws ConclaveError INVALID_ARGUMENT */

@@ -1,0 +1,275 @@
+/**
+ * A cyclic barrier: parties wait for each other, again and again. See `cyclic.ts` for how.
+ */
+import {
+  aborted,
+  ConclaveError,
+  invalidArgument,
+  isConclaveError,
+  throwIfAborted,
+} from '../../sdk/errors.ts';
+import type { KeyValue } from '../../sdk/kv.ts';
+import type { Observable } from '../../sdk/observe.ts';
+import { type Duration, parseDuration } from '../../sdk/options.ts';
+import { compare, op } from '../../sdk/txn.ts';
+import type { RecipeContext } from '../common/context.ts';
+import { parsePeriod } from '../common/durations.ts';
+import { viewPrefix } from '../common/prefix-view.ts';
+import { untilAnswered } from '../common/repeat.ts';
+import { onAbort } from '../common/signals.ts';
+import { observeShared } from '../common/streams.ts';
+import { sessionLost } from '../line/holding.ts';
+import {
+  encodeLineRecord,
+  inLineOrder,
+  type LineEntry,
+  lineEntry,
+  type Meta,
+} from '../line/line-record.ts';
+import { cyclicBarrierPrefix } from '../names.ts';
+import { type Break, BrokenBarrierError } from './broken.ts';
+import type { CyclicEnd, CyclicRecord } from './cyclic.ts';
+import type { CyclicPlan } from './cyclic-calls.ts';
+import { type BarrierAction, CyclicParty } from './cyclic-party.ts';
+import {
+  type CyclicKeys,
+  cyclicKeys,
+  decodeRecord,
+  encodeRecord,
+  firstRecord,
+  resetOf,
+} from './cyclic-record.ts';
+import { defaultRecheckMs, type WaitBarrierOptions } from './key-wait.ts';
+import { largestMuster } from './muster.ts';
+import { resetWhenEmpty } from './reset.ts';
+
+export type CyclicBarrierOptions = {
+  /** How many parties wait for each other: 1 to 4032. The same for all clients. */
+  readonly parties: number;
+  /**
+   * Run by the last party to arrive, before any goes on. When it throws, the generation is broken.
+   * Give it to all parties: any may be the last.
+   */
+  readonly action?: BarrierAction;
+  /** How often a party looks at the barrier again, whatever watches say. @default '15s' */
+  readonly recheck?: Duration;
+};
+
+export type CyclicWaitOptions = WaitBarrierOptions & {
+  /** Shown to others beside the session's own meta. */
+  readonly meta?: Meta;
+};
+
+export type Passed = {
+  /** Rises by one from each complete or reset generation to the next. */
+  readonly generation: number;
+  /** The how-manieth this party was to arrive: from 1 to `parties`, the one that ran the action. */
+  readonly position: number;
+};
+
+export type CyclicBarrierState = {
+  readonly parties: number;
+  /** The one that parties wait in, or the one that is broken. */
+  readonly generation: number;
+  /** Null while it is not. */
+  readonly broken: Break | null;
+  /** In the order of their arrival. */
+  readonly waiting: readonly LineEntry[];
+  /** How many more it takes. */
+  readonly missing: number;
+};
+
+const recipe = 'cyclic-barrier';
+
+type Known = { record: CyclicRecord | undefined };
+
+/** By session and name: barriers are made anew for each use, and what they knew should last. */
+const knownRecords = new WeakMap<RecipeContext, Map<string, Known>>();
+
+function knownOf(context: RecipeContext, name: string): Known {
+  const names = knownRecords.get(context) ?? new Map<string, Known>();
+  knownRecords.set(context, names);
+  const known = names.get(name) ?? { record: undefined };
+  names.set(name, known);
+  return known;
+}
+
+export class CyclicBarrier {
+  readonly name: string;
+  readonly parties: number;
+  /** Who waits, and what broke it; kept current while anybody listens. */
+  readonly state$: Observable<CyclicBarrierState>;
+  readonly #context: RecipeContext;
+  readonly #keys: CyclicKeys;
+  readonly #action: BarrierAction | undefined;
+  readonly #recheckMs: number;
+
+  /** @throws ConclaveError INVALID_ARGUMENT */
+  constructor(
+    context: RecipeContext,
+    name: string,
+    { parties, action, recheck }: CyclicBarrierOptions,
+  ) {
+    if (!Number.isSafeInteger(parties) || parties < 1 || parties > largestMuster) {
+      throw invalidArgument('parties', parties, `a whole number from 1 to ${largestMuster}`);
+    }
+    if (action !== undefined && typeof action !== 'function') {
+      throw invalidArgument('action', action, 'a function');
+    }
+    this.name = name;
+    this.parties = parties;
+    this.#context = context;
+    this.#action = action;
+    this.#keys = cyclicKeys(cyclicBarrierPrefix(name));
+    this.#recheckMs = recheck === undefined ? defaultRecheckMs : parsePeriod(recheck, 'recheck');
+    const { client } = context.session;
+    const { root: prefix } = this.#keys;
+    const show = (kvs: Iterable<KeyValue>) => this.#stateOf(kvs);
+    this.state$ = observeShared(async function* (signal) {
+      for await (const { entries } of viewPrefix(client, prefix, { signal })) {
+        yield show(entries.values());
+      }
+    });
+  }
+
+  /**
+   * Waits until as many parties wait as it takes. Two exchanges; one more when this session has not
+   * heard of the generation that is open. Giving up, by timeout or signal, breaks the barrier for
+   * all that wait, unless it is complete by then: it resolves in that case.
+   *
+   * @throws BrokenBarrierError; ConclaveError NOT_ACQUIRED, ABORTED, SESSION_LOST, MISMATCH when
+   *   others take another number of parties; what the own action throws
+   */
+  async wait({ signal, timeout, meta }: CyclicWaitOptions = {}): Promise<Passed> {
+    const { session, metrics } = this.#context;
+    const { clock } = session.client;
+    const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
+    throwIfAborted(signal);
+    if (session.state === 'lost') throw sessionLost(session);
+    const subject = { recipe, name: this.name } as const;
+    const startedMs = clock.monotonicMs();
+    const measure = (outcome: Parameters<typeof metrics.waited>[0]['outcome']) =>
+      metrics.waited({ ...subject, ms: clock.monotonicMs() - startedMs, outcome });
+    let end: (end: CyclicEnd) => void = () => undefined;
+    const ended = new Promise<CyclicEnd>((resolve) => {
+      end = resolve;
+    });
+    const waits = () => metrics.contended({ ...subject, kind: 'wait' });
+    const plan = this.#plan(meta);
+    const party = new CyclicParty(session, plan, this.#action, { waits, ended: end });
+    party.start();
+    const stopListening = onAbort(signal, () => {
+      if (signal) party.giveUp('abort', aborted(signal), aborted(signal, 'unknown'));
+    });
+    const cancelTimeout =
+      timeoutMs === undefined
+        ? () => undefined
+        : clock.setTimer(timeoutMs, () => {
+            party.giveUp('timeout', this.#late(timeoutMs), this.#late(timeoutMs, 'unknown'));
+          });
+    try {
+      const passed = this.#outcome(await ended);
+      measure('acquired');
+      return passed;
+    } catch (error) {
+      measure(isConclaveError(error) ? error.code : 'INTERNAL');
+      throw error;
+    } finally {
+      cancelTimeout();
+      stopListening();
+    }
+  }
+
+  /** Who waits, and whether it is broken, now. One exchange. */
+  async inspect(): Promise<CyclicBarrierState> {
+    const { kvs } = await this.#context.session.client.kv.list({ prefix: this.#keys.root });
+    return this.#stateOf(kvs);
+  }
+
+  /**
+   * Begins a new generation. Those that wait are told that theirs is broken. Once is enough for all
+   * parties. Two exchanges.
+   *
+   * @throws ConclaveError SESSION_LOST, or what the store answers
+   */
+  async reset(): Promise<void> {
+    const { session } = this.#context;
+    session.assertLive();
+    const { client, signal } = session;
+    const { record: key } = this.#keys;
+    const read = () => client.kv.get(key, { signal });
+    const before = decodeRecord(await untilAnswered(client, read, signal));
+    for (let record = before; record && record.generation === before?.generation; ) {
+      const { generation } = record;
+      const next = resetOf(record);
+      const txn = client.kv
+        .txn()
+        .if(compare.value(key, '==', encodeRecord(record)))
+        .then(
+          op.put(key, encodeRecord(next)),
+          op.delete({ prefix: this.#keys.folder(generation) }),
+          op.delete(this.#keys.arrivals(generation)),
+        )
+        .else(op.get(key));
+      const result = await untilAnswered(client, () => txn.commit(), signal);
+      record = result.succeeded ? next : decodeRecord(result.responses[0]);
+      knownOf(this.#context, this.name).record = record;
+    }
+  }
+
+  /**
+   * Forgets the barrier and its number of parties, so that another number may be used. One exchange.
+   *
+   * @throws ConclaveError FAILED_PRECONDITION while anybody waits; SESSION_LOST
+   */
+  async forget(): Promise<void> {
+    const { root, folders } = this.#keys;
+    await resetWhenEmpty(this.#context.session, `cyclic barrier '${this.name}'`, root, folders);
+    knownOf(this.#context, this.name).record = undefined;
+  }
+
+  get #what(): string {
+    return `The cyclic barrier '${this.name}'`;
+  }
+
+  #plan(meta: Meta = {}): CyclicPlan {
+    const { client, meta: ours } = this.#context.session;
+    return {
+      what: this.#what,
+      keys: this.#keys,
+      parties: this.parties,
+      value: encodeLineRecord({ sinceMs: client.clock.wallMs(), meta: { ...ours, ...meta } }),
+      recheckMs: this.#recheckMs,
+      known: knownOf(this.#context, this.name),
+    };
+  }
+
+  #late(timeoutMs: number, outcome: 'unknown' | 'not-applied' = 'not-applied'): ConclaveError {
+    const message = `${this.#what} was not complete within ${timeoutMs} ms`;
+    return new ConclaveError('NOT_ACQUIRED', message, { outcome });
+  }
+
+  #outcome(end: CyclicEnd): Passed {
+    switch (end.kind) {
+      case 'passed':
+        return { generation: end.generation, position: end.position };
+      case 'broken':
+        throw new BrokenBarrierError(this.#what, end.generation, end.reason, end.broken);
+      case 'gave-up':
+      case 'failed':
+        throw end.error;
+      case 'session-lost':
+        throw sessionLost(this.#context.session);
+    }
+  }
+
+  #stateOf(kvs: Iterable<KeyValue>): CyclicBarrierState {
+    const all = inLineOrder(kvs);
+    const stored = decodeRecord(all.find(({ key }) => key === this.#keys.record));
+    const { parties, generation, broken } = stored ?? firstRecord(this.parties);
+    const folder = this.#keys.folder(generation);
+    const waiting = all.filter(({ key }) => key.startsWith(folder)).map(lineEntry);
+    const missing = Math.max(0, parties - waiting.length);
+    return { parties, generation, broken: broken ?? null, waiting, missing };
+  }
+}
