@@ -245,9 +245,10 @@ export class LineMember {
     return joined;
   }
 
-  /** Takes note of a view; the first may show that this member has no business in the line. */
+  /** Takes note of a view, which may show that this member has no business in the line. */
   #admits(view: LineView): boolean {
-    const problem = this.#view === undefined && this.#membership.check?.(view);
+    const isHeld = this.#state.kind === 'held';
+    const problem = !isHeld && this.#membership.check?.(view, this.#view === undefined);
     this.#view = view;
     if (!problem) return true;
     this.#dispatch({ kind: 'refused', error: problem });
@@ -257,9 +258,10 @@ export class LineMember {
 
   async #look(own: bigint): Promise<void> {
     const { client } = this.session;
+    const seen = this.#view;
     const read = client.kv
       .txn()
-      .then<Operation[]>(op.get(this.key), ...lookOperations(this.#membership, own));
+      .then<Operation[]>(op.get(this.key), ...lookOperations(this.#membership, own, seen));
     try {
       const { signal } = this.#calls;
       const { responses, revision } = await untilAnswered(
@@ -268,7 +270,7 @@ export class LineMember {
         signal,
       );
       const [self, ...listed] = responses as readonly unknown[];
-      const look = readLook(this.#membership, this.key, listed);
+      const look = readLook(this.#membership, this.key, listed, seen);
       if (!this.#admits({ own, revision, ...look })) return;
       this.#dispatch({
         kind: 'looked',

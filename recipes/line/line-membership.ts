@@ -24,8 +24,10 @@ export type LineView = {
   /** The member's own create revision: its number in the line. */
   readonly own: bigint;
   readonly revision: bigint;
-  /** Oldest first; only the nearest place when the member reads no further. */
+  /** Oldest first; only the nearest places when the member reads no further. */
   readonly ahead: readonly Place[];
+  /** There may be more places ahead, all older. */
+  readonly isPartial?: boolean;
   /** The key `Membership.beside` as of that revision. */
   readonly beside: KeyValue | null;
 };
@@ -41,14 +43,17 @@ export type Membership = {
   readonly value: string | Uint8Array;
   /** @default one holder, first come, first served */
   readonly policy?: LinePolicy;
-  /** How far a look reads: the nearest place ahead, or all of them. @default 'nearest' */
-  readonly reach?: 'nearest' | 'all';
+  /**
+   * How far a look reads: the nearest place ahead, all of them, or so many of the nearest, judging by
+   * what was seen before, if anything was. @default 'nearest'
+   */
+  readonly reach?: 'nearest' | 'all' | ((seen: LineView | undefined) => number);
   /** Where the places that may be ahead are, if not beside the own key. Ends in `/`. */
   readonly aheadPrefix?: string;
   /** A key that is read with the line, and created with this value by whoever comes first. */
   readonly beside?: { readonly key: string; readonly initial?: string | undefined };
-  /** The error, if any, that its first answer refuses the membership with. */
-  readonly check?: (look: Pick<LineView, 'ahead' | 'beside'>) => unknown;
+  /** The error, if any, that a look refuses the membership with; asked until it is admitted. */
+  readonly check?: (look: Pick<LineView, 'ahead' | 'beside'>, isFirst: boolean) => unknown;
   /** Tells when to look again. @default when the place waited for is gone */
   readonly wake?: Wake;
   /**
@@ -66,11 +71,21 @@ export type Membership = {
 export const memberName = (session: Session, { attempt }: Membership): string =>
   `${session.id}-${attempt}`;
 
+/** How many of the nearest places a look reads; undefined for all. */
+const reachOf = ({ reach }: Membership, seen: LineView | undefined): number | undefined =>
+  typeof reach === 'function' ? reach(seen) : reach === 'all' ? undefined : 1;
+
 /** What a look lists; without `own` the newest places, of which the member's is the very newest. */
-export function aheadFields({ reach }: Membership, own?: bigint): ListFields {
+export function aheadFields(membership: Membership, own?: bigint, seen?: LineView): ListFields {
   const filter = own === undefined ? {} : { maxCreateRevision: own - 1n };
-  if (reach === 'all') return { order: 'create', ...filter };
-  return { order: 'create', descending: true, limit: own === undefined ? 2 : 1, ...filter };
+  const reach = reachOf(membership, seen);
+  if (reach === undefined) return { order: 'create', ...filter };
+  return {
+    order: 'create',
+    descending: true,
+    limit: own === undefined ? reach + 1 : reach,
+    ...filter,
+  };
 }
 
 /** The places of a listing made with `aheadFields`, oldest first, without the own one. */
@@ -80,19 +95,24 @@ export function aheadOf(membership: Membership, key: string, listed: ListResult)
 }
 
 /** The operations that read the line, and what their answers show. */
-export function lookOperations(membership: Membership, own?: bigint): Operation[] {
+export function lookOperations(membership: Membership, own?: bigint, seen?: LineView): Operation[] {
   const { prefix, aheadPrefix = prefix, beside } = membership;
-  const list = op.list({ prefix: aheadPrefix }, aheadFields(membership, own));
+  const list = op.list({ prefix: aheadPrefix }, aheadFields(membership, own, seen));
   return beside === undefined ? [list] : [list, op.get(beside.key)];
 }
 
+/** @param seen what `lookOperations` was given */
 export function readLook(
   membership: Membership,
   key: string,
   [listed, beside]: readonly unknown[],
-): Pick<LineView, 'ahead' | 'beside'> {
+  seen?: LineView,
+): Pick<LineView, 'ahead' | 'beside' | 'isPartial'> {
+  const ahead = aheadOf(membership, key, listed as ListResult);
+  const reach = reachOf(membership, seen);
   return {
-    ahead: aheadOf(membership, key, listed as ListResult),
+    ahead,
+    isPartial: reach !== undefined && ahead.length >= reach,
     beside: (beside as KeyValue | null | undefined) ?? null,
   };
 }

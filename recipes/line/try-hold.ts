@@ -119,7 +119,7 @@ export async function tryHold(
     if (result.kind === 'refused') {
       const { revision } = result;
       const seen = readLook(membership, key, result.responses);
-      const problem = check?.(seen);
+      const problem = check?.(seen, true);
       if (problem) throw problem;
       // Whoever joins next has a number above every other.
       const view: LineView = { own: revision + 1n, revision, ...seen };
@@ -141,7 +141,9 @@ export async function tryHold(
     const found = result.kind === 'entered' && beside ? result.responses.at(-1) : null;
     const settings = (found as KeyValue | null | undefined) ?? null;
     const problem =
-      result.kind === 'entered' && beside ? check?.({ ahead: [], beside: settings }) : undefined;
+      result.kind === 'entered' && beside
+        ? check?.({ ahead: [], beside: settings }, true)
+        : undefined;
     if (problem) {
       const fence = compare.createRevision(key, '==', own);
       session.reap(async () => {

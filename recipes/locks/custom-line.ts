@@ -148,7 +148,7 @@ export class CustomLine {
       ...this.#settings.membership(meta, terms),
       prefix: this.#prefix,
       reach: 'all',
-      check: ({ ahead }) => this.#problem(me, ahead),
+      check: ({ ahead }, isFirst) => (isFirst ? this.#problem(me, ahead) : undefined),
       policy: ({ ahead }) => this.#blocker(me, ahead),
     };
   }

@@ -7,13 +7,9 @@
  * so the weights held never exceed the largest limit that any holder was granted under.
  */
 import type { KeyValue } from '../../sdk/kv.ts';
-import type { WatchNotice } from '../../sdk/watch.ts';
-import { pause } from '../common/repeat.ts';
-import { linkedSignal } from '../common/signals.ts';
 import type { Place } from '../line/line.ts';
 import type { LineView } from '../line/line-membership.ts';
 import { decodeLineRecord } from '../line/line-record.ts';
-import type { Wake } from '../line/wake.ts';
 
 /** What a semaphore's key `limit` holds. */
 export type Limit = {
@@ -52,11 +48,18 @@ const sum = (places: Iterable<{ readonly value: Uint8Array }>): number => {
   return total;
 };
 
-/** The nearest place ahead while there is not enough room; without a known limit, everybody alone. */
-export function permitBlocker(weight: number, { ahead, beside }: LineView): Place | undefined {
+/**
+ * The nearest place ahead while there is not enough room; without a known limit, everybody alone. What
+ * is seen of a longer line never admits: there may be more ahead.
+ */
+export function permitBlocker(weight: number, view: LineView): Place | undefined {
+  const { ahead, isPartial = false, beside } = view;
   const limit = decodeLimit(beside)?.limit ?? weight;
-  return sum(ahead) + weight <= limit ? undefined : ahead.at(-1);
+  return !isPartial && sum(ahead) + weight <= limit ? undefined : ahead.at(-1);
 }
+
+/** How many places a look must show to say for certain that there is no room, with some to spare. */
+export const permitReach = (limit: number): number => 2 * limit;
 
 /** How many of a whole line hold under this limit, and the permits they take. */
 export function admittedAmong<P extends { readonly value: Uint8Array }>(
@@ -73,64 +76,3 @@ export function admittedAmong<P extends { readonly value: Uint8Array }>(
   }
   return { holders: line.slice(0, count), waiters: line.slice(count), used };
 }
-
-/**
- * Wakes a waiter when there is room by its own count: of who has left ahead of it, and of the limit.
- * A watch on the place ahead alone would not do, since whoever is ahead may leave first. So each
- * release wakes those who can go on, and nobody else.
- */
-export const whenRoom =
-  (weight: number, linePrefix: string, limitKey: string): Wake =>
-  async ({ client, view, restMs, signal }) => {
-    const stop = linkedSignal(signal);
-    const ahead = new Map(view.ahead.map((place) => [place.key, weightOf(place)]));
-    let taken = sum(view.ahead);
-    let limit = decodeLimit(view.beside)?.limit;
-    const judge = () => {
-      // A limit that is gone or no limit is for a look to deal with.
-      if (limit === undefined || taken + weight <= limit) stop.abort();
-    };
-    const lineChanged = (notice: WatchNotice) => {
-      if (notice.type === 'events') {
-        for (const { kv } of notice.events) {
-          taken -= ahead.get(kv.key) ?? 0;
-          ahead.delete(kv.key);
-        }
-      } else if (notice.type === 'reset') {
-        const present = new Set(notice.kvs.map(({ key }) => key));
-        for (const [key, weightAhead] of ahead) {
-          if (present.has(key)) continue;
-          taken -= weightAhead;
-          ahead.delete(key);
-        }
-      }
-    };
-    const limitChanged = (notice: WatchNotice) => {
-      if (notice.type === 'reset') limit = decodeLimit(notice.kvs[0])?.limit;
-      else if (notice.type === 'events') {
-        const last = notice.events.at(-1);
-        limit = last?.type === 'put' ? decodeLimit(last.kv)?.limit : undefined;
-      }
-    };
-    const from = view.revision + 1n;
-    const follow = async (
-      range: string | { readonly prefix: string },
-      puts: boolean,
-      changed: (notice: WatchNotice) => void,
-    ) => {
-      try {
-        for await (const notice of client.kv.watch(range, { from, puts, signal: stop.signal })) {
-          changed(notice);
-          judge();
-        }
-      } catch {
-        // Ended on purpose, or broken: the slow re-read covers what it would have reported.
-      }
-      await pause(client.clock, restMs, stop.signal).catch(() => undefined);
-      stop.abort();
-    };
-    await Promise.all([
-      follow({ prefix: linePrefix }, false, lineChanged),
-      follow(limitKey, true, limitChanged),
-    ]);
-  };

@@ -35,9 +35,10 @@ import {
   isPermits,
   type Limit,
   permitBlocker,
+  permitReach,
   weightOf,
-  whenRoom,
 } from './permits.ts';
+import { whenRoom } from './room.ts';
 
 export type SemaphoreOptions = LockOptions & {
   /**
@@ -125,7 +126,7 @@ export class Semaphore {
   async tryAcquire(options: TryPermitOptions = {}): Promise<Permit | null> {
     const weight = permits(options.weight ?? 1, 'weight');
     const maxHoldMs = this.#settings.maxHoldMs(options);
-    const membership = this.#membership(weight, options);
+    const membership = { ...this.#membership(weight, options), reach: 'all' } as const;
     const holding = await tryHold(this.#context, this.#subject, membership, maxHoldMs);
     return holding && new HeldPermit(this.name, holding, weight);
   }
@@ -151,8 +152,8 @@ export class Semaphore {
   }
 
   /**
-   * Sets the limit for everybody, at once: waiters for whom there is room now are admitted. Holders
-   * keep what they have.
+   * Sets the limit for everybody, at once: waiters for whom there is room now are admitted, and those
+   * who want more permits than there are rejected with INVALID_ARGUMENT. Holders keep what they have.
    *
    * @throws ConclaveError INVALID_ARGUMENT, SESSION_LOST, or what the store answers
    */
@@ -194,9 +195,10 @@ export class Semaphore {
     return {
       ...this.#settings.membership(meta, { weight }),
       prefix: this.#linePrefix,
-      reach: 'all',
+      reach: (seen) => permitReach(decodeLimit(seen?.beside)?.limit ?? declared ?? usualLimit),
       beside: { key: this.#limitKey, initial },
-      check: ({ beside }) => this.#problem(beside, weight),
+      check: ({ beside }, isFirst) =>
+        isFirst ? this.#problem(beside, weight) : tooHeavy(weight, decodeLimit(beside)?.limit),
       policy: (view) => permitBlocker(weight, view),
       wake: whenRoom(weight, this.#linePrefix, this.#limitKey),
     };
@@ -210,7 +212,7 @@ export class Semaphore {
         const message = `Nobody has set the limit of semaphore '${this.name}' yet`;
         return new ConclaveError('NOT_FOUND', message, { remedy: "Give the option 'limit'." });
       }
-      return weight <= declared ? undefined : tooMany(weight, declared);
+      return tooHeavy(weight, declared);
     }
     const limit = decodeLimit(stored);
     if (limit === undefined) {
@@ -222,7 +224,7 @@ export class Semaphore {
         remedy: 'Use one limit everywhere, leave it out, or change it for all with resize().',
       });
     }
-    return weight <= limit.limit ? undefined : tooMany(weight, limit.limit);
+    return tooHeavy(weight, limit.limit);
   }
 
   #state(kvs: Iterable<KeyValue>): SemaphoreState {
@@ -234,6 +236,9 @@ export class Semaphore {
     return { limit, used, holders: holders.map(permitEntry), waiters: waiters.map(permitEntry) };
   }
 }
+
+/** Assumed until the store has told. */
+const usualLimit = 16;
 
 class HeldPermit extends HeldLock implements Permit {
   readonly weight: number;
@@ -251,5 +256,8 @@ function permits(given: number, field: string): number {
   return given;
 }
 
-const tooMany = (weight: number, limit: number) =>
-  invalidArgument('weight', weight, `at most ${limit}, the limit of the semaphore`);
+/** Nobody waits for more permits than there are, and lets others wait behind. */
+const tooHeavy = (weight: number, limit: number | undefined): ConclaveError | undefined =>
+  limit === undefined || weight <= limit
+    ? undefined
+    : invalidArgument('weight', weight, `at most ${limit}, the limit of the semaphore`);

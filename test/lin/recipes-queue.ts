@@ -19,7 +19,12 @@ type State = {
   readonly parent?: { readonly queue: string; readonly id: string };
 };
 
-type Entry = { readonly kind: PlaceKind; readonly key: string; readonly state: State };
+type Entry = {
+  readonly kind: PlaceKind;
+  readonly key: string;
+  readonly state: State;
+  readonly revision: number;
+};
 type Order = { readonly next?: { readonly id: string; readonly state: State } };
 
 export type QueuePromises = {
@@ -42,6 +47,8 @@ export class QueueSpace {
   readonly #places = new Map<string, Entry[]>();
   /** By key: everything that is not a payload or a place. */
   readonly #others = new Map<string, string>();
+  /** By group: when a turn was last called for. */
+  readonly #called = new Map<string, number>();
 
   constructor(keys: QueueKeys, promises: QueuePromises) {
     this.name = keys.name;
@@ -50,17 +57,18 @@ export class QueueSpace {
   }
 
   /** @returns what is wrong with how turns were given by this commit, then with what it left */
-  apply({ changes }: Commit): string | undefined {
+  apply({ revision, changes }: Commit): string | undefined {
     const turnsBefore = this.#byPrefix(this.#keys.turn);
     const linesBefore = this.#entriesOf('line');
+    const calledBefore = new Map(this.#called);
     let isTouched = false;
     for (const { key, entry } of changes) {
       if (!key.startsWith(this.#keys.root)) continue;
       isTouched = true;
-      this.#set(key, entry?.value);
+      this.#set(key, entry?.value, revision);
     }
     if (!isTouched) return undefined;
-    return this.#unfair(turnsBefore, linesBefore) ?? this.wrong();
+    return this.#unfair(turnsBefore, linesBefore, calledBefore) ?? this.wrong();
   }
 
   /** Jobs that are not finished. */
@@ -91,8 +99,13 @@ export class QueueSpace {
     );
   }
 
-  #set(key: string, value: string | undefined): void {
-    const { job } = this.#keys;
+  #set(key: string, value: string | undefined, revision: number): void {
+    const { job, pass } = this.#keys;
+    if (key.startsWith(pass)) {
+      const group = key.slice(pass.length);
+      if (value === undefined) this.#called.delete(group);
+      else this.#called.set(group, revision);
+    }
     if (key.startsWith(job)) {
       if (value === undefined) this.#jobs.delete(key.slice(job.length));
       else this.#jobs.add(key.slice(job.length));
@@ -106,7 +119,8 @@ export class QueueSpace {
     }
     const id = lastLevel(key);
     const elsewhere = (this.#places.get(id) ?? []).filter((entry) => entry.key !== key);
-    const here = value === undefined ? [] : [{ kind, key, state: JSON.parse(value) as State }];
+    const here =
+      value === undefined ? [] : [{ kind, key, state: JSON.parse(value) as State, revision }];
     const all = [...elsewhere, ...here];
     if (all.length === 0) this.#places.delete(id);
     else this.#places.set(id, all);
@@ -233,10 +247,14 @@ export class QueueSpace {
     return undefined;
   }
 
-  /** Jobs get turns in the order of their group's line, and nobody gets one past it. */
+  /**
+   * Jobs get turns in the order of their group's line, and nobody gets one past it. Whoever passes a
+   * turn on has read the line some time after it was called for, so it may not see who came since.
+   */
   #unfair(
     turnsBefore: ReadonlyMap<string, string>,
     linesBefore: readonly Entry[],
+    calledBefore: ReadonlyMap<string, number>,
   ): string | undefined {
     const { turn } = this.#keys;
     for (const [key, id] of this.#byPrefix(turn)) {
@@ -248,7 +266,8 @@ export class QueueSpace {
       const overtaken = inGroup.find(
         (entry) =>
           lastLevel(entry.key) !== id &&
-          (before === undefined || entry.key < before.key) &&
+          (before === undefined ||
+            (entry.key < before.key && entry.revision <= (calledBefore.get(group) ?? 0))) &&
           this.#places.get(lastLevel(entry.key))?.some(({ kind }) => kind === 'line'),
       );
       if (overtaken !== undefined) return `${id} got a turn before ${overtaken.key}`;

@@ -156,6 +156,22 @@ describe.skipIf(storeMissing)('semaphore', () => {
     await expect(of(b, name, 4).acquire()).rejects.toMatchObject({ code: 'MISMATCH' });
   });
 
+  test('a waiter too heavy for a lowered limit is told at once, and blocks nobody', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    const holder = await of(a, name, 4).acquire({ weight: 4 });
+    const heavy = of(b, name).acquire({ weight: 3 });
+    await lineLength(name, 2);
+    const light = of(b, name).acquire();
+    await lineLength(name, 3);
+    await of(a, name).resize(2);
+    await expect(heavy).rejects.toThrow(/'weight'.*at most 2/);
+    await lineLength(name, 2);
+    holder.assertHeld();
+    await holder.release();
+    await (await light).release();
+  });
+
   test('limits that disagree are reported and leave nobody in line', async () => {
     const [a, b] = [await world.actor(), await world.actor()];
     const name = world.name();

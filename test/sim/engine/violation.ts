@@ -36,10 +36,15 @@ export const invariants = {
   32: 'every job is in one place, and what is reserved names who has it',
   33: 'what is in a queue is worked off',
   34: 'every slot of a schedule is run once',
+  35: 'a lock that is taken back was held by nobody else in between',
+  36: 'a lock-delay keeps others out for as long as it says',
   50: 'who follows a prefix is shown what the store held, and told of every revision',
   51: 'a member of a group is listed',
   52: 'all see members in one order, and no two have one share',
   53: 'a configuration loses no change, and is shown only where it is valid',
+  55: 'a subscriber gets every message once, in order, whole revisions at a time, or a gap',
+  56: 'the position of a durable subscription only moves on, over what was delivered',
+  57: 'a group handles every message, acknowledges it once, and keeps the order of its key',
 } as const;
 
 export type InvariantNumber = keyof typeof invariants;

@@ -14,8 +14,10 @@ import { MutexWorkload } from './mutex.ts';
 import { QueueWorkload } from './queue.ts';
 import { RateLimitWorkload } from './rate-limit.ts';
 import { RegistryWorkload } from './registry.ts';
+import { SessionWorkload } from './session.ts';
 import { SharedValueWorkload } from './shared-value.ts';
 import { StoreWorkload } from './store.ts';
+import { TopicWorkload } from './topic.ts';
 import { WatchWorkload } from './watch.ts';
 import type { Workload } from './workload.ts';
 
@@ -45,6 +47,8 @@ const recipes: Readonly<Record<string, WorkloadMaker>> = {
   registry: () => new RegistryWorkload(),
   rw: () => new LockWorkload(rwLock),
   semaphore: () => new LockWorkload(semaphore),
+  session: () => new SessionWorkload(),
+  topic: () => new TopicWorkload(),
   value: () => new SharedValueWorkload(),
 };
 
