@@ -45,18 +45,6 @@ export class TopicWorkload implements Workload {
 
   check(log: CommitLog): void {
     const history = historyOf(log.commits, prefix);
-    console.log(
-      'DBG',
-      log.commits.length,
-      this.#published,
-      this.#readings
-        .map((r) => r.told.length + '/' + r.told.filter((t) => t.kind === 'gap').length)
-        .join(),
-      this.#toldDurably.length,
-      this.#deeds.length,
-      this.#deeds.filter((d) => d.kind === 'acked').length,
-      history.removed.size,
-    );
     for (const reading of this.#readings) {
       const wrong = checkReading(history, reading);
       hold(wrong === undefined, 55, () => `${wrong}`);
