@@ -8,7 +8,7 @@
 import { type ConclaveError, isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue, ListResult } from '../../sdk/kv.ts';
 import type { Session } from '../../sdk/session.ts';
-import { type PrefixView, viewPrefix } from '../common/prefix-view.ts';
+import type { PrefixView } from '../common/prefix-view.ts';
 import {
   closingPatienceMs,
   fullJitterMs,
@@ -16,12 +16,13 @@ import {
   pause,
   untilAnswered,
 } from '../common/repeat.ts';
-import { type LinkedSignal, linkedSignal, onAbort } from '../common/signals.ts';
+import { onAbort } from '../common/signals.ts';
 import type { HeldMember } from '../line/holding.ts';
 import type { LineEnd } from '../line/line.ts';
 import type { Grant } from '../line/line-driver.ts';
 import { goneKey } from '../names.ts';
 import { type ElectionKeys, memberNamed, nextAfter, rollOf, standingsOf } from './candidates.ts';
+import { byKey, ElectionView } from './election-view.ts';
 import {
   begin,
   type PriorityEffect,
@@ -70,8 +71,6 @@ type Handlers = {
 /** What an enqueue left behind: a key with this create revision, certainly none, or nobody knows. */
 type Joined = bigint | 'absent' | 'unknown';
 
-const nothingSeen: PrefixView = { revision: 0n, entries: new Map() };
-
 export class PriorityMember implements HeldMember {
   readonly session: Session;
   readonly key: string;
@@ -85,14 +84,12 @@ export class PriorityMember implements HeldMember {
   #joining: Promise<Joined> = Promise.resolve('absent');
   /** Copies of the enqueue that may still be on their way. */
   #lingering = 0;
-  #view = nothingSeen;
-  #following: LinkedSignal | undefined;
+  readonly #view: ElectionView;
+  #isAdmitted = false;
   #own: bigint | 'unknown' = 'unknown';
   #heir: Heir | undefined;
   #passedTo: string | undefined;
   #termIsOver = false;
-  #cancelFollow: () => void = () => undefined;
-  #cancelRecheck: () => void = () => undefined;
   #cancelTurn: () => void = () => undefined;
   #cancelWeighing: () => void = () => undefined;
   #unlisten: () => void = () => undefined;
@@ -106,6 +103,13 @@ export class PriorityMember implements HeldMember {
     this.#standing = standing;
     this.#candidacy = { keys, member, key: this.key, lease: session.lease, preferred };
     this.#handlers = handlers;
+    this.#view = new ElectionView({
+      client: session.client,
+      prefix: keys.prefix,
+      recheckMs: standing.timing.recheckMs,
+      signal: this.#calls.signal,
+      onView: (view, rewound) => this.#saw(view, rewound),
+    });
   }
 
   /** The key of the candidate that the leadership was handed to. */
@@ -140,7 +144,7 @@ export class PriorityMember implements HeldMember {
 
   /** Reads the election; the answer may end the membership. */
   verify(): void {
-    void this.#look();
+    void this.#view.look();
   }
 
   #dispatch(event: PriorityEvent): void {
@@ -165,10 +169,10 @@ export class PriorityMember implements HeldMember {
         this.#joining = Promise.resolve().then(() => this.#join());
         break;
       case 'look':
-        void this.#look();
+        void this.#view.look();
         break;
       case 'follow':
-        this.#followAfter(effect.soon ? 0 : this.#standing.timing.followAfterMs);
+        this.#view.follow(effect.soon ? 0 : this.#standing.timing.followAfterMs);
         break;
       case 'wait-turn':
         this.#cancelTurn();
@@ -196,7 +200,7 @@ export class PriorityMember implements HeldMember {
         this.#cancelWeighing();
         break;
       case 'asked': {
-        const candidate = this.#view.entries.get(effect.key);
+        const candidate = this.#view.current.entries.get(effect.key);
         if (candidate) this.#handlers.asked(candidate);
         break;
       }
@@ -252,15 +256,19 @@ export class PriorityMember implements HeldMember {
   }
 
   #entered(view: PrefixView): void {
-    this.#view = view;
     this.#own = view.revision;
-    if (this.#isMixed(view)) this.#refuse(this.#standing.mismatch(), view.revision);
-    else this.#dispatch({ kind: 'joined', roll: this.#roll(view) });
+    this.#view.adopt(view);
+    if (this.#admits(view)) this.#dispatch({ kind: 'joined', roll: this.#roll(view) });
   }
 
-  #isMixed({ entries }: PrefixView): boolean {
+  /** The first view may show that this member has no business here. */
+  #admits({ entries }: PrefixView): boolean {
+    if (this.#isAdmitted || this.#own === 'unknown') return true;
+    this.#isAdmitted = true;
     const { contenders } = standingsOf(this.#standing.keys, entries.values());
-    return contenders.some(({ priority }) => priority === undefined);
+    if (contenders.every(({ priority }) => priority !== undefined)) return true;
+    this.#refuse(this.#standing.mismatch(), this.#own);
+    return false;
   }
 
   #refuse(error: unknown, own: bigint): void {
@@ -269,79 +277,12 @@ export class PriorityMember implements HeldMember {
     this.session.reap(() => this.#remove(own));
   }
 
-  /** Reads the election, and follows it anew where that shows more than was known. */
-  async #look(): Promise<void> {
-    const { client } = this.session;
-    const { signal } = this.#calls;
-    const known = this.#view.revision;
-    try {
-      const { keys } = this.#standing;
-      const list = () => client.kv.list({ prefix: keys.prefix }, { signal });
-      const { kvs, revision } = await untilAnswered(client, list, signal);
-      const rewound = revision < known;
-      // Overtaken by the watch.
-      if (revision < this.#view.revision && !rewound) return;
-      const view = { revision, entries: byKey(kvs) };
-      // The enqueue's own answer, which would have shown it, was lost.
-      if (known === 0n && this.#own !== 'unknown' && this.#isMixed(view)) {
-        this.#refuse(this.#standing.mismatch(), this.#own);
-        return;
-      }
-      if (rewound || !sameEntries(view, this.#view)) this.#follow(view);
-      this.#saw(view, rewound);
-    } catch {
-      // Ended meanwhile, or the store refuses to be read: the slow timer tries again.
-    } finally {
-      this.#recheckLater();
-    }
-  }
-
-  #followAfter(delayMs: number): void {
-    this.#recheckLater();
-    if (delayMs === 0) {
-      this.#follow(this.#view);
-      return;
-    }
-    const { clock } = this.session.client;
-    this.#cancelFollow = clock.setTimer(delayMs, () => this.#follow(this.#view));
-  }
-
-  /** Keeps the view current, from this one on. */
-  #follow(start: PrefixView): void {
-    this.#cancelFollow();
-    this.#following?.abort();
-    const following = linkedSignal(this.#calls.signal);
-    this.#following = following;
-    void this.#followUntil(start, following.signal).finally(() => following.unlink());
-  }
-
-  async #followUntil(start: PrefixView, signal: AbortSignal): Promise<void> {
-    const { keys } = this.#standing;
-    try {
-      for await (const view of viewPrefix(this.session.client, keys.prefix, { signal, start })) {
-        if (signal.aborted) return;
-        this.#saw(view, false);
-      }
-    } catch {
-      // The slow re-read covers what a refused watch would have reported.
-    }
-  }
-
   #saw(view: PrefixView, rewound: boolean): void {
-    this.#view = view;
-    this.#dispatch({ kind: 'saw', roll: this.#roll(view, rewound) });
+    if (this.#admits(view)) this.#dispatch({ kind: 'saw', roll: this.#roll(view, rewound) });
   }
 
   #roll(view: PrefixView, rewound = false) {
     return rollOf(this.#standing.keys, this.key, view, rewound);
-  }
-
-  #recheckLater(): void {
-    this.#cancelRecheck();
-    if (this.#calls.signal.aborted) return;
-    const { clock, random } = this.session.client;
-    const delayMs = this.#standing.timing.recheckMs * (0.75 + 0.5 * random());
-    this.#cancelRecheck = clock.setTimer(delayMs, () => void this.#look());
   }
 
   /** Spread a little, so that clients that see the same vacancy do not try in one instant. */
@@ -363,6 +304,7 @@ export class PriorityMember implements HeldMember {
     try {
       const result = await untilAnswered(client, () => txn.commit({ signal }), signal);
       if (result.succeeded) {
+        this.#view.learn(result.revision);
         this.#dispatch({ kind: 'took', term: result.revision });
         return;
       }
@@ -399,7 +341,7 @@ export class PriorityMember implements HeldMember {
   async #pass(term: bigint): Promise<boolean> {
     const { client } = this.session;
     const { keys } = this.#standing;
-    let heir = this.#heir ?? nextAfter(keys, this.key, this.#view);
+    let heir = this.#heir ?? nextAfter(keys, this.key, this.#view.current);
     if (heir === undefined) return false;
     await this.#markGone();
     const untilMs = client.clock.monotonicMs() + closingPatienceMs;
@@ -455,18 +397,8 @@ export class PriorityMember implements HeldMember {
   }
 
   #cancelAll(): void {
-    this.#cancelFollow();
-    this.#cancelRecheck();
+    this.#view.stop();
     this.#cancelTurn();
     this.#cancelWeighing();
   }
 }
-
-const byKey = (kvs: readonly KeyValue[]): ReadonlyMap<string, KeyValue> =>
-  new Map(kvs.map((kv) => [kv.key, kv]));
-
-const sameEntries = (a: PrefixView, b: PrefixView): boolean =>
-  a.entries.size === b.entries.size &&
-  [...a.entries.values()].every(
-    ({ key, modRevision }) => b.entries.get(key)?.modRevision === modRevision,
-  );
