@@ -14,8 +14,13 @@ export type CopyChange = {
   readonly previous: KeyValue | undefined;
 };
 
-/** Keys that a listing shows otherwise than the copy, with the revision that the copy has of each. */
-type Differences = ReadonlyMap<string, bigint>;
+/** Keys that a listing shows otherwise than the copy. */
+export type Differences = {
+  /** Of the listing. */
+  readonly revision: bigint;
+  /** By key: the revision of its last write, 0n for none. */
+  readonly listed: ReadonlyMap<string, bigint>;
+};
 
 /** Keys as text, one character a byte: also what is no UTF-8 stays distinct. */
 export const keyId = (key: Uint8Array): string => Buffer.from(key).toString('latin1');
@@ -84,33 +89,19 @@ export class PrefixCopy {
   }
 
   /** What the listing shows otherwise, as far as the copy is not ahead of it. */
-  compare(listed: ListResult): Differences {
-    const differences = new Map<string, bigint>();
-    // Replaced since the listing was asked for: it cannot be compared with that.
-    if (!this.#compares) return differences;
-    const missing = new Set(this.#entries.keys());
-    for (const kv of listed.kvs) {
-      const id = keyId(kv.keyBytes);
-      missing.delete(id);
-      const known = this.#entries.get(id)?.modRevision ?? this.#deleted.get(id) ?? 0n;
-      if (known !== kv.modRevision && known <= listed.revision) {
-        differences.set(id, this.#revisionOf(id));
-      }
+  compare({ kvs, revision }: ListResult): Differences {
+    const listed = new Map<string, bigint>();
+    for (const id of this.#entries.keys()) listed.set(id, 0n);
+    for (const kv of kvs) listed.set(keyId(kv.keyBytes), kv.modRevision);
+    for (const [id, modRevision] of listed) {
+      if (!this.#differs(id, modRevision, revision)) listed.delete(id);
     }
-    for (const id of missing) {
-      const known = this.#revisionOf(id);
-      if (known <= listed.revision) differences.set(id, known);
-    }
-    this.beginComparison();
-    return differences;
+    return { revision, listed };
   }
 
-  /** Whether none of the revisions since the comparison touched one of the keys that differed. */
-  hasMissed(differences: Differences): boolean {
-    if (!this.#compares) return false;
-    return [...differences].some(
-      ([id, revision]) => this.#revisionOf(id) === revision && !this.#deleted.has(id),
-    );
+  /** Whether some of it still is so: call it when the watch has had time to bring it. */
+  hasMissed({ revision, listed }: Differences): boolean {
+    return [...listed].some(([id, modRevision]) => this.#differs(id, modRevision, revision));
   }
 
   /** Forgets what only comparing needs. */
@@ -119,8 +110,13 @@ export class PrefixCopy {
     this.#deleted = new Map();
   }
 
-  #revisionOf(id: string): bigint {
-    return this.#entries.get(id)?.modRevision ?? 0n;
+  #differs(id: string, listed: bigint, revision: bigint): boolean {
+    // Taken anew since the listing was asked for: that says nothing about it.
+    if (!this.#compares) return false;
+    const written = this.#entries.get(id)?.modRevision;
+    if (listed === 0n) return written !== undefined && written <= revision;
+    const known = written ?? this.#deleted.get(id) ?? 0n;
+    return known !== listed && known <= revision;
   }
 
   #put(id: string, kv: KeyValue): void {

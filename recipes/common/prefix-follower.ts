@@ -255,7 +255,7 @@ export class PrefixFollower {
       if (listed.revision < before) return 'rewound';
       const differences = copy.compare(listed);
       this.#answered();
-      if (differences.size === 0) return undefined;
+      if (differences.listed.size === 0) return undefined;
       await pause(this.#client.clock, graceMs, signal);
       return copy.hasMissed(differences) ? 'missed' : undefined;
     } finally {

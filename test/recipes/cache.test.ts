@@ -205,6 +205,25 @@ describe.skipIf(storeMissing)('cache', () => {
     await conclave.close();
   });
 
+  test('restore an old snapshot that holds the same: the revision is lower all the same', async () => {
+    await using store = await startRewindableStore();
+    const prefix = newPrefix();
+    for (const { kv: each } of [store.before, store.after]) await each.put(`${prefix}a`, '1');
+    for (let filler = 0; filler < 9; filler++) await store.before.kv.put('filler', `${filler}`);
+    const conclave = await connect(store.endpoint);
+    const session = await conclave.session();
+    const cache = session.cache<number>(prefix);
+    const { events } = follow(cache);
+    await cache.ready();
+    store.rewind();
+    await eventually('the reset', () => told(events).includes('reset rewound 1'));
+    // A watch from the revision of before would not hear of this one.
+    await store.after.kv.put(`${prefix}a`, '2');
+    await eventually('the news', () => cache.get('a') === 2);
+    expect(told(events).filter((line) => line.startsWith('reset'))).toHaveLength(2);
+    await conclave.close();
+  });
+
   test('what no watch brings is found by comparing, and told as a reset', async () => {
     const actor = await world.actor();
     const prefix = newPrefix();

@@ -9,7 +9,7 @@ import { text } from '../../sdk/codec.ts';
 import type { Call } from '../support/faulty-kv.ts';
 import { storeMissing } from '../support/store.ts';
 import { startRewindableStore } from './rewindable-store.ts';
-import { type Actor, eventually, settle, useWorld } from './world.ts';
+import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
 
 type Data = { readonly load: number };
 
@@ -214,6 +214,16 @@ describe.skipIf(storeMissing)('membership', () => {
     expect(member.state).toBe('left');
   });
 
+  test('leaving takes nothing from a later member with the same id', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    // It does not hear that it was replaced.
+    const earlier = await new Group<Data>(deafContext(a), name).join({ id: 'same', data });
+    await of(b, name).join({ id: 'same', data: { load: 2 } });
+    await earlier.leave();
+    expect((await of(b, name).members()).members).toMatchObject([{ data: { load: 2 } }]);
+  });
+
   test('a join that is given up leaves nothing', async () => {
     const actor = await world.actor();
     const name = world.name();
@@ -279,6 +289,35 @@ describe.skipIf(storeMissing)('membership', () => {
     await world.operator().leases.revoke((await entries(name))[0]?.lease ?? 0n);
     await eventually('its new share', () => shares.at(-1) === 1);
     expect(shares).toContain(undefined);
+  });
+
+  test('a member that lost its session knows that it has no share before the group tells', async () => {
+    const actor = await world.actor({ ttl: '2s' });
+    const name = world.name();
+    // Nothing that happens to the group is heard of.
+    const group = new Group<Data>(deafContext(actor), name);
+    const member = await group.join({ data });
+    const shares: (Share | null)[] = [];
+    member.share$.subscribe((share) => shares.push(share));
+    await eventually('its share', () => shares.length === 1);
+    await world.operator().leases.revoke(await leaseOf(name));
+    await eventually('the loss', () => member.state === 'joining');
+    expect(shares.at(-1)).toBeNull();
+  });
+
+  test('waiting counts nobody while the store does not answer', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const group = of(actor, name, { recheck: 40 });
+    await group.join({ data });
+    const { events, stop } = follow(group);
+    actor.faults.plan = ({ kind }) => (kind === 'list' ? 'refuse' : 'pass');
+    await eventually('staleness', () => events.at(-1)?.type === 'stale');
+    await expect(group.waitFor(1, { timeout: 30 })).rejects.toMatchObject({ code: 'TIMEOUT' });
+    const waiting = group.waitFor(1);
+    actor.faults.heal();
+    expect((await waiting).members).toHaveLength(1);
+    stop();
   });
 
   test('waiting for a number of members, and for what they say', async () => {

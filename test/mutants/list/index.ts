@@ -1,11 +1,13 @@
 /** Every mutant, by number. */
 import type { Mutant } from '../mutant.ts';
+import { groupMutants } from './group.ts';
 import { leaseMutants } from './lease.ts';
 import { memberMutants } from './members.ts';
 import { mvccMutants } from './mvcc.ts';
 import { raftMutants } from './raft.ts';
 import { replicaMutants } from './replica.ts';
 import { sdkMutants } from './sdk.ts';
+import { sessionMutants } from './session.ts';
 import { storageMutants } from './storage.ts';
 import { watchMutants } from './watch.ts';
 
@@ -18,6 +20,8 @@ export const mutants: readonly Mutant[] = [
   ...watchMutants,
   ...replicaMutants,
   ...sdkMutants,
+  ...sessionMutants,
+  ...groupMutants,
 ].sort((a, b) => a.number - b.number);
 
 const numbers = mutants.map(({ number }) => number);
