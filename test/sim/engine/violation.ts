@@ -38,6 +38,10 @@ export const invariants = {
   34: 'every slot of a schedule is run once',
   35: 'a lock that is taken back was held by nobody else in between',
   36: 'a lock-delay keeps others out for as long as it says',
+  40: 'an election by priority has one leader a term, made by nobody who may not',
+  41: 'what a leader by priority writes under its guard it writes in its term',
+  42: 'the leadership goes to whom it was handed to, without a gap',
+  43: 'migrations run in their order, what they write is written once, and what is done stays done',
   50: 'who follows a prefix is shown what the store held, and told of every revision',
   51: 'a member of a group is listed',
   52: 'all see members in one order, and no two have one share',
@@ -45,6 +49,11 @@ export const invariants = {
   55: 'a subscriber gets every message once, in order, whole revisions at a time, or a gap',
   56: 'the position of a durable subscription only moves on, over what was delivered',
   57: 'a group handles every message, acknowledges it once, and keeps the order of its key',
+  60: 'transactions of functions take effect once, as if one ran after the other',
+  61: 'what all transactions of functions keep is kept at every revision',
+  65: 'an instance that is registered is listed',
+  66: 'a pool shows what the store held, and picks only what is up',
+  67: 'an entry does not go back to older data, and what left does not return',
 } as const;
 
 export type InvariantNumber = keyof typeof invariants;

@@ -4,11 +4,13 @@ import { CacheWorkload } from './cache.ts';
 import { ConfigWorkload } from './config.ts';
 import { CounterWorkload } from './counter.ts';
 import { ElectionWorkload } from './election.ts';
+import { PriorityElectionWorkload } from './election-priority.ts';
 import { IdWorkload } from './ids.ts';
 import { customLine, rwLock, semaphore } from './lock-kinds.ts';
 import { LockWorkload } from './locks.ts';
 import { type Machines, MembersWorkload } from './members.ts';
 import { MembershipWorkload } from './membership.ts';
+import { MigrationsWorkload } from './migrations.ts';
 import { MultiLockWorkload } from './multi-lock.ts';
 import { MutexWorkload } from './mutex.ts';
 import { QueueWorkload } from './queue.ts';
@@ -16,6 +18,7 @@ import { RateLimitWorkload } from './rate-limit.ts';
 import { RegistryWorkload } from './registry.ts';
 import { SessionWorkload } from './session.ts';
 import { SharedValueWorkload } from './shared-value.ts';
+import { StmWorkload } from './stm.ts';
 import { StoreWorkload } from './store.ts';
 import { TopicWorkload } from './topic.ts';
 import { WatchWorkload } from './watch.ts';
@@ -37,9 +40,11 @@ const recipes: Readonly<Record<string, WorkloadMaker>> = {
   config: () => new ConfigWorkload(),
   counter: () => new CounterWorkload(),
   election: () => new ElectionWorkload(),
+  'election-priority': () => new PriorityElectionWorkload(),
   group: () => new MembershipWorkload(),
   ids: () => new IdWorkload(),
   line: () => new LockWorkload(customLine),
+  migrations: () => new MigrationsWorkload(),
   multi: () => new MultiLockWorkload(),
   mutex: () => new MutexWorkload(),
   queue: () => new QueueWorkload(),
@@ -48,6 +53,7 @@ const recipes: Readonly<Record<string, WorkloadMaker>> = {
   rw: () => new LockWorkload(rwLock),
   semaphore: () => new LockWorkload(semaphore),
   session: () => new SessionWorkload(),
+  stm: () => new StmWorkload(),
   topic: () => new TopicWorkload(),
   value: () => new SharedValueWorkload(),
 };
