@@ -1,6 +1,11 @@
 /** The lease that ends kept results: shared by all results of a period, so that leases stay few. */
 import type { Client } from '../../sdk/client.ts';
+import type { RecipeContext } from '../common/context.ts';
 import { untilAnswered } from '../common/repeat.ts';
+import { unlessAborted } from '../common/signals.ts';
+
+/** By session and time: recipes are made anew for each use, their leases must not add up. */
+const shared = new WeakMap<RecipeContext, Map<number, ResultLease>>();
 
 export class ResultLease {
   readonly #client: Client;
@@ -15,14 +20,24 @@ export class ResultLease {
     this.#keepMs = keepMs;
   }
 
+  /** The one that all recipes of a session share. */
+  static of(context: RecipeContext, keepMs: number): ResultLease {
+    const leases = shared.get(context) ?? new Map<number, ResultLease>();
+    shared.set(context, leases);
+    const lease = leases.get(keepMs) ?? new ResultLease(context.session.client, keepMs);
+    leases.set(keepMs, lease);
+    return lease;
+  }
+
   async current(signal?: AbortSignal): Promise<bigint> {
     if (this.#lease !== undefined && this.#client.clock.monotonicMs() < this.#freshUntilMs) {
       return this.#lease;
     }
-    this.#granting ??= this.#grant(signal).finally(() => {
+    // All who wait share one grant, which goes on when one of them gives up.
+    this.#granting ??= this.#grant().finally(() => {
       this.#granting = undefined;
     });
-    return this.#granting;
+    return unlessAborted(this.#granting, signal);
   }
 
   /** The store does not know the lease any more. */
@@ -30,14 +45,10 @@ export class ResultLease {
     if (this.#lease === lease) this.#lease = undefined;
   }
 
-  async #grant(signal?: AbortSignal): Promise<bigint> {
+  async #grant(): Promise<bigint> {
     const { leases, clock } = this.#client;
     const sentMs = clock.monotonicMs();
-    const { id } = await untilAnswered(
-      this.#client,
-      () => leases.grant(2 * this.#keepMs, signal && { signal }),
-      signal,
-    );
+    const { id } = await untilAnswered(this.#client, () => leases.grant(2 * this.#keepMs));
     this.#lease = id;
     this.#freshUntilMs = sentMs + this.#keepMs;
     return id;

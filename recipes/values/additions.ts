@@ -34,12 +34,11 @@ export class Additions {
 
   /** @param root ends in '/' @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, root: string, options: AdditionOptions) {
-    const { client } = context.session;
     this.#context = context;
     this.#opPrefix = `${root}op/`;
     this.#retries = parseRetries(options);
     const rememberMs = durationOfAtLeast(options.remember ?? '1h', 'remember', '1s');
-    this.#remembered = new ResultLease(client, rememberMs);
+    this.#remembered = ResultLease.of(context, rememberMs);
     this.#spent = spentRecords(context, root);
   }
 

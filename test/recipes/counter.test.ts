@@ -51,6 +51,22 @@ describe.skipIf(storeMissing)('counter', () => {
     expect(await ours.get()).toBe(110n);
   });
 
+  test('named additions share one lease, and who gives up takes nobody along', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const stop = new AbortController();
+    const given = of(actor, name).add(1n, { opId: 'a', signal: stop.signal });
+    const kept = of(actor, name).add(2n, { opId: 'b' });
+    await Promise.resolve();
+    stop.abort();
+    await expect(given).rejects.toMatchObject({ code: 'ABORTED' });
+    expect(await kept).toBe(2n);
+    const prefix = `${counterPrefix(name)}op/named/`;
+    await of(actor, name).add(1n, { opId: 'c' });
+    const { kvs } = await world.operator().kv.list({ prefix });
+    expect(new Set(kvs.map(({ lease }) => lease)).size).toBe(1);
+  });
+
   test('a copy that arrives late changes nothing', async () => {
     const actor = await world.actor();
     const counter = of(actor, world.name());
