@@ -84,8 +84,10 @@ export class KeptEntry<D> {
     this.#data = data;
   }
 
+  /** Looks at the clock: a session that is over is known to be before any timer says so. */
   get state(): KeptState {
-    return this.#state.value;
+    const state = this.#state.value;
+    return state === 'written' && this.#written?.session.state === 'lost' ? 'writing' : state;
   }
 
   /** Stands in the stamp of each write. */
@@ -300,7 +302,7 @@ export class KeptEntry<D> {
 
   /** What is in the store is not known to be the latest: another write is due. */
   #lost(reason: ErrorCode): void {
-    if (this.state !== 'written' || this.#closing.signal.aborted) return;
+    if (this.#state.value !== 'written' || this.#closing.signal.aborted) return;
     this.#confirmed = 0;
     this.#subject.onLost?.(reason);
     this.#state.set('writing');

@@ -7,6 +7,7 @@ import type { Membership, Share } from '../../recipes/group/membership.ts';
 import { groupPrefix } from '../../recipes/names.ts';
 import { text } from '../../sdk/codec.ts';
 import type { Call } from '../support/faulty-kv.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { startRewindableStore } from './rewindable-store.ts';
 import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
@@ -125,6 +126,39 @@ describe.skipIf(storeMissing)('membership', () => {
     expect(lost[0]).toMatch(/^group (SESSION_LOST|NOT_FOUND)$/);
     await member.leave();
     expect(held).toHaveLength(1);
+  });
+
+  test('freeze the process past TTL: a member knows at once, and joins again with the latest data', async () => {
+    const clock = new ManualClock();
+    const actor = await world.actor({ clock, ttl: '10s' });
+    const name = world.name();
+    const member = await of(actor, name).join({ id: 'a', data });
+    // As the store does when the time is over.
+    await world.operator().leases.revoke(await leaseOf(name));
+    clock.freeze(11_000);
+    expect(member.state).toBe('joining');
+    const updated = member.update({ load: 6 });
+    await eventually('the member to be back', () => {
+      clock.advance(200);
+      return member.state === 'joined';
+    });
+    await updated;
+    expect((await of(actor, name).members()).members).toMatchObject([{ data: { load: 6 } }]);
+  });
+
+  test('re-grant a lease id: a member notices that its key is gone, though the lease seems to live', async () => {
+    const actor = await world.actor({ ttl: '10s' });
+    const name = world.name();
+    const member = await of(actor, name).join({ id: 'a', data });
+    const { leases } = world.operator();
+    const id = await leaseOf(name);
+    await leases.revoke(id);
+    await leases.grant('30s', { id });
+    await eventually('the member to be back', async () => {
+      return (await entries(name)).length === 1 && member.state === 'joined';
+    });
+    await member.leave();
+    expect(await entries(name)).toEqual([]);
   });
 
   test('delete own key by hand: it is written again', async () => {
@@ -414,7 +448,7 @@ describe.skipIf(storeMissing)('membership', () => {
     const name = world.name();
     const group = new Group<string>(actor.context, name);
     const member = await group.join({ id: 'a', data: 'small' });
-    const large = 'x'.repeat(8 << 20);
+    const large = 'x'.repeat(2 << 20);
     await expect(member.update(large)).rejects.toMatchObject({ code: expect.any(String) });
     expect([member.data, member.state]).toEqual(['small', 'joined']);
     await member.update('smaller');
