@@ -135,6 +135,8 @@ export class Producer {
     let attempt: PushAttempt | undefined;
     // Set once an answer was lost: from then on the jobs may be in the queue.
     let unknown = false;
+    // Whether the last attempt was answered: if not, the next one tells whether anything is left to push.
+    let answered = true;
     const failure = (error: unknown): unknown => {
       if (!unknown || !isConclaveError(error)) return error;
       const message = `${error.message}; the job may have been pushed`;
@@ -149,8 +151,7 @@ export class Producer {
           attempt = new PushAttempt(this, jobs, ids, lane, agreed, along);
         }
         const { capacity } = agreed.current;
-        // Once an answer was lost, the next attempt tells whether there is anything left to push.
-        if (!unknown && capacity !== undefined) {
+        if (answered && capacity !== undefined) {
           if (attempt.left > capacity) {
             throw invalidArgument(
               'jobs',
@@ -164,8 +165,10 @@ export class Producer {
             continue;
           }
         }
+        answered = false;
         const pushed = await attempt.commit(signal);
         if (pushed) return pushed;
+        answered = true;
         continue;
       } catch (error) {
         if (isConclaveError(error, 'LEASE_NOT_FOUND')) {

@@ -117,6 +117,8 @@ export class PushAttempt {
       return this.#all(replacement?.replaced);
     }
     const [inLane, limits, beside, ...occupants] = responses as readonly (KeyValue | null)[];
+    // Also when this very push moved the gate, and only its answer was lost.
+    room.doubt();
     lane.revision = inLane?.modRevision ?? 0n;
     if (inLane && textOf(inLane.value) === this.#mark) return this.#all(replacement?.replaced);
     if (this.#along !== undefined && beside?.modRevision !== this.#along.revision) {
@@ -124,7 +126,6 @@ export class PushAttempt {
       throw new ConclaveError('CONFLICT', message, { retryable: false });
     }
     this.#limits.see(limits);
-    room.doubt();
     this.#replacement = undefined;
     for (const occupant of occupants) {
       if (!occupant) continue;

@@ -344,6 +344,18 @@ describe.skipIf(storeMissing)('the order of a queue', () => {
     await expect(queue.push('2', { whenFull: 'fail' })).rejects.toMatchObject({ code: 'FULL' });
   });
 
+  test('pushes to a bounded queue go on after every other answer was lost', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const queue = queueOf(actor, name, { capacity: 20 });
+    let writes = 0;
+    actor.faults.plan = ({ write }) => (write && ++writes % 2 === 0 ? 'lose-answer' : 'pass');
+    const names = Array.from({ length: 12 }, (_, index) => String(index));
+    for (const data of names) await queue.push(data, { timeout: '5s' });
+    actor.faults.heal();
+    expect(await drain(consumerOf(actor, name))).toEqual(names);
+  });
+
   test('a batch is pushed in one exchange, all or none, and claimed in one', async () => {
     const actor = await world.actor();
     const name = world.name();
