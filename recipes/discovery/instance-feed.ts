@@ -15,8 +15,8 @@ export type Change<M> =
 
 /** Who hears of the instances. */
 export type FeedConsumer<M> = {
-  /** All of them, in the order of their ids, and how they differ from those before. */
-  show(instances: readonly Instance<M>[], changes: readonly Change<M>[]): void;
+  /** All of them as of a revision, in the order of their ids, and how they differ from before. */
+  show(instances: readonly Instance<M>[], changes: readonly Change<M>[], revision: bigint): void;
   /** The store has not answered lately, or does so again. */
   mark(stale: boolean): void;
 };
@@ -99,7 +99,7 @@ export class InstanceFeed<M> {
     this.#consumer.mark(stale);
   }
 
-  #show({ entries }: PrefixView): void {
+  #show({ entries, revision }: PrefixView): void {
     const known = new Map(this.#known?.map((each) => [each.id, each]));
     const instances: Instance<M>[] = [];
     const changes: Change<M>[] = [];
@@ -118,6 +118,6 @@ export class InstanceFeed<M> {
     if (changes.length === 0 && this.#known !== undefined) return;
     instances.sort((a, b) => (a.id < b.id ? -1 : 1));
     this.#known = instances;
-    this.#consumer.show(instances, changes);
+    this.#consumer.show(instances, changes, revision);
   }
 }

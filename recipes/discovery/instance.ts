@@ -46,7 +46,7 @@ export type InstanceRecord<M> = {
   readonly sequence: number;
 };
 
-export function readInstanceRecord<M>(kv: KeyValue): Partial<InstanceRecord<M>> {
+export function readInstanceRecord<M>(kv: Pick<KeyValue, 'value'>): Partial<InstanceRecord<M>> {
   try {
     const parsed: unknown = JSON.parse(Buffer.from(kv.value).toString('utf8'));
     if (typeof parsed === 'object' && parsed !== null) return parsed;

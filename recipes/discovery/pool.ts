@@ -72,6 +72,7 @@ export class Pool<M> implements AsyncDisposable {
   readonly #inFlight = new Map<string, number>();
   /** The latest, also while subscribers are being told of it. */
   #snapshot: readonly Instance<M>[] | undefined;
+  #revision = 0n;
   /** Those that are held back, by id. */
   #heldBack: ReadonlySet<string> = new Set();
   #cancelReturn: () => void = () => undefined;
@@ -92,7 +93,7 @@ export class Pool<M> implements AsyncDisposable {
     this.events$ = this.#events.observable;
     this.#standing = new Standing(client, this.#rules.standing, () => this.#tell(this.#select()));
     this.#feed = new InstanceFeed<M>(client, prefix, this.#rules.recheckMs, {
-      show: (instances, changes) => this.#show(instances, changes),
+      show: (instances, changes, revision) => this.#show(instances, changes, revision),
       mark: (stale) => this.#events.emit({ type: stale ? 'stale' : 'fresh' }),
     });
     context.background.add(this);
@@ -101,6 +102,11 @@ export class Pool<M> implements AsyncDisposable {
   /** The instances last known, in the order of their ids; empty until the first answer. */
   get snapshot(): readonly Instance<M>[] {
     return this.#snapshot ?? [];
+  }
+
+  /** The store's revision that `snapshot` is exact of; 0 until the first answer. */
+  get revision(): bigint {
+    return this.#revision;
   }
 
   /** What may be picked. */
@@ -234,8 +240,9 @@ export class Pool<M> implements AsyncDisposable {
     this.#standing.called(instance, verdict === 'done', working);
   }
 
-  #show(instances: readonly Instance<M>[], changes: readonly Change<M>[]): void {
+  #show(instances: readonly Instance<M>[], changes: readonly Change<M>[], revision: bigint): void {
     for (const change of changes) this.#standing.follow(change);
+    this.#revision = revision;
     this.#snapshot = instances;
     const turns = this.#select();
     this.#instances.set(instances);

@@ -294,7 +294,7 @@ describe.skipIf(storeMissing)('a registration', () => {
     test('kill the session before the first write, and at each write after', async () => {
       const name = world.name();
       for (let nth = 1; nth <= 3; nth++) {
-        const actor = await world.actor();
+        const actor = await world.actor({ ttl: '2s' });
         let seen = 0;
         actor.faults.before = async ({ write, parts }) => {
           seen += write ? 1 : 0;

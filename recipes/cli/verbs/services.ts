@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { readInstance } from '../../discovery/instance.ts';
+import { type Instance, readInstance } from '../../discovery/instance.ts';
 import { servicePrefix } from '../../names.ts';
 import type { CommonOptions } from '../connection.ts';
 import { exitCodes } from '../exit-codes.ts';
@@ -14,10 +14,25 @@ const view: View = {
     field('ID', 'id'),
     field('ADDRESS', 'address'),
     field('STATUS', 'status'),
+    field('SINCE', 'statusSince'),
+    field('ZONE', 'zone'),
     field('WEIGHT', 'weight'),
     field('META', 'meta'),
+    field('REASON', 'reason'),
   ],
 };
+
+const describe = (instance: Instance<Json | undefined>): JsonObject => ({
+  id: instance.id,
+  address: instance.address,
+  status: instance.status,
+  statusSince: instance.statusSince.toISOString(),
+  registeredAt: instance.registeredAt.toISOString(),
+  zone: instance.zone ?? null,
+  weight: instance.weight,
+  meta: instance.meta ?? null,
+  reason: instance.reason ?? null,
+});
 
 async function services(name: string, options: CommonOptions): Promise<void> {
   const output = new Output(options.output);
@@ -25,10 +40,9 @@ async function services(name: string, options: CommonOptions): Promise<void> {
     const prefix = servicePrefix(name);
     const { kvs, revision } = await kv.list({ prefix });
     const instances = kvs.flatMap((entry): JsonObject[] => {
-      const instance = readInstance<Json>(prefix, entry);
+      const instance = readInstance<Json | undefined>(prefix, entry);
       if (instance === undefined) return [];
-      const { id, address, status, weight, meta } = instance;
-      return [{ id, address, status, weight, meta: meta ?? null }];
+      return [describe(instance)];
     });
     await output.print({ service: name, instances, revision: `${revision}` }, instances, view);
     if (instances.length === 0) process.exitCode = exitCodes.notFound;
@@ -38,7 +52,10 @@ async function services(name: string, options: CommonOptions): Promise<void> {
 export function define(command: Command): void {
   asVerb(command, [
     ['conclave services users', 'exit code 3 when there is none'],
-    ["conclave services users -o 'template={{address}}'", 'the addresses alone'],
+    [
+      "conclave services users -o 'template={{status}} {{address}}'",
+      'a line for each, for scripts',
+    ],
   ])
     .argument('<name>', 'the service')
     .action(services);
