@@ -25,6 +25,7 @@ export function deliver<T>(
     metrics.waited({ ...measured, ms: waitedMs, outcome: 'acquired' });
   }
   let isOver = false;
+  let stopListening: () => void = () => undefined;
   const over = () => {
     if (isOver) return;
     isOver = true;
@@ -32,7 +33,7 @@ export function deliver<T>(
     metrics.held({ ...measured, ms: clock.monotonicMs() - startedMs });
     onOver();
   };
-  const stopListening = onAbort(claim.signal, () => {
+  stopListening = onAbort(claim.signal, () => {
     const { reason } = claim.signal;
     metrics.lost({ ...measured, reason: isConclaveError(reason) ? reason.code : 'CLAIM_LOST' });
     over();

@@ -51,13 +51,13 @@ export const dispatchedCodec = <T>(codec: Codec<T>): Codec<Dispatched<T>> => ({
     const { gap, id = '', revision = '0', publishedMs = 0, key, headers = {} } = header;
     if (gap !== undefined) {
       const { from, to } = gap;
-      return { type: 'gap', from: BigInt(from), to: BigInt(to), reason: 'removed' };
+      return { type: 'gap', from: revisionOf(from), to: revisionOf(to), reason: 'removed' };
     }
     return {
       type: 'message',
       message: {
         id,
-        revision: BigInt(revision),
+        revision: revisionOf(revision),
         get data() {
           return decodeWith(codec, payload, id);
         },
@@ -68,3 +68,5 @@ export const dispatchedCodec = <T>(codec: Codec<T>): Codec<Dispatched<T>> => ({
     };
   },
 });
+
+const revisionOf = (text: string): bigint => (/^\d+$/.test(text) ? BigInt(text) : 0n);

@@ -4,8 +4,9 @@
  * deadlines, attempts, the order of keys and dead letters are the queue's.
  */
 import type { Codec } from '../../sdk/codec.ts';
+import { isConclaveError } from '../../sdk/errors.ts';
 import type { Background } from '../common/context.ts';
-import { closingPatienceMs } from '../common/repeat.ts';
+import { closingPatienceMs, fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
 import { Bell } from '../queue/bell.ts';
 import type { Claim } from '../queue/claim.ts';
@@ -46,13 +47,15 @@ export async function* consumeInGroup<T>(
     failure ??= { error };
     stop.abort(error);
   };
-  const attention = new QueueAttention(own.session.client, consumer, { slots: 1 });
+  const { client } = own.session;
+  const attention = new QueueAttention(client, consumer, { slots: 1 });
   const background = Promise.all([
     attention.run(stop.signal).catch(fail),
     feedGroup(member, stop.signal).catch(fail),
   ]);
   const room = new Bell(1);
   let inFlight = 0;
+  let failures = 0;
   let claims: readonly Claim<Dispatched<T>>[] = [];
   try {
     while (!stop.signal.aborted) {
@@ -61,7 +64,15 @@ export async function* consumeInGroup<T>(
         continue;
       }
       const most = Math.min(claimedAtOnce, maxInFlight - inFlight);
-      claims = await consumer.claimMany(most, stop.signal);
+      try {
+        claims = await consumer.claimMany(most, stop.signal);
+        failures = 0;
+      } catch (error) {
+        if (stop.signal.aborted || !mayClaimAgain(error)) throw error;
+        failures += 1;
+        await pause(client.clock, fullJitterMs(failures, client.random), stop.signal);
+        continue;
+      }
       if (claims.length === 0) await attention.mayBeJob(stop.signal);
       for (let [claim] = claims; claim !== undefined; [claim] = claims) {
         claims = claims.slice(1);
@@ -83,3 +94,7 @@ export async function* consumeInGroup<T>(
   }
   if (failure !== undefined) throw failure.error;
 }
+
+/** Also when the session was lost meanwhile: the consumer goes on in another. */
+const mayClaimAgain = (error: unknown): boolean =>
+  mayRepeat(error) || isConclaveError(error, 'ABORTED') || isConclaveError(error, 'SESSION_LOST');
