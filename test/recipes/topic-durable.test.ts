@@ -65,6 +65,23 @@ describe.skipIf(storeMissing)('topic, durable subscriptions', () => {
     await anew.leave();
   });
 
+  test('exchanges: a place in line and the position, then as from a revision', async () => {
+    const actor = await world.actor();
+    const topic = of(actor, world.name());
+    const { revision } = await publish(topic, 1);
+    kinds(actor);
+    const reader = new Reader(topic.subscribe({ durable: 'd', from: revision }));
+    const coming = reader.next();
+    const watches = () => actor.faults.calls.filter(({ kind }) => kind === 'watch').length;
+    await eventually('the watch', () => watches() > 0);
+    const [join, position, ...others] = kinds(actor);
+    expect([join, position, others.includes('get')]).toEqual(['txn', 'txn', true]);
+    expect(others.filter((kind) => kind === 'txn' || kind === 'list')).toEqual([]);
+    await publish(topic, 2);
+    expect(seen(await coming)).toEqual([2]);
+    await reader.leave();
+  });
+
   test('an acknowledgement is one exchange, covers what is before it, and shares with those that wait', async () => {
     const actor = await world.actor();
     const topic = of(actor, world.name());
@@ -149,9 +166,10 @@ describe.skipIf(storeMissing)('topic, durable subscriptions', () => {
     const next = durable(of(b, name));
     const first = await next.next();
     expect(seen(first)).toEqual([1]);
-    await first.ack();
     await a.faults.deliver();
     a.faults.heal();
+    expect(await subscriptions(of(b, name))).toMatchObject([{ lag: 3 }]);
+    await first.ack();
     expect(await subscriptions(of(b, name))).toMatchObject([{ lag: 2 }]);
     await former.leave();
     await next.leave();

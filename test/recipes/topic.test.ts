@@ -177,11 +177,15 @@ describe.skipIf(storeMissing)('topic', () => {
 
   test('a publication that arrives late, after its repetition, has no effect', async () => {
     const actor = await world.actor();
-    const topic = of(actor, world.name());
+    const topic = of(actor, world.name(), { retention: { messages: 1 } });
+    await publish(topic, 0);
     actor.faults.next('linger');
     await publish(topic, 1);
+    for (const value of [2, 3]) await publish(topic, value);
+    await topic.trim();
     await actor.faults.deliver();
     expect(await messageKeys(topic.name)).toHaveLength(1);
+    expect(await all(topic, 1)).toEqual([[3]]);
   });
 
   test('an id counts once, whoever publishes under it, and tells the first revision', async () => {
