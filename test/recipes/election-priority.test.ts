@@ -219,12 +219,16 @@ describe.skipIf(storeMissing)('election by priority', () => {
     });
 
     test('that lingers and is repeated moves the leadership once', async () => {
-      const { a, name, leader, low, atB, atC } = await cast();
+      const { a, b, name, leader, low, atB, atC } = await cast();
       a.faults.next('linger');
       await leader.transfer(low);
-      await (await atB)?.resign();
-      const third = await atC;
+      const second = await atB;
       await a.faults.deliver();
+      await settle();
+      second?.assertLeader();
+      expect((await second?.guard(b.client.kv.txn()).commit())?.succeeded).toBe(true);
+      await second?.resign();
+      const third = await atC;
       expect((await of(a, name).candidates()).map(({ value }) => value)).toEqual(['c']);
       third?.assertLeader();
       const [leading] = (
@@ -416,6 +420,11 @@ describe.skipIf(storeMissing)('election by priority', () => {
     expect(await verifySequencer(kv, sequencer)).toBe(false);
     expect(await verifySequencer(kv, second.sequencer)).toBe(true);
     expect((await second.guard(b.client.kv.txn()).commit()).succeeded).toBe(true);
+    // Nor does a leader that has not heard yet that somebody ended its term by hand write anything.
+    const unheard = second.guard(b.client.kv.txn());
+    await kv.delete(`${electionPrefix(name)}leader`);
+    expect((await unheard.commit()).succeeded).toBe(false);
+    expect(await verifySequencer(kv, second.sequencer)).toBe(false);
   });
 
   describe('faults', () => {

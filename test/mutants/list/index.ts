@@ -1,5 +1,7 @@
 /** Every mutant, by number. */
 import type { Mutant } from '../mutant.ts';
+import { discoveryMutants } from './discovery.ts';
+import { electionMutants } from './election.ts';
 import { groupMutants } from './group.ts';
 import { leaseMutants } from './lease.ts';
 import { memberMutants } from './members.ts';
@@ -8,6 +10,7 @@ import { raftMutants } from './raft.ts';
 import { replicaMutants } from './replica.ts';
 import { sdkMutants } from './sdk.ts';
 import { sessionMutants } from './session.ts';
+import { stmMutants } from './stm.ts';
 import { storageMutants } from './storage.ts';
 import { watchMutants } from './watch.ts';
 
@@ -16,12 +19,15 @@ export const mutants: readonly Mutant[] = [
   ...storageMutants,
   ...memberMutants,
   ...mvccMutants,
+  ...electionMutants,
   ...leaseMutants,
   ...watchMutants,
   ...replicaMutants,
   ...sdkMutants,
   ...sessionMutants,
   ...groupMutants,
+  ...stmMutants,
+  ...discoveryMutants,
 ].sort((a, b) => a.number - b.number);
 
 const numbers = mutants.map(({ number }) => number);

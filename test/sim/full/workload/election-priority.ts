@@ -173,8 +173,9 @@ class Throne {
       hold(!isFirst || others.length === 0, 40, () => `${told()}, which overtakes ${others}`);
     } else {
       const former = PREFIX + before.value;
-      const leaves = changed.has(former) && changed.get(former) === undefined;
-      hold(leaves, 40, () => `${told()}, although ${former} has not left`);
+      // Its key may have been removed by hand before it handed over.
+      const stays = changed.has(former) ? changed.get(former) : this.#keys.get(former);
+      hold(stays === undefined, 40, () => `${told()}, although ${former} has not left`);
       this.heirs.set(before.modRevision, key);
     }
     this.leaders.set(revision, key);
