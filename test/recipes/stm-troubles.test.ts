@@ -155,7 +155,6 @@ describe.skipIf(storeMissing)('stm in trouble', () => {
         runs += 1;
         const a = await tx.get<number>(`${root}/a`);
         if (runs === 1) {
-          await put(`${root}/a`, 2);
           const { revision } = await put(`${root}/b`, 2);
           await world.operator().kv.compact(revision);
         }
@@ -164,7 +163,7 @@ describe.skipIf(storeMissing)('stm in trouble', () => {
         tx.put(`${root}/seen`, b);
         return [a, b];
       });
-      expect([runs, seen]).toEqual([2, [2, 2]]);
+      expect([runs, seen]).toEqual([2, [1, 2]]);
       expect(await read(`${root}/seen`)).toBe(2);
     }
   });
