@@ -235,7 +235,8 @@ export class Pool<M> implements AsyncDisposable {
     else this.#inFlight.delete(instance.id);
     const { clock } = this.#context.session.client;
     this.#context.metrics.held({ ...this.#subject, ms: clock.monotonicMs() - startedMs });
-    if (verdict === 'unknown' || this.#closed !== undefined) return;
+    const isJudged = this.#rules.standing.eject !== undefined && this.#closed === undefined;
+    if (verdict === 'unknown' || !isJudged) return;
     const working = this.snapshot.filter(({ status }) => status !== 'draining');
     this.#standing.called(instance, verdict === 'done', working);
   }

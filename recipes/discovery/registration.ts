@@ -252,6 +252,7 @@ export class Registration<M> implements AsyncDisposable {
       else this.#tell(state);
     });
     await entry.start();
+    if (this.#closing.signal.aborted) throw this.#ended();
   }
 
   async #write(): Promise<void> {

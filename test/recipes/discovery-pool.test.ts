@@ -1,5 +1,6 @@
 /** Pools that hold back what fails, flaps, is far away or does not pass a probe. */
 import { describe, expect, test } from 'vitest';
+import { connect } from '../../recipes/connect.ts';
 import { flapDamping } from '../../recipes/discovery/damping.ts';
 import { outliers } from '../../recipes/discovery/outliers.ts';
 import type { Pool, PoolEvent } from '../../recipes/discovery/pool.ts';
@@ -10,6 +11,7 @@ import { leastLoaded, roundRobin } from '../../recipes/discovery/strategies.ts';
 import { noMetrics } from '../../recipes/metrics.ts';
 import { servicePrefix } from '../../recipes/names.ts';
 import { ManualClock } from '../support/manual-clock.ts';
+import { TcpProxy } from '../support/proxy.ts';
 import { storeMissing } from '../support/store.ts';
 import { type ActorOptions, deafContext, eventually, settle, useWorld } from './world.ts';
 
@@ -360,6 +362,29 @@ describe.skipIf(storeMissing)('a pool', () => {
     const { revision } = await world.operator().kv.put('filler', 'x');
     await world.operator().kv.compact(revision);
     await eventually('the instance', () => pool.snapshot.length === 1);
+  });
+
+  test('restart a watch mid-replay: the pool ends up with the latest, and never goes back', async () => {
+    const registrar = await world.actor();
+    const name = world.name();
+    await using proxy = await TcpProxy.to(world.endpoint());
+    await using conclave = await connect(proxy.endpoint);
+    await using session = await conclave.session();
+    await using pool = session.discovery<number>(name).pool();
+    const seen: bigint[] = [];
+    pool.instances$.subscribe(([instance]) => seen.push(instance?.modRevision ?? 0n));
+    await pool.ready();
+    const registration = await new Discovery<number>(registrar.context, name).register({
+      address: 'x:1',
+      meta: 0,
+    });
+    for (let meta = 1; meta <= 40; meta++) {
+      await registration.update({ meta });
+      if (meta % 8 === 0) proxy.cut();
+    }
+    await eventually('the latest', () => pool.snapshot[0]?.meta === 40);
+    expect(seen).toEqual([...seen].sort((a, b) => (a < b ? -1 : 1)));
+    expect(seen.length).toBeGreaterThan(5);
   });
 
   test('bad rules are refused by name', async () => {

@@ -293,7 +293,7 @@ describe.skipIf(storeMissing)('a registration', () => {
 
     test('kill the session before the first write, and at each write after', async () => {
       const name = world.name();
-      for (let nth = 1; nth <= 3; nth++) {
+      for (let nth = 1; nth <= 2; nth++) {
         const actor = await world.actor({ ttl: '2s' });
         let seen = 0;
         actor.faults.before = async ({ write, parts }) => {
@@ -307,6 +307,27 @@ describe.skipIf(storeMissing)('a registration', () => {
         await registration.update({ weight: 3 });
         await eventually('the entry', async () => (await listed(actor, name))?.weight === 3);
         await registration.deregister();
+        expect(await entries(name)).toEqual([]);
+      }
+    });
+
+    test('close the session at each step of registering: it ends, and leaves nothing', async () => {
+      for (const step of ['check', 'write', 'answer']) {
+        const actor = await world.actor();
+        const name = world.name();
+        let reached = false;
+        const stop = () => {
+          reached = true;
+          return new Promise<void>((resolve) => setTimeout(resolve, 20));
+        };
+        actor.faults.before = ({ write }) => (step === 'write' && write ? stop() : undefined);
+        actor.faults.after = ({ write }) => (step === 'answer' && write ? stop() : undefined);
+        const check = () => (step === 'check' ? stop() : undefined);
+        const registering = register(actor, name, { health: { check } });
+        registering.catch(() => undefined);
+        await eventually(step, () => reached);
+        await actor.close();
+        await expect(registering).rejects.toMatchObject({ code: 'CLOSED' });
         expect(await entries(name)).toEqual([]);
       }
     });
