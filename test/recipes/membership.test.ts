@@ -38,6 +38,14 @@ describe.skipIf(storeMissing)('membership', () => {
       return 'member' in event ? `${event.type} ${event.member.id}` : event.type;
     });
 
+  /** Its watches wait for revisions that never come. */
+  const deafen = ({ client }: Actor) => {
+    const watch = client.kv.watch.bind(client.kv);
+    Object.assign(client.kv, {
+      watch: (range: string, options: object) => watch(range, { ...options, from: 1n << 40n }),
+    });
+  };
+
   test('joining and updating take one exchange each on an open session, leaving one and its lease', async () => {
     const actor = await world.actor({ meta: { host: 'h1' } });
     const name = world.name();
@@ -175,10 +183,7 @@ describe.skipIf(storeMissing)('membership', () => {
     const actor = await world.actor();
     const name = world.name();
     // A watch that hears nothing stands for one that waits for revisions which the store had before.
-    const watch = actor.client.kv.watch.bind(actor.client.kv);
-    Object.assign(actor.client.kv, {
-      watch: (range: string, options: object) => watch(range, { ...options, from: 1n << 40n }),
-    });
+    deafen(actor);
     const member = await of(actor, name, { recheck: 40 }).join({ id: 'a', data });
     await world.operator().kv.delete({ prefix: groupPrefix(name) });
     await eventually('the member', async () => (await entries(name)).length === 1);
@@ -252,7 +257,8 @@ describe.skipIf(storeMissing)('membership', () => {
     const [a, b] = [await world.actor(), await world.actor()];
     const name = world.name();
     // It does not hear that it was replaced.
-    const earlier = await new Group<Data>(deafContext(a), name).join({ id: 'same', data });
+    deafen(a);
+    const earlier = await of(a, name).join({ id: 'same', data });
     await of(b, name).join({ id: 'same', data: { load: 2 } });
     await earlier.leave();
     expect((await of(b, name).members()).members).toMatchObject([{ data: { load: 2 } }]);

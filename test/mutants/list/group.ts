@@ -23,13 +23,9 @@ export const groupMutants: readonly Mutant[] = [
   ),
   mutant(
     462,
-    'deletion leaves the key in the copy',
-    [
-      'recipes/common/prefix-copy.ts',
-      'this.#entries.delete(id);\n    if (this.#compares)',
-      'if (this.#compares)',
-    ],
-    test('recipes/cache', 'a revision is told whole'),
+    'member that left still shown',
+    ['recipes/group/group-view.ts', '    else this.#members.delete(kv.key);\n', ''],
+    test('recipes/membership', 'changes begin with a reset'),
     runsOf('group'),
   ),
   mutant(
