@@ -55,11 +55,12 @@ export class CyclicCalls {
   async enter(signal: AbortSignal, isWanted: () => boolean): Promise<CyclicEvent | undefined> {
     const { client } = this.#session;
     const { parties, known, what } = this.#plan;
+    // What was known may have been reset or forgotten since.
+    if (known.record?.broken || known.record?.parties !== parties) known.record = undefined;
     for (let attempt = 0; isWanted(); attempt++) {
       const record = known.record ?? firstRecord(parties);
       const { generation, broken } = record;
       if (record.parties !== parties || broken !== undefined) {
-        known.record = undefined;
         const error = broken
           ? new BrokenBarrierError(what, generation, broken.reason, broken)
           : partiesDiffer(what, record.parties, parties);
@@ -133,12 +134,13 @@ export class CyclicCalls {
     const { revision } = result;
     if (!result.succeeded) return this.#seen(revision, result.responses);
     known.record = next;
-    // Apart from the record, so that whoever follows a party hears of the end first.
-    this.#session.reap(async () => {
-      await client.kv.delete({ prefix });
-      return true;
-    });
     return { revision, record: next, own, arrivals: parties, present: parties, elder: undefined };
+  }
+
+  /** Removes the keys of a complete generation. Apart from its end, so that all hear of that first. */
+  async sweep(generation: number): Promise<boolean> {
+    await this.#session.client.kv.delete({ prefix: this.#plan.keys.folder(generation) });
+    return true;
   }
 
   /** Declares the generation broken unless it has ended. Resolves to the record as it is then. */

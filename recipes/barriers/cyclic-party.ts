@@ -241,6 +241,9 @@ export class CyclicParty {
     this.#stop.abort();
     // A key that stays would look like a party that waits.
     if (end.kind === 'failed') this.#session.reap(() => this.#calls.remove());
+    if (end.kind === 'passed' && end.position === this.#plan.parties) {
+      this.#session.reap(() => this.#calls.sweep(end.generation));
+    }
     this.#handlers.ended(end);
   }
 }

@@ -56,8 +56,9 @@ type Inside = { readonly generation: number; readonly own: bigint; readonly read
 export class DoubleCalls {
   readonly #session: Session;
   readonly #plan: DoublePlan;
-  /** Where there is, or may be, a key of this party; the current one last. */
+  /** Where there is, or may be, a key of this party. */
   #places: Place[] = [];
+  #current: Place | undefined;
   #counted: readonly Mustered[] = [];
   /** Marks of complete generations, seen while entering. */
   #marks: readonly string[] = [];
@@ -69,11 +70,11 @@ export class DoubleCalls {
 
   /** The key of the current place. */
   get key(): string {
-    return this.#places.at(-1)?.key ?? '';
+    return this.#current?.key ?? '';
   }
 
   get generation(): number {
-    return this.#places.at(-1)?.generation ?? 0;
+    return this.#current?.generation ?? 0;
   }
 
   get mayHaveKeys(): boolean {
@@ -92,11 +93,12 @@ export class DoubleCalls {
     const { client } = this.#session;
     const { parties, known } = this.#plan;
     const before = [...this.#places];
+    // What was known of another number of parties may have been forgotten since.
+    if (known.terms?.parties !== parties) known.terms = undefined;
     let place: Place | undefined;
     for (let attempt = 0; isWanted(); attempt++) {
       const terms = known.terms ?? { parties, generation: 1 };
       if (terms.parties !== parties) {
-        known.terms = undefined;
         return { kind: 'refused', error: partiesDiffer(this.#plan.what, terms.parties, parties) };
       }
       const current =
@@ -106,6 +108,7 @@ export class DoubleCalls {
         const entered = await this.#tryEnter(current, terms, before);
         if (entered) {
           this.#places = [...before.filter(mayArrive), current];
+          this.#current = current;
           return entered;
         }
         // The guess was wrong: nothing was written, unless a copy is still on its way.
@@ -168,7 +171,7 @@ export class DoubleCalls {
     const { revision } = result;
     if (!result.succeeded) return this.#seen(readFolder(revision, result.responses));
     known.terms = next;
-    const own = this.#places.at(-1)?.own;
+    const own = this.#current?.own;
     return {
       revision,
       own,
