@@ -54,15 +54,17 @@ export class BinaryWriter {
 
   /** Puts the length of what was written since `fork` before it. */
   join(): this {
-    const at = this.#forks?.pop();
-    if (at === undefined) throw new Error('join without fork');
-    const length = this.#position - at - 1;
-    if (length < 0x80) {
+    const forked = this.#forks?.at(-1);
+    if (forked === undefined) throw new Error('join without fork');
+    const length = this.#position - forked - 1;
+    const more = varintBytes(length) - 1;
+    // May move the message, and what is known of its forks with it.
+    this.#reserve(more);
+    const at = this.#forks?.pop() ?? 0;
+    if (more === 0) {
       this.#buffer[at] = length;
       return this;
     }
-    const more = varintBytes(length) - 1;
-    this.#reserve(more);
     this.#buffer.copyWithin(at + 1 + more, at + 1, this.#position);
     const end = this.#position + more;
     this.#position = at;

@@ -217,3 +217,23 @@ describe('what cannot be read', () => {
     expect(reader.pos).toBe(length);
   });
 });
+
+test('a message may end at any of the last bytes of the buffer that messages share', () => {
+  const inner = Buffer.alloc(200, 7);
+  const write = () => new BinaryWriter().uint32(10).fork().uint32(10).bytes(inner).join().finish();
+  const { length } = write();
+  const room = () => {
+    const { buffer, byteOffset } = new BinaryWriter().finish();
+    return buffer.byteLength - byteOffset;
+  };
+  for (let missing = 0; missing < 8; missing += 1) {
+    // The message finds so many bytes less than it needs.
+    while (room() < 1_000) write();
+    while (room() > length - missing) new BinaryWriter().bool(true).finish();
+    const reader = new BinaryReader(write());
+    expect(reader.uint32()).toBe(10);
+    expect(reader.uint32()).toBe(203);
+    expect(reader.uint32()).toBe(10);
+    expect(reader.bytes().equals(inner)).toBe(true);
+  }
+});
