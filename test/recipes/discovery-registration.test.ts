@@ -182,6 +182,9 @@ describe.skipIf(storeMissing)('a registration', () => {
       clock.advance(2_999);
       await settle();
       expect(signal?.aborted).toBe(false);
+      // Time enough for a session and a write, if any were made before the check has ended.
+      for (let nth = 0; nth < 10; nth++) await world.operator().kv.put('filler', `${nth}`);
+      expect(await entries(name)).toEqual([]);
       clock.advance(1);
       await registering;
       expect(signal?.aborted).toBe(true);
@@ -422,6 +425,23 @@ describe.skipIf(storeMissing)('a registration', () => {
       await one?.deregister();
       expect(await listed(actor, name)).toMatchObject({ id: '2' });
     });
+  });
+
+  test('exchanges: one to register, one for each change, one to deregister', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const count = () => actor.faults.take().filter(({ kind }) => kind !== 'watch').length;
+    actor.faults.take();
+    const registration = await register(actor, name, { health: { check: () => true } });
+    expect(count()).toBe(1);
+    await registration.update({ weight: 2 });
+    expect(count()).toBe(1);
+    await registration.drain();
+    expect(count()).toBe(1);
+    await registration.deregister();
+    expect(count()).toBe(1);
+    expect(await of(actor, name).list()).toEqual([]);
+    expect(count()).toBe(1);
   });
 
   test('metrics tell of the wait and of how long it was there', async () => {

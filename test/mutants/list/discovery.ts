@@ -34,7 +34,7 @@ export const discoveryMutants: readonly Mutant[] = [
     512,
     'an instance is listed before its first check has ended',
     ['registration', 'await this.#health?.start(', 'void this.#health?.start('],
-    registration('is listed with what its first check finds'),
+    registration('a check that never ends has failed'),
   ),
   discovery(
     513,
