@@ -208,7 +208,7 @@ describe.skipIf(storeMissing)('topic', () => {
     const { revision } = await publish(ours, 0);
     for (let value = 1; value <= 5; value++) await publish(ours, value, -value);
     // Holds one message: the watch is paused while the others are published and compacted.
-    const slow = new Reader(theirs.subscribe({ from: revision, buffer: 1 }));
+    const slow = new Reader(theirs.subscribe({ from: revision, buffer: 1, recheck: '1h' }));
     const found = [seen(await slow.next())];
     for (let value = 6; value <= 9; value++) await publish(ours, value);
     await compactNow();

@@ -4,14 +4,17 @@ import { discoveryMutants } from './discovery.ts';
 import { electionMutants } from './election.ts';
 import { groupMutants } from './group.ts';
 import { leaseMutants } from './lease.ts';
+import { lockMutants } from './locks.ts';
 import { memberMutants } from './members.ts';
 import { mvccMutants } from './mvcc.ts';
+import { queueMutants } from './queue.ts';
 import { raftMutants } from './raft.ts';
 import { replicaMutants } from './replica.ts';
 import { sdkMutants } from './sdk.ts';
 import { sessionMutants } from './session.ts';
 import { stmMutants } from './stm.ts';
 import { storageMutants } from './storage.ts';
+import { topicMutants } from './topic.ts';
 import { watchMutants } from './watch.ts';
 
 export const mutants: readonly Mutant[] = [
@@ -24,10 +27,13 @@ export const mutants: readonly Mutant[] = [
   ...watchMutants,
   ...replicaMutants,
   ...sdkMutants,
+  ...lockMutants,
+  ...queueMutants,
   ...sessionMutants,
   ...groupMutants,
   ...stmMutants,
   ...discoveryMutants,
+  ...topicMutants,
 ].sort((a, b) => a.number - b.number);
 
 const numbers = mutants.map(({ number }) => number);
