@@ -210,6 +210,8 @@ describe.skipIf(storeMissing)('a registration', () => {
       await eventually('the drain', async () => (await listed(actor, name))?.status === 'draining');
       expect(registration.inFlight).toBe(2);
       clock.advance(5_000);
+      await settle();
+      expect(registration.state).toBe('registered');
       work[Symbol.dispose]();
       work[Symbol.dispose]();
       finish();

@@ -66,7 +66,7 @@ export const discoveryMutants: readonly Mutant[] = [
     'all instances are ejected at a time',
     ['outliers', 'Math.min(instances - 1,', 'Math.min(instances,'],
     rules('whatever happens, never all are ejected'),
-    pool('the only instance is never ejected'),
+    rules('at most a share of the instances is ejected'),
   ),
   discovery(
     517,
