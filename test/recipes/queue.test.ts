@@ -308,6 +308,24 @@ describe.skipIf(storeMissing)('queue', () => {
     await expect(claim?.extend()).rejects.toMatchObject({ code: 'CLAIM_LOST' });
   });
 
+  test('a sweep leaves alone what was extended since it looked', async () => {
+    const clock = new ManualClock();
+    const [a, b] = [await world.actor(), await world.actor({ clock, ttl: '1h' })];
+    const name = world.name();
+    await queueOf(a, name).push(1);
+    const claim = await consumerOf(a, name, { visibility: '10s' }).claim();
+    const consumer = consumerOf(b, name);
+    await consumer.sweep();
+    clock.freeze(10_000);
+    b.faults.before = async ({ write }) => {
+      if (!write) return;
+      b.faults.heal();
+      await claim?.extend();
+    };
+    expect((await consumer.sweep()).returned).toEqual([]);
+    await claim?.ack();
+  });
+
   test('a worker that did not extend in time knows it by its own clock', async () => {
     const clock = new ManualClock();
     const actor = await world.actor({ clock, ttl: '1h' });
