@@ -249,8 +249,10 @@ export class Migrations {
     const waiting = linkedSignal(stop);
     let following: Promise<boolean> = Promise.resolve(false);
     let followed: { readonly done: boolean } | { readonly error: unknown } | undefined;
+    let isFollowing = false;
     const follow = () => {
-      if (seen === undefined) return;
+      if (seen === undefined || isFollowing) return;
+      isFollowing = true;
       following = this.#followUntilDone(seen, waiting.signal);
       following.then(
         (done) => {
@@ -294,7 +296,7 @@ export class Migrations {
     }
   }
 
-  /** @param onWait called when others are ahead */
+  /** @param onWait called at each look that shows others ahead */
   #wait(signal: AbortSignal, timeoutMs: number | undefined, onWait: () => void): Promise<Holding> {
     const { session } = this.#context;
     const { clock, random } = session.client;
