@@ -109,6 +109,12 @@ describe.skipIf(storeMissing)('a pool', () => {
     picked?.fail();
     picked?.[Symbol.dispose]();
     expect(picked?.isEnded).toBe(true);
+    const others = { except: ['b', 'c', 'd'] };
+    const [one, another] = [pool.pick(others), pool.pick(others)];
+    one?.release();
+    one?.release();
+    expect(pool.inspect()[0]).toMatchObject({ instance: { id: 'a' }, inFlight: 1 });
+    another?.release();
     expect(picks(pool)).toBe('abcd');
     const other = pool.pick();
     other?.done();

@@ -152,7 +152,6 @@ export const discoveryMutants: readonly Mutant[] = [
     'a pick counts as often as it is ended',
     ['picked', 'if (this.#isEnded) return;', ''],
     pool('an end that says nothing, or says it late'),
-    test('recipes/registry', 'picks in flight are counted'),
   ),
   discovery(
     528,
