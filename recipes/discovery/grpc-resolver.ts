@@ -189,11 +189,8 @@ function resolverClass(grpc: GrpcModule, all: ReadonlyMap<string, Source>) {
       }
       const { scheme = '', authority = '' } = this.#target;
       const tell = new Report(grpc, this.#listener, this.#hasConfig);
-      this.#resolution = new Resolution(
-        all.get(placeOf(scheme, authority)),
-        serviceOf(this.#target),
-        tell,
-      );
+      const find = () => all.get(placeOf(scheme, authority));
+      this.#resolution = new Resolution(find, serviceOf(this.#target), tell);
     }
 
     destroy(): void {
@@ -262,36 +259,49 @@ class Report {
 
 /** From when a channel wants to know a service until it does not. */
 class Resolution {
-  readonly #report: Report;
+  readonly #find: () => Source | undefined;
   readonly #service: string;
+  readonly #report: Report;
+  #source: Source | undefined;
   #pool: Pool<unknown> | undefined;
-  #end: () => void = () => undefined;
+  #letGo: () => void = () => undefined;
   #hasEnded = false;
 
-  constructor(source: Source | undefined, service: string, report: Report) {
+  constructor(find: () => Source | undefined, service: string, report: Report) {
+    this.#find = find;
     this.#service = service;
     this.#report = report;
-    // A listener must not be called while its resolver is being made or asked.
-    queueMicrotask(() => !this.#hasEnded && this.#start(source));
+    this.#startSoon();
   }
 
+  /** Something is wrong with what was told: reads it again, from another session if this one is over. */
   refresh(): void {
-    this.#pool?.refresh();
+    if (this.#source?.isOpen) this.#pool?.refresh();
+    else this.#startSoon();
   }
 
   end(): void {
     this.#hasEnded = true;
-    this.#end();
+    this.#letGo();
   }
 
-  #start(source: Source | undefined): void {
+  /** A listener must not be called while its resolver is being made or asked. */
+  #startSoon(): void {
+    queueMicrotask(() => this.#start());
+  }
+
+  #start(): void {
+    const source = this.#find();
+    if (this.#hasEnded || this.#source?.isOpen) return;
     if (!source?.isOpen) {
       this.#report.trouble('no open session of conclave resolves this name: registerGrpcResolver');
       return;
     }
+    this.#letGo();
     const { session, heedsWeights, patienceMs } = source.settings;
     const service = this.#service;
     const pool = source.borrow(service);
+    this.#source = source;
     this.#pool = pool;
     const cancel = session.client.clock.setTimer(patienceMs, () => {
       this.#report.trouble(`the store has not told the instances of '${service}' yet`);
@@ -304,7 +314,7 @@ class Resolution {
         service,
       );
     });
-    this.#end = () => {
+    this.#letGo = () => {
       cancel();
       subscription.unsubscribe();
       source.letGo(service);

@@ -230,13 +230,15 @@ describe.skipIf(storeMissing)('the resolver for gRPC', () => {
     await resolver[Symbol.asyncDispose]();
     expect(resolver.isOpen).toBe(false);
     expect(await ask(client)).toBe('a');
-    await expect(ask(open(`${scheme}:///${service}`))).rejects.toMatchObject({
+    const late = open(`${scheme}:///${service}`, { 'grpc.initial_reconnect_backoff_ms': 10 });
+    await expect(ask(late)).rejects.toMatchObject({
       code: grpc.status.UNAVAILABLE,
       details: expect.stringContaining('no open session'),
     });
-    // The place is free again.
+    // The place is free again, and those that found nobody there find the next one.
     const again = registerGrpcResolver(session, { scheme });
     expect(await ask(open(`${scheme}:///${service}`))).toBe('a');
+    await eventually('the late one', async () => (await ask(late).catch(() => '')) === 'a');
     await again.close();
   });
 
