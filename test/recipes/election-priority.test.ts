@@ -283,6 +283,11 @@ describe.skipIf(storeMissing)('election by priority', () => {
       );
       led.catch(() => undefined);
       await eventually('the leader', () => seen.at(-1) === 'a');
+      // It follows the election from here on.
+      await eventually(
+        'its watch',
+        () => a.faults.calls.filter(({ kind }) => kind === 'watch').length === 2,
+      );
       const since = performance.now();
       const high = await of(b, name, { priority: 5, preferred: true }).campaign({ value: 'b' });
       expect(performance.now() - since).toBeGreaterThanOrEqual(75);

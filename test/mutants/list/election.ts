@@ -72,7 +72,7 @@ export const electionMutants: readonly Mutant[] = [
     427,
     'a leader makes way at once',
     ['priority-driver', 'this.#standing.timing.preemptAfterMs', '0'],
-    priority('once its request has stood'),
+    priority('a candidate that comes and goes'),
   ),
   mutant(
     428,
