@@ -1,6 +1,7 @@
 /** Sessions as the recipes live by them: coming back, keeping others out for a while, being lost. */
 import { firstValueFrom } from 'rxjs';
 import { describe, expect, test } from 'vitest';
+import { SessionKeeper } from '../../recipes/common/session-keeper.ts';
 import { Mutex } from '../../recipes/locks/mutex.ts';
 import { lockPrefix } from '../../recipes/names.ts';
 import { RecipeSession } from '../../recipes/session.ts';
@@ -244,6 +245,19 @@ describe.skipIf(storeMissing)('sessions', () => {
     expect(actor.session.state).toBe('lost');
     await (await waiting).release();
     expect(performance.now() - sinceMs).toBeGreaterThan(3_500);
+  });
+
+  test('a part that outlives its session opens another of the same kind', async () => {
+    const meta = { host: 'a' };
+    const actor = await world.actor({ ttl: '20s', lockDelay: '5s', onSuspend: 'stop', meta });
+    const keeper = new SessionKeeper(actor.session, 'separate');
+    const session = await keeper.live();
+    expect(session.id).not.toBe(actor.session.id);
+    expect(session).toMatchObject({ ttlMs: 20_000, onSuspend: 'stop', meta });
+    expect(await world.operator().leases.timeToLive(session.lease)).toMatchObject({
+      grantedTtlMs: 25_000,
+    });
+    await keeper.close();
   });
 
   test('a lost session fails every waiter at once', async () => {

@@ -1,12 +1,15 @@
 /**
  * Sessions with a lock-delay, which processes that were killed or cut off resume, and with them the
- * lock that they held. Some start over in the middle of a hold without having been killed, and leave
- * a former self behind that still renews. The thread that keeps sessions alive cannot run here: it is tested with real
+ * lock that they held. Some start over in the middle of a hold: nobody renews what they had, or a
+ * former self goes on doing so. The thread that keeps sessions alive cannot run here: it is tested with real
  * processes.
  */
 import type { MutexHandle } from '../../../../recipes/locks/mutex-handle.ts';
-import type { RecipeSession } from '../../../../recipes/session.ts';
+import { noMetrics } from '../../../../recipes/metrics.ts';
+import { RecipeSession } from '../../../../recipes/session.ts';
 import { isConclaveError } from '../../../../sdk/errors.ts';
+import type { SessionOptions } from '../../../../sdk/session.ts';
+import { LeaseSession } from '../../../../sdk/session-client.ts';
 import { checkFencing, type FencedWrite, type Hold } from '../../../lin/recipes.ts';
 import { MS } from '../../engine/engine.ts';
 import { hold } from '../../engine/violation.ts';
@@ -58,7 +61,8 @@ export class SessionWorkload implements Workload {
   /** One session. It is closed at the end, unless the process starts over: then it is returned to. */
   async #live(client: ClientContext): Promise<void> {
     const note = this.#notes.get(client.name);
-    const session = await this.#open(client, note);
+    const lease = await this.#open(client, note);
+    const session = new RecipeSession(lease, noMetrics);
     let startsOver = false;
     try {
       let lock: MutexHandle | undefined;
@@ -73,26 +77,33 @@ export class SessionWorkload implements Workload {
         client.choose.below(4) > 0
       );
     } finally {
-      if (!startsOver) {
+      if (startsOver) {
+        if (!this.#notes.get(client.name)?.isAlive) lease.abandon();
+      } else {
         if (session.state !== 'lost') this.#giveUp(client, session);
         await session.close();
       }
     }
   }
 
-  async #open(client: ClientContext, note: Note | undefined): Promise<RecipeSession> {
-    const { conclave, knobs, ending, choose } = client;
+  async #open(client: ClientContext, note: Note | undefined): Promise<LeaseSession> {
+    const { knobs, ending, choose } = client;
     const ttl = knobs.leaseTtlSeconds * 1_000;
+    const open = async (options: SessionOptions) => {
+      const session = await client.conclave.client.session(options);
+      if (session instanceof LeaseSession) return session;
+      throw new Error('a session of another kind');
+    };
     const terms = { ttl, lockDelay: ttl, signal: ending };
     if (note?.isAlive || (note !== undefined && choose.below(4) > 0)) {
       try {
-        return await conclave.session({ ...terms, resume: note.session });
+        return await open({ ...terms, resume: note.session });
       } catch (error) {
         if (!isConclaveError(error, 'SESSION_LOST')) throw error;
       }
     }
     this.#notes.delete(client.name);
-    return conclave.session(terms);
+    return open(terms);
   }
 
   async #takeBack(
@@ -100,6 +111,8 @@ export class SessionWorkload implements Workload {
     session: RecipeSession,
     note: Note,
   ): Promise<MutexHandle | undefined> {
+    // If that takes too long the session itself removes what it inherited.
+    this.#mayGo(session);
     try {
       const asked = client.now();
       const lock = await session.mutex(name).resume(note.sequencer);
@@ -141,8 +154,8 @@ export class SessionWorkload implements Workload {
     }
     await client.pause(knobs.meanPauseMs);
     const note = this.#notes.get(client.name);
-    if (lock.isHeld && note !== undefined && !client.isEnding() && choose.below(4) === 0) {
-      this.#notes.set(client.name, { ...note, isAlive: true });
+    if (lock.isHeld && note !== undefined && !client.isEnding() && choose.below(3) === 0) {
+      this.#notes.set(client.name, { ...note, isAlive: choose.below(2) === 0 });
       return true;
     }
     if (lock.isHeld) this.#giveUp(client, session);
@@ -171,15 +184,20 @@ export class SessionWorkload implements Workload {
   }
 
   /** The lease lives on for as long as this shows, whatever becomes of the client. */
-  #see({ now }: ClientContext, session: RecipeSession): void {
+  #see({ now, knobs }: ClientContext, session: RecipeSession): void {
     const mine = this.#possessions.findLast((each) => each.session === session.id);
     const remainingMs = session.validUntilMs - session.client.clock.monotonicMs();
     if (mine === undefined || remainingMs <= 0) return;
-    mine.keptUntil = now() + (remainingMs + session.ttlMs) * tolerance * MS;
+    const lockDelayMs = knobs.leaseTtlSeconds * 1_000;
+    mine.keptUntil = now() + (remainingMs + lockDelayMs) * tolerance * MS;
   }
 
   #giveUp({ name: holder }: ClientContext, session: RecipeSession): void {
     this.#notes.delete(holder);
+    this.#mayGo(session);
+  }
+
+  #mayGo(session: RecipeSession): void {
     for (const possession of this.#possessions) {
       if (possession.session === session.id) possession.isGivenUp = true;
     }
