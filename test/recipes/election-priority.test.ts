@@ -426,10 +426,12 @@ describe.skipIf(storeMissing)('election by priority', () => {
     expect(await verifySequencer(kv, second.sequencer)).toBe(true);
     expect((await second.guard(b.client.kv.txn()).commit()).succeeded).toBe(true);
     // Nor does a leader that has not heard yet that somebody ended its term by hand write anything.
-    const unheard = second.guard(b.client.kv.txn());
-    await kv.delete(`${electionPrefix(name)}leader`);
-    expect((await unheard.commit()).succeeded).toBe(false);
-    expect(await verifySequencer(kv, second.sequencer)).toBe(false);
+    const other = world.name();
+    const deaf = { ...b, context: deafContext(b) } as Actor;
+    const unheard = await of(deaf, other).campaign({ value: 'b' });
+    await kv.delete(`${electionPrefix(other)}leader`);
+    expect((await unheard.guard(b.client.kv.txn()).commit()).succeeded).toBe(false);
+    expect(await verifySequencer(kv, unheard.sequencer)).toBe(false);
   });
 
   describe('faults', () => {
