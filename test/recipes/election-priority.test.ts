@@ -370,12 +370,14 @@ describe.skipIf(storeMissing)('election by priority', () => {
       });
     let behind: Promise<Leadership<string>>[] = [];
     const led = of(a, name).lead(
-      async ({ transferTo, signal }) => {
+      async ({ transferTo, signal, assertLeader }) => {
         behind = waits();
         await standing(name, 3);
         const to = (await of(a, name).candidates()).find(({ value }) => value === 'b');
         if (to) transferTo(to);
         expect(signal.aborted).toBe(true);
+        // It leads until it is done.
+        assertLeader();
         expect((await of(c, name).candidates())[0]).toMatchObject({ value: 'a' });
         return 'done';
       },
