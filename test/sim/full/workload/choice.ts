@@ -1,11 +1,15 @@
 /** What the clients of a run do: always watch, and either use the store or some of the recipes. */
 import type { Decisions, Site } from '../../engine/decisions.ts';
+import { BarrierWorkload } from './barrier.ts';
 import { CacheWorkload } from './cache.ts';
 import { ConfigWorkload } from './config.ts';
 import { CounterWorkload } from './counter.ts';
+import { CyclicBarrierWorkload } from './cyclic-barrier.ts';
+import { DoubleBarrierWorkload } from './double-barrier.ts';
 import { ElectionWorkload } from './election.ts';
 import { PriorityElectionWorkload } from './election-priority.ts';
 import { IdWorkload } from './ids.ts';
+import { LatchWorkload } from './latch.ts';
 import { customLine, rwLock, semaphore } from './lock-kinds.ts';
 import { LockWorkload } from './locks.ts';
 import { type Machines, MembersWorkload } from './members.ts';
@@ -36,13 +40,17 @@ export type WorkloadMaker = (surroundings: Surroundings) => Workload;
 
 /** By name, one line a recipe. A seed chooses from them; `--workload NAME` takes one for certain. */
 const recipes: Readonly<Record<string, WorkloadMaker>> = {
+  barrier: () => new BarrierWorkload(),
   cache: () => new CacheWorkload(),
   config: () => new ConfigWorkload(),
   counter: () => new CounterWorkload(),
+  'cyclic-barrier': () => new CyclicBarrierWorkload(),
+  'double-barrier': () => new DoubleBarrierWorkload(),
   election: () => new ElectionWorkload(),
   'election-priority': () => new PriorityElectionWorkload(),
   group: () => new MembershipWorkload(),
   ids: () => new IdWorkload(),
+  latch: () => new LatchWorkload(),
   line: () => new LockWorkload(customLine),
   migrations: () => new MigrationsWorkload(),
   multi: () => new MultiLockWorkload(),
