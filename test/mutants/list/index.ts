@@ -1,5 +1,6 @@
 /** Every mutant, by number. */
 import type { Mutant } from '../mutant.ts';
+import { barrierMutants } from './barriers.ts';
 import { discoveryMutants } from './discovery.ts';
 import { electionMutants } from './election.ts';
 import { groupMutants } from './group.ts';
@@ -34,6 +35,7 @@ export const mutants: readonly Mutant[] = [
   ...stmMutants,
   ...discoveryMutants,
   ...topicMutants,
+  ...barrierMutants,
 ].sort((a, b) => a.number - b.number);
 
 const numbers = mutants.map(({ number }) => number);
