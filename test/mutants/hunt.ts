@@ -13,7 +13,16 @@ type Simulation = Extract<Killer, { kind: 'simulation' }>;
 const SIMULATION_LIMIT_MS = 12 * 60_000;
 const TEST_LIMIT_MS = 3 * 60_000;
 
+/** The limit is for so many files. */
+const FILES_AT_ONCE = 5;
+
 const tsx = ['--import', 'tsx'];
+
+/** What does not change from mutant to mutant is read once. */
+const moduleCache = [
+  '--experimental.fsModuleCache',
+  '--experimental.fsModuleCachePath=.module-cache',
+] as const;
 
 /** The words with which the simulator tells what broke. */
 const BROKEN = /seed (\d+) breaks invariant (\d+)/;
@@ -24,23 +33,29 @@ export function hunt(workshop: Workshop, killer: Killer): Promise<Kill> {
   return killer.kind === 'simulation' ? simulate(workshop, killer) : test(workshop, killer);
 }
 
-/** @returns what the killers of this sound copy complain about; undefined when all are content. */
-export async function complaint(
+/** @returns what tests complain about in this sound copy; undefined when all are content. */
+export async function complaintOfTests(
   workshop: Workshop,
   killers: readonly Killer[],
 ): Promise<string | undefined> {
   const tests = killers.filter((killer) => killer.kind === 'test');
+  if (tests.length === 0) return undefined;
+  const files = [...new Set(tests.map(({ file }) => file))];
+  const names = [...new Set(tests.map(({ name }) => name))].join('|');
+  const { exitCode, output } = await runTests(workshop, files, names);
+  return exitCode === 0 ? undefined : output;
+}
+
+/** As `complaintOfTests`, of simulations. */
+export async function complaintOfRuns(
+  workshop: Workshop,
+  killers: readonly Killer[],
+): Promise<string | undefined> {
   const runs = new Map(
     killers.flatMap((killer) =>
       killer.kind === 'simulation' ? [[`${killer.layer} ${killer.workload}`, killer] as const] : [],
     ),
   );
-  if (tests.length > 0) {
-    const files = [...new Set(tests.map(({ file }) => file))];
-    const names = [...new Set(tests.map(({ name }) => name))].join('|');
-    const { exitCode, output } = await runTests(workshop, files, names);
-    if (exitCode !== 0) return output;
-  }
   for (const killer of runs.values()) {
     const { exitCode, output } = await runSeeds(workshop, killer, seedsOf.T1);
     if (exitCode !== 0) return output;
@@ -85,8 +100,9 @@ function runSeeds(
 /** The tests of the files whose names match. */
 function runTests(workshop: Workshop, files: readonly string[], names: string): Promise<Finished> {
   const vitest = join('node_modules', 'vitest', 'vitest.mjs');
-  const options = ['--config', 'test/vitest.config.ts', '--bail=1', '-t', names];
-  return workshop.run([vitest, 'run', ...options, ...files], TEST_LIMIT_MS);
+  const options = ['--config', 'test/vitest.config.ts', '--bail=1', '-t', names, ...moduleCache];
+  const limitMs = TEST_LIMIT_MS * Math.max(1, files.length / FILES_AT_ONCE);
+  return workshop.run([vitest, 'run', ...options, ...files], limitMs);
 }
 
 /** An exit code without a finding is a killer that is broken itself: shown, and never a kill. */

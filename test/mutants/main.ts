@@ -6,7 +6,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
-import { complaint, hunt, type Kill } from './hunt.ts';
+import { complaintOfRuns, complaintOfTests, hunt, type Kill } from './hunt.ts';
 import { mutants } from './list/index.ts';
 import type { Killer, Mutant } from './mutant.ts';
 import { columns, type Result, row } from './table.ts';
@@ -16,8 +16,12 @@ type Options = {
   readonly only?: readonly number[];
   readonly jobs: number;
   readonly quick: boolean;
+  readonly shard?: Shard;
   readonly markdown?: string;
 };
+
+/** Every so many-th, beginning with this one of them. */
+type Shard = { readonly at: number; readonly of: number };
 
 const numbers = (text: string): readonly number[] =>
   text.split(',').map((part) => {
@@ -36,53 +40,73 @@ const count = (text: string): number => {
   return value;
 };
 
+const shardOf = (text: string): Shard => {
+  const [, at = 0, of = 0] = (/^(\d+)\/(\d+)$/.exec(text) ?? []).map(Number);
+  if (!(at >= 1 && at <= of)) throw new InvalidArgumentError("It must be like '1/3'.");
+  return { at, of };
+};
+
 const program = new Command('mutants')
   .description('Plants defects in a copy of the sources and has them found.')
   .option('--only <numbers>', 'only these mutants, with commas between', numbers)
-  .option('--quick', 'only what tests and at most 100 seeds find', false)
+  .option('--quick', 'have each found once: by its tests, else within 100 seeds', false)
+  .option('--shard <part>', 'a part of them, such as 1/3', shardOf)
   .option('--jobs <count>', 'how many at a time', count, 2)
   .option('--markdown <file>', 'write the table to this file as well')
   .parse();
-const { only, quick, jobs, markdown } = program.opts<Options>();
+const { only, quick, shard = { at: 1, of: 1 }, jobs, markdown } = program.opts<Options>();
 
 // So that what was started and copied goes with the program.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
 
 const startMs = performance.now();
-const isDue = (killer: Killer): boolean =>
-  !quick || killer.kind === 'test' || killer.budget === 'T1';
+const due = ({ killers }: Mutant): readonly Killer[] => {
+  if (!quick) return killers;
+  const tests = killers.filter(({ kind }) => kind === 'test');
+  if (tests.length > 0) return tests;
+  return killers.filter((killer) => killer.kind === 'simulation' && killer.budget === 'T1');
+};
 const chosen = mutants
   .filter(({ number }) => only?.includes(number) ?? true)
-  .map((mutant): Mutant => ({ ...mutant, killers: mutant.killers.filter(isDue) }))
+  .filter((_, index) => index % shard.of === shard.at - 1)
+  .map((mutant): Mutant => ({ ...mutant, killers: due(mutant) }))
   .filter(({ killers, exempt }) => killers.length > 0 || exempt !== undefined);
 const results: Result[] = [];
 process.exitCode = (await main()) ? 0 : 1;
 
 /** @returns whether every mutant was found. */
 async function main(): Promise<boolean> {
-  // A killer that finds something in sound code proves nothing about a mutant.
-  const fault = await complaintWithoutMutants();
-  if (fault !== undefined) {
-    console.log(`without any mutant:\n${fault.slice(-4_000)}`);
-    return false;
+  const workshops = await Promise.all(Array.from({ length: Math.max(2, jobs) }, Workshop.open));
+  try {
+    // A killer that finds something in sound code proves nothing about a mutant.
+    const fault = await complaintWithoutMutants(workshops);
+    if (fault !== undefined) {
+      console.log(`without any mutant:\n${fault.slice(-4_000)}`);
+      return false;
+    }
+    console.log(columns.text);
+    const waiting = [...chosen];
+    await Promise.all(workshops.slice(0, jobs).map((workshop) => work(workshop, waiting)));
+  } finally {
+    for (const workshop of workshops) await workshop[Symbol.asyncDispose]();
   }
-  console.log(columns.text);
-  const waiting = [...chosen];
-  await Promise.all(Array.from({ length: jobs }, () => work(waiting)));
   if (markdown !== undefined) writeFileSync(markdown, columns.markdown + markdownRows());
   return summarize();
 }
 
-async function complaintWithoutMutants(): Promise<string | undefined> {
-  await using workshop = await Workshop.open();
-  return await complaint(
-    workshop,
-    chosen.flatMap(({ killers }) => killers),
-  );
+async function complaintWithoutMutants([one, other]: readonly Workshop[]): Promise<
+  string | undefined
+> {
+  const killers = chosen.flatMap((mutant) => mutant.killers);
+  if (one === undefined || other === undefined) return undefined;
+  const complaints = await Promise.all([
+    complaintOfTests(one, killers),
+    complaintOfRuns(other, killers),
+  ]);
+  return complaints.find((complaint) => complaint !== undefined);
 }
 
-async function work(waiting: Mutant[]): Promise<void> {
-  await using workshop = await Workshop.open();
+async function work(workshop: Workshop, waiting: Mutant[]): Promise<void> {
   for (let mutant = waiting.shift(); mutant !== undefined; mutant = waiting.shift()) {
     const result = { mutant, kills: await killsOf(workshop, mutant) };
     results.push(result);
