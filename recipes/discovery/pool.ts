@@ -268,7 +268,8 @@ export class Pool<M> implements AsyncDisposable {
     if (waits.length > 0 && this.#closed === undefined) {
       const { clock } = this.#context.session.client;
       const again = () => this.#tell(this.#select());
-      this.#cancelReturn = clock.setTimer(Math.min(...waits), again);
+      // Whole milliseconds: a rest that is too short to pass would be waited for for ever.
+      this.#cancelReturn = clock.setTimer(Math.ceil(Math.min(...waits)), again);
     }
     this.#selection.set(select(this.snapshot, ({ id }) => held.has(id), panic, locality));
     return turns;

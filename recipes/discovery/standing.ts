@@ -35,15 +35,14 @@ export type HeldBack =
   | { readonly by: 'damping'; readonly penalty: number; readonly forMs: number }
   | { readonly by: 'probe'; readonly reason: string };
 
-type Probing<M> = { readonly instance: Instance<M>; readonly stop: AbortController };
-
 export class Standing<M> {
   readonly #pace: Pace;
   readonly #rules: StandingRules<M>;
   readonly #onChange: () => void;
   readonly #detector: OutlierDetector | undefined;
   readonly #flaps = new Map<string, Flaps>();
-  readonly #probing = new Map<string, Probing<M>>();
+  /** Stop the probes of each instance. */
+  readonly #probing = new Map<string, AbortController>();
   readonly #probed = new Map<string, Health>();
 
   /** @param onChange who is held back may be another than before, for a reason other than time */
@@ -97,7 +96,7 @@ export class Standing<M> {
         if (isFlap(event.before, event.instance)) this.#flap(event.instance);
         break;
       case 'left':
-        this.#probing.get(event.instance.id)?.stop.abort();
+        this.#probing.get(event.instance.id)?.abort();
         this.#probing.delete(event.instance.id);
         this.#probed.delete(event.instance.id);
         this.#detector?.forget(event.instance.id);
@@ -107,7 +106,7 @@ export class Standing<M> {
   }
 
   close(): void {
-    for (const { stop } of this.#probing.values()) stop.abort();
+    for (const stop of this.#probing.values()) stop.abort();
   }
 
   get #nowMs(): number {
@@ -133,10 +132,10 @@ export class Standing<M> {
     const { probe } = this.#rules;
     if (!probe) return;
     const { id } = instance;
-    this.#probing.get(id)?.stop.abort();
+    this.#probing.get(id)?.abort();
     this.#probed.delete(id);
     const stop = new AbortController();
-    this.#probing.set(id, { instance, stop });
+    this.#probing.set(id, stop);
     const check = (signal: AbortSignal) => probe.check(instance, signal);
     void monitor(this.#pace, check, probe.rules, stop.signal, (health) => {
       this.#probed.set(id, health);
