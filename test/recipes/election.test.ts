@@ -19,7 +19,7 @@ describe.skipIf(storeMissing)('election', () => {
     eventually(`${count} candidates`, async () => (await candidates(name)).length === count);
 
   test('an only candidate leads after one exchange and resigns in one', async () => {
-    const a = await world.actor();
+    const a = await world.actor({ clock: new ManualClock() });
     const leadership = await electionOf(a, world.name()).campaign({ value: 'a' });
     expect(a.faults.take().map(({ kind }) => kind)).toEqual(['txn']);
     expect(leadership.isLeader).toBe(true);

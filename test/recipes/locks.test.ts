@@ -121,7 +121,10 @@ describe.skipIf(storeMissing).each(Object.entries(kinds))('%s', (_kind, { prefix
   };
 
   test('costs one exchange when free, three to wait one turn, one to release', async () => {
-    const [a, b] = [await world.actor(), await world.actor()];
+    const [a, b] = [
+      await world.actor({ clock: new ManualClock() }),
+      await world.actor({ clock: new ManualClock() }),
+    ];
     const name = world.name();
     const first = await of(a, name).acquire();
     expect(kindsOf(a)).toEqual(['txn']);
@@ -138,7 +141,10 @@ describe.skipIf(storeMissing).each(Object.entries(kinds))('%s', (_kind, { prefix
   });
 
   test('tryAcquire costs one exchange either way and leaves no key when refused', async () => {
-    const [a, b] = [await world.actor(), await world.actor()];
+    const [a, b] = [
+      await world.actor({ clock: new ManualClock() }),
+      await world.actor({ clock: new ManualClock() }),
+    ];
     const name = world.name();
     await using lock = await of(a, name).tryAcquire();
     expect(lock?.isHeld).toBe(true);
@@ -387,7 +393,7 @@ describe.skipIf(storeMissing).each(Object.entries(kinds))('%s', (_kind, { prefix
   });
 
   test('releasing twice does no harm, and a released handle refuses to be used', async () => {
-    const actor = await world.actor();
+    const actor = await world.actor({ clock: new ManualClock() });
     const lock = await of(actor, world.name()).acquire();
     await lock.release();
     actor.faults.take();

@@ -57,7 +57,10 @@ describe.skipIf(storeMissing)('migrations', () => {
     );
 
   test('each runs once, in order; a client that comes later finds it done in one exchange', async () => {
-    const [a, b] = [await world.actor(), await world.actor()];
+    const [a, b] = [
+      await world.actor({ clock: new ManualClock() }),
+      await world.actor({ clock: new ManualClock() }),
+    ];
     const name = world.name();
     expect(await of(a, name, threeFor(name)).run()).toEqual({ ran: ids });
     expect(await target(name)).toBe('1;2;3;');
@@ -78,7 +81,7 @@ describe.skipIf(storeMissing)('migrations', () => {
   });
 
   test('costs a listing, two to lead, one for writes and two for effects, one to end', async () => {
-    const a = await world.actor();
+    const a = await world.actor({ clock: new ManualClock() });
     const name = world.name();
     const list: Migration[] = [
       { id: 'w', writes: () => [op.put(`target/${name}`, 'w')] },

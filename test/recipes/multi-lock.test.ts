@@ -4,6 +4,7 @@ import { MultiLock } from '../../recipes/locks/multi-lock.ts';
 import { Mutex } from '../../recipes/locks/mutex.ts';
 import { lockPrefix } from '../../recipes/names.ts';
 import { op } from '../../sdk/txn.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';
 
@@ -17,7 +18,7 @@ describe.skipIf(storeMissing)('multi-lock', () => {
   const kinds = (actor: Actor) => actor.faults.take().map(({ kind }) => kind);
 
   test('all names cost one exchange to acquire, to try, and to release', async () => {
-    const actor = await world.actor();
+    const actor = await world.actor({ clock: new ManualClock() });
     const names = [world.name(), world.name(), world.name()];
     const locks = await of(actor, ...names).acquire();
     expect(kinds(actor)).toEqual(['txn']);

@@ -4,6 +4,7 @@ import { Mutex } from '../../recipes/locks/mutex.ts';
 import type { LockProgress } from '../../recipes/locks/mutex-handle.ts';
 import type { Revocation } from '../../recipes/locks/revocation.ts';
 import { lockPrefix } from '../../recipes/names.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 import { commandExists, Launched, temporaryDirectory } from '../support/process.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';
@@ -22,7 +23,7 @@ describe.skipIf(storeMissing)('mutex', () => {
     const of = (actor: Actor, name: string) => new Mutex(actor.context, name, { reentrant: true });
 
     test('the owner enters again for nothing, and the last handle releases', async () => {
-      const actor = await world.actor();
+      const actor = await world.actor({ clock: new ManualClock() });
       const name = world.name();
       const mutex = of(actor, name);
       const owner = {};

@@ -13,6 +13,7 @@ import {
 } from '../../recipes/locks/rw-rules.ts';
 import { rwPrefix } from '../../recipes/names.ts';
 import { op } from '../../sdk/txn.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
 
@@ -30,7 +31,7 @@ describe.skipIf(storeMissing)('read-write lock', () => {
   };
 
   test('readers share, at one exchange each', async () => {
-    const actor = await world.actor();
+    const actor = await world.actor({ clock: new ManualClock() });
     const lock = of(actor, world.name());
     await using _first = await lock.read();
     await using second = await lock.read();
@@ -81,7 +82,11 @@ describe.skipIf(storeMissing)('read-write lock', () => {
   });
 
   test('a downgrade lets readers in and no writer in between', async () => {
-    const [a, b, c] = [await world.actor(), await world.actor(), await world.actor()];
+    const [a, b, c] = [
+      await world.actor({ clock: new ManualClock() }),
+      await world.actor({ clock: new ManualClock() }),
+      await world.actor({ clock: new ManualClock() }),
+    ];
     const name = world.name();
     const lock = await of(a, name).write();
     const reading = of(b, name).read();
@@ -114,7 +119,10 @@ describe.skipIf(storeMissing)('read-write lock', () => {
   });
 
   test('an upgradable reader shares with readers, not with its kind, and upgrades in three exchanges', async () => {
-    const [a, b] = [await world.actor(), await world.actor()];
+    const [a, b] = [
+      await world.actor({ clock: new ManualClock() }),
+      await world.actor({ clock: new ManualClock() }),
+    ];
     const name = world.name();
     await using lock = await of(a, name).upgradable();
     const reader = await of(b, name).read();

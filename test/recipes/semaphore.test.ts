@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { type Permit, Semaphore, type SemaphoreState } from '../../recipes/locks/semaphore.ts';
 import { semaphorePrefix } from '../../recipes/names.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { waitFor } from '../support/wait.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';
@@ -20,7 +21,7 @@ describe.skipIf(storeMissing)('semaphore', () => {
   };
 
   test('permits within the limit cost one exchange each, the first one too', async () => {
-    const actor = await world.actor();
+    const actor = await world.actor({ clock: new ManualClock() });
     const semaphore = of(actor, world.name(), 3);
     const held = [await semaphore.acquire(), await semaphore.acquire({ weight: 2 })];
     expect(kinds(actor)).toEqual(['txn', 'txn']);
@@ -34,7 +35,10 @@ describe.skipIf(storeMissing)('semaphore', () => {
   });
 
   test('any release ahead lets the next one in, not only that of the one before', async () => {
-    const [a, b] = [await world.actor(), await world.actor()];
+    const [a, b] = [
+      await world.actor({ clock: new ManualClock() }),
+      await world.actor({ clock: new ManualClock() }),
+    ];
     const name = world.name();
     const [first, second] = [await of(a, name, 2).acquire(), await of(a, name, 2).acquire()];
     const waiting = of(b, name, 2).acquire();
