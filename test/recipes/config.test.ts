@@ -5,6 +5,7 @@ import { Config, type ConfigOptions } from '../../recipes/group/config.ts';
 import type { ConfigStatus } from '../../recipes/group/config-state.ts';
 import type { SchemaIssue, StandardSchema } from '../../recipes/group/standard-schema.ts';
 import { configPrefix } from '../../recipes/names.ts';
+import type { Client } from '../../sdk/client.ts';
 import { storeMissing } from '../support/store.ts';
 import { startRewindableStore } from './rewindable-store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';
@@ -46,6 +47,23 @@ describe.skipIf(storeMissing)('config', () => {
     return { ports, states };
   };
   const kinds = (actor: Actor) => actor.faults.take().map(({ kind }) => kind);
+
+  /** Watches tell nothing until the function that this returns is called. */
+  const delayWatches = ({ kv: slow }: Client) => {
+    const watch = slow.watch.bind(slow);
+    let release: () => void = () => undefined;
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    async function* late<T>(notices: AsyncIterable<T>): AsyncGenerator<T> {
+      await released;
+      yield* notices;
+    }
+    Object.assign(slow, {
+      watch: (range: object, options: object) => late(watch(range as never, options)),
+    });
+    return () => release();
+  };
 
   test('is the document as the schema makes it; one exchange and a watch, reading costs nothing', async () => {
     const actor = await world.actor();
@@ -94,18 +112,7 @@ describe.skipIf(storeMissing)('config', () => {
     const actor = await world.actor();
     const name = world.name();
     await write(name, { port: 1 });
-    const watch = actor.client.kv.watch.bind(actor.client.kv);
-    let release: () => void = () => undefined;
-    const released = new Promise<void>((resolve) => {
-      release = resolve;
-    });
-    async function* late<T>(notices: AsyncIterable<T>): AsyncGenerator<T> {
-      await released;
-      yield* notices;
-    }
-    Object.assign(actor.client.kv, {
-      watch: (range: object, options: object) => late(watch(range as never, options)),
-    });
+    const release = delayWatches(actor.client);
     const config = await open(actor, name);
     const { ports } = follow(config);
     const raise = () => config.update((value) => ({ ...value, port: value.port + 1 }));
@@ -295,8 +302,11 @@ describe.skipIf(storeMissing)('config', () => {
     for (let port = 1; port < 6; port++) await put(store.before, port);
     const conclave = await connect(store.endpoint);
     const session = await conclave.session();
+    // The answer to the update comes before the watch brings it.
+    const release = delayWatches(session.client);
     const config = await session.config(name, { schema: settings() });
     await config.update((value) => ({ ...value, port: 50 }));
+    release();
     const { ports } = follow(config);
     expect(config.value.port).toBe(50);
     store.rewind();
