@@ -102,7 +102,7 @@ describe.skipIf(storeMissing)('contention is reported', () => {
     const line = () => other.mutex(name).inspect();
     await eventually('a waiter', async () => (await line()).waiters.length === 1);
     const waits = [session.mutex(name).acquire(), session.rw(name).read()];
-    await eventually('two waiters', async () => (await line()).waiters.length === 2);
+    await eventually('both to wait', () => contended.length === 2);
     // It looks again when the one before it goes, and waits on.
     await held.release();
     await (await middle).release();
