@@ -9,13 +9,14 @@ import { Holding, type HoldSubject, type WaitOptions, waitForGrant } from '../li
 import type { Grant } from '../line/line-driver.ts';
 import { decodeLineRecord, type LineEntry, lineEntry } from '../line/line-record.ts';
 import { formatSequencer } from '../line/sequencer.ts';
+import type { ElectionKeys } from './candidates.ts';
 import type { CandidateRef, Preemption } from './leadership.ts';
 import { PriorityMember, type Standing } from './priority-driver.ts';
 import type { Heir } from './priority-writes.ts';
 
 export class Tenure extends Holding {
   readonly preemption$: Observable<Preemption>;
-  readonly #leaderKey: string;
+  readonly #keys: ElectionKeys;
   readonly #member: PriorityMember;
   readonly #asked = new StateSource<Preemption | undefined>(undefined);
 
@@ -24,10 +25,10 @@ export class Tenure extends Holding {
     subject: HoldSubject,
     member: PriorityMember,
     grant: Grant,
-    leaderKey: string,
+    keys: ElectionKeys,
   ) {
     super(context, subject, member, grant, undefined);
-    this.#leaderKey = leaderKey;
+    this.#keys = keys;
     this.#member = member;
     this.preemption$ = this.#asked.observable.pipe(filter((asked) => asked !== undefined));
     onAbort(this.signal, () => this.#asked.complete());
@@ -35,14 +36,14 @@ export class Tenure extends Holding {
 
   /** The term is the life of the leader key's value: the key itself passes from leader to leader. */
   override get sequencer(): string {
-    return formatSequencer({ key: this.#leaderKey, modRevision: this.token });
+    return formatSequencer({ key: this.#keys.leader, modRevision: this.token });
   }
 
   override guard<Then extends Operations, Else extends Operations>(
     txn: Txn<Then, Else>,
   ): Txn<Then, Else> {
     this.assertHeld();
-    return txn.if(compare.modRevision(this.#leaderKey, '==', this.token));
+    return txn.if(compare.modRevision(this.#keys.leader, '==', this.token));
   }
 
   asked(preemption: Preemption): void {
@@ -58,8 +59,8 @@ export class Tenure extends Holding {
   async passTo(candidate: CandidateRef): Promise<void> {
     const heir = heirOf(candidate);
     this.assertHeld();
-    if (heir.key === this.key) {
-      throw invalidArgument('candidate', heir.key, 'a candidate other than the leader itself');
+    if (heir.key === this.key || !heir.key.startsWith(this.#keys.prefix)) {
+      throw invalidArgument('candidate', heir.key, 'another candidate of the same election');
     }
     this.#member.nominate(heir);
     await this.release();
@@ -86,7 +87,7 @@ export const waitForTenure = (
     const member = new PriorityMember(context.session, standing, {
       ...handlers,
       granted: (grant) => {
-        tenure = new Tenure(context, subject, member, grant, standing.keys.leader);
+        tenure = new Tenure(context, subject, member, grant, standing.keys);
         granted(tenure);
       },
       asked: (kv) => {

@@ -242,6 +242,9 @@ describe.skipIf(storeMissing)('election by priority', () => {
       const [me] = await of(a, name).candidates();
       if (me === undefined) return;
       await expect(leader.transfer(me)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+      const elsewhere = { ...low, key: low.key.replace(name.replace('/', '%2F'), 'elsewhere') };
+      expect(elsewhere.key).not.toBe(low.key);
+      await expect(leader.transfer(elsewhere)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
       await expect(leader.transfer({} as never)).rejects.toMatchObject({
         code: 'INVALID_ARGUMENT',
       });

@@ -85,7 +85,7 @@ export const electionMutants: readonly Mutant[] = [
     'a guard by priority asks for the candidate, not for the term',
     [
       'tenure',
-      "return txn.if(compare.modRevision(this.#leaderKey, '==', this.token));",
+      "return txn.if(compare.modRevision(this.#keys.leader, '==', this.token));",
       "return txn.if(compare.createRevision(this.key, '==', this.createRevision));",
     ],
     priority('guarded writes and sequencers'),

@@ -39,7 +39,7 @@ export const invariants = {
   35: 'a lock that is taken back was held by nobody else in between',
   36: 'a lock-delay keeps others out for as long as it says',
   40: 'an election by priority has one leader a term, made by nobody who may not',
-  41: 'what a leader by priority writes under its guard it writes in its term',
+  41: 'what a leader writes under its guard it writes in its term',
   42: 'the leadership goes to whom it was handed to, without a gap',
   43: 'migrations run in their order, what they write is written once, and what is done stays done',
   45: 'whoever passes a barrier saw it down',

@@ -1,8 +1,17 @@
-/** Elections: terms rise, and whoever observes sees leaders in the order of their terms. */
+/**
+ * Elections, first come, first served: terms rise, whoever observes sees leaders in the order of their
+ * terms, and by the log a leader that writes under its guard is the first of those that stand.
+ */
+import { electionPrefix } from '../../../../recipes/names.ts';
 import type { RecipeSession } from '../../../../recipes/session.ts';
+import { op } from '../../../../sdk/txn.ts';
 import { hold } from '../../engine/violation.ts';
-import { inSessions } from './sessions.ts';
+import type { CommitLog } from '../commit-log.ts';
+import { ignoreRefusal, inSessions } from './sessions.ts';
 import type { ClientContext, Workload } from './workload.ts';
+
+const PREFIX = electionPrefix('chair');
+const USE = 'used/chair';
 
 export class ElectionWorkload implements Workload {
   /** By term: who led. */
@@ -15,19 +24,36 @@ export class ElectionWorkload implements Workload {
     );
   }
 
-  check(): void {
-    // Everything is checked as it is seen.
+  check(log: CommitLog): void {
+    const candidates = new Map<string, number>();
+    for (const { revision, changes } of log.commits) {
+      for (const { key, entry } of changes) {
+        if (key === USE) {
+          const first = Math.min(...candidates.values());
+          const inTerm = entry?.value === `${first}`;
+          hold(inTerm, 41, () => `revision ${revision} is of term ${entry?.value}, not ${first}`);
+        }
+        if (!key.startsWith(PREFIX)) continue;
+        if (entry) candidates.set(key, entry.createRevision);
+        else candidates.delete(key);
+      }
+    }
   }
 
-  async #lead(
-    { name, knobs, ending, pause }: ClientContext,
-    session: RecipeSession,
-  ): Promise<void> {
-    const leadership = await session
-      .election<string>('chair')
-      .campaign({ value: name, timeout: 20_000, signal: ending });
+  async #lead(client: ClientContext, session: RecipeSession): Promise<void> {
+    const { name, knobs, pause, choose } = client;
+    const election = session.election<string>('chair');
+    const timeout = choose.below(3) === 0 ? { timeout: 4 * knobs.meanPauseMs } : {};
+    // A client that is to end waits on: it must be its turn at some time.
+    const leadership = await election.campaign({ value: name, ...timeout });
     this.#saw(leadership.term, name);
     await pause(knobs.meanPauseMs);
+    if (leadership.isLeader) {
+      const { kv } = session.client;
+      const use = leadership.guard(kv.txn().then(op.put(USE, `${leadership.term}`)));
+      await use.commit().catch(ignoreRefusal);
+      await leadership.proclaim(name).catch(ignoreRefusal);
+    }
     await leadership.resign();
   }
 
