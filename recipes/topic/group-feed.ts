@@ -86,8 +86,6 @@ async function feedFromPosition(feed: GroupFeed, signal: AbortSignal): Promise<v
       const last = found.at(-1);
       if (last === undefined || found.some(isRestored)) return;
       producer.heard(position.modRevision);
-      // A hand-over whose answer was lost has changed how much room there is.
-      producer.room.doubt();
       const along = {
         key: `position/${level}`,
         revision: position.modRevision,

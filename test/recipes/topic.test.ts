@@ -112,6 +112,7 @@ describe.skipIf(storeMissing)('topic', () => {
     await publish(topic, 2);
     expect(await all(topic, 1, { from: later })).toEqual([[2]]);
     expect(await all(topic, 1, { from: new Date(0) })).toEqual([[1]]);
+    actor.faults.take();
     const fresh = all(topic, 1, { from: new Date(Date.now() + 60_000) });
     await eventually('the watch', () => actor.faults.calls.some(({ kind }) => kind === 'watch'));
     const publishing = publish(topic, 3);
