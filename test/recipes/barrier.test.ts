@@ -2,14 +2,11 @@ import { describe, expect, test } from 'vitest';
 import { Barrier, type BarrierOptions, type BarrierState } from '../../recipes/barriers/barrier.ts';
 import type { RecipeContext } from '../../recipes/common/context.ts';
 import { barrierPrefix } from '../../recipes/names.ts';
-import { connect } from '../../sdk/connect.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
+import { actorOf, crowd, watches } from './barrier-tools.ts';
 import { startRewindableStore } from './rewindable-store.ts';
 import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
-
-/** As in locks-crowd.test.ts: fewer waiters than 1,000, unless asked for. */
-const crowd = Number(process.env['CONCLAVE_TEST_CROWD'] ?? 150);
 
 describe.skipIf(storeMissing)('barrier', () => {
   const world = useWorld();
@@ -307,13 +304,8 @@ describe.skipIf(storeMissing)('barrier', () => {
     await store.after.kv.put(gate, 'old');
     for (let filler = 0; filler < 9; filler++) await store.before.kv.put('filler', 'x');
     await store.before.kv.put(gate, 'new');
-    const client = await connect(store.endpoint);
-    const session = await client.session({ ttl: '60s' });
-    // The lease came with the snapshot.
-    await store.after.leases.grant('60s', { id: session.lease });
-    const { metrics } = (await world.actor()).context;
-    const context = { session, metrics, background: new Set<never>() };
-    const waiting = new Barrier(context, name, { recheck: 60 }).wait({ announce: false });
+    const { actor, rewind, close } = await actorOf(store);
+    const waiting = of(actor, name, { recheck: 60 }).wait({ announce: false });
     let isOver = false;
     waiting.then(
       () => {
@@ -321,13 +313,12 @@ describe.skipIf(storeMissing)('barrier', () => {
       },
       () => undefined,
     );
-    await settle();
-    store.rewind();
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    await watches(actor, 1);
+    await rewind();
     expect(isOver).toBe(false);
     await store.after.kv.delete(gate);
     await waiting;
-    await client.close();
+    await close();
   });
 
   test('1,000 waiters: each looks once, watches once, and is woken once', async () => {
@@ -360,6 +351,7 @@ describe.skipIf(storeMissing)('barrier', () => {
     const name = world.name();
     const seen: BarrierState[] = [];
     const subscription = of(a, name).state$.subscribe((state) => seen.push(state));
+    await eventually('the first state', () => seen.length > 0);
     const before = Date.now();
     const raised = await of(a, name).raise({ meta: { why: 'deploy' } });
     const waiting = of(a, name).wait({ meta: { step: '2' } });

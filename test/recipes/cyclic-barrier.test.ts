@@ -7,14 +7,11 @@ import {
   type CyclicBarrierState,
 } from '../../recipes/barriers/cyclic-barrier.ts';
 import { cyclicBarrierPrefix } from '../../recipes/names.ts';
-import { connect } from '../../sdk/connect.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
+import { actorOf, crowd } from './barrier-tools.ts';
 import { startRewindableStore } from './rewindable-store.ts';
 import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
-
-/** As in locks-crowd.test.ts: fewer parties than 1,000, unless asked for; more than fit one transaction. */
-const crowd = Number(process.env['CONCLAVE_TEST_CROWD'] ?? 130);
 
 describe('cyclic barrier, without a store', () => {
   const rules = { parties: 2, hasAction: false };
@@ -497,18 +494,12 @@ describe.skipIf(storeMissing)('cyclic barrier', () => {
   test('restore an old snapshot: a generation that is not in it does not end', async () => {
     await using store = await startRewindableStore();
     const name = world.name();
-    const client = await connect(store.endpoint);
-    const session = await client.session({ ttl: '60s' });
-    await store.after.leases.grant('60s', { id: session.lease });
-    const { metrics } = (await world.actor()).context;
-    const context = { session, metrics, background: new Set<never>() };
-    await of({ context }, name, { parties: 1 }).wait();
-    await of({ context }, name, { parties: 1 }).forget();
-    const waiting = quietly(of({ context }, name, { recheck: 60 }).wait());
-    await settle();
-    store.rewind();
+    const { actor, rewind, close } = await actorOf(store);
+    const waiting = quietly(of(actor, name, { recheck: 60 }).wait());
+    await watching(actor);
+    await rewind(1);
     await expect(waiting).rejects.toMatchObject(brokenBy('unknown'));
-    await client.close();
+    await close();
   });
 
   test('1,000 parties: two exchanges each, whatever their number', async () => {
@@ -538,6 +529,7 @@ describe.skipIf(storeMissing)('cyclic barrier', () => {
     const name = world.name();
     const seen: CyclicBarrierState[] = [];
     const subscription = of(a, name).state$.subscribe((state) => seen.push(state));
+    await eventually('the first state', () => seen.length > 0);
     const before = Date.now();
     const first = of(a, name).wait({ meta: { step: '1' } });
     await present(name, 1);

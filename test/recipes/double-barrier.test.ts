@@ -6,16 +6,13 @@ import {
   type DoubleBarrierState,
 } from '../../recipes/barriers/double-barrier.ts';
 import { doubleBarrierPrefix } from '../../recipes/names.ts';
-import { connect } from '../../sdk/connect.ts';
 import { op } from '../../sdk/txn.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { waitFor } from '../support/wait.ts';
+import { actorOf, crowd, watches } from './barrier-tools.ts';
 import { startRewindableStore } from './rewindable-store.ts';
 import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
-
-/** As in locks-crowd.test.ts: fewer parties than 1,000, unless asked for; more than fit one transaction. */
-const crowd = Number(process.env['CONCLAVE_TEST_CROWD'] ?? 130);
 
 describe('double barrier, without a store', () => {
   const view = { revision: 9n, own: 5n, forming: 3, ready: undefined, present: 2 };
@@ -128,17 +125,22 @@ describe.skipIf(storeMissing)('double barrier', () => {
     const first = await alone;
     expect(first.generation).toBe(second.generation);
     expect(first.token).toBe(second.token);
-    for (const [goes, stays] of [
-      [first, second],
-      [second, first],
-    ] as const) {
-      if (goes.signal.aborted) continue;
-      const leaving = goes.leave();
+    await Promise.all([first.leave(), second.leave()]);
+    // The oldest stays until it is alone; any other removes its key, and waits for the oldest.
+    for (const goer of [0, 1]) {
+      await present(name, 0);
+      const actors = [a, b] as const;
+      const both = await together(name, ...actors);
+      const [goes, stays] = [both[goer], both[1 - goer]];
+      for (const actor of actors) actor.faults.take();
+      const leaving = goes?.leave();
+      await watches(actors[goer] as Actor, 1);
+      await present(name, goer === 0 ? 2 : 1);
       await settle();
-      expect(await outcome(leaving)).toBe('waiting');
-      expect(goes.isHeld).toBe(false);
-      stays.assertHeld();
-      await stays.leave();
+      expect(await outcome(leaving ?? Promise.resolve())).toBe('waiting');
+      expect(goes?.isHeld).toBe(false);
+      stays?.assertHeld();
+      await stays?.leave();
       await leaving;
     }
   });
@@ -447,20 +449,17 @@ describe.skipIf(storeMissing)('double barrier', () => {
   test('restore an old snapshot: whose key is not in it is not inside', async () => {
     await using store = await startRewindableStore();
     const name = world.name();
-    const client = await connect(store.endpoint);
-    const session = await client.session({ ttl: '60s' });
-    await store.after.leases.grant('60s', { id: session.lease });
-    const { metrics } = (await world.actor()).context;
-    const context = { session, metrics, background: new Set<never>() };
-    const inside = await of({ context }, name, 1, 60).enter();
-    const waiting = of({ context }, `${name}/w`, 2, 60).enter();
+    const { actor, rewind, close } = await actorOf(store);
+    const inside = await of(actor, name, 1, 60).enter();
+    actor.faults.take();
+    const waiting = of(actor, `${name}/w`, 2, 60).enter();
     waiting.catch(() => undefined);
-    await settle();
-    store.rewind();
+    await watches(actor, 2);
+    await rewind(2);
     await eventually('the loss', () => inside.signal.aborted);
     expect(inside.signal.reason).toMatchObject({ code: 'LOCK_LOST' });
     await expect(waiting).rejects.toMatchObject({ code: 'LOCK_LOST' });
-    await client.close();
+    await close();
   });
 
   test('re-grant a lease id: a key of another life is not the own one', async () => {
@@ -515,6 +514,7 @@ describe.skipIf(storeMissing)('double barrier', () => {
     const last = of(b, name, parties).enter();
     await eventually('the seals', () => hasSealed);
     await expect(given).rejects.toMatchObject({ code: 'ABORTED' });
+    await present(name, parties - 1);
     await settle();
     expect(await outcome(last)).toBe('waiting');
     expect((await of(b, name, parties).inspect()).missing).toBe(1);
@@ -598,6 +598,7 @@ describe.skipIf(storeMissing)('double barrier', () => {
     const name = world.name();
     const seen: DoubleBarrierState[] = [];
     const subscription = of(a, name).state$.subscribe((state) => seen.push(state));
+    await eventually('the first state', () => seen.length > 0);
     const before = Date.now();
     const entering = of(a, name).enter({ meta: { job: '7' } });
     await present(name, 1);

@@ -1,14 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { Latch, type LatchState } from '../../recipes/barriers/latch.ts';
 import { latchPrefix } from '../../recipes/names.ts';
-import { connect } from '../../sdk/connect.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
+import { actorOf, crowd, watches } from './barrier-tools.ts';
 import { startRewindableStore } from './rewindable-store.ts';
 import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
-
-/** As in locks-crowd.test.ts: fewer waiters than 1,000, unless asked for. */
-const crowd = Number(process.env['CONCLAVE_TEST_CROWD'] ?? 150);
 
 describe.skipIf(storeMissing)('latch', () => {
   const world = useWorld();
@@ -252,23 +249,19 @@ describe.skipIf(storeMissing)('latch', () => {
   test('restore an old snapshot: a waiter of a later round waits for the one that is back', async () => {
     await using store = await startRewindableStore();
     const name = world.name();
-    const other = await connect(store.endpoint);
-    const mine = await other.session({ ttl: '60s' });
-    const { metrics } = (await world.actor()).context;
-    const context = { session: mine, metrics, background: new Set<never>() };
-    await store.after.leases.grant('60s', { id: mine.lease });
-    const latch = new Latch(context, name, { count: 1, recheck: 60 });
+    const { actor, rewind, close } = await actorOf(store);
+    const latch = of(actor, name, 1, 60);
     await latch.arrive('x');
     await latch.reset();
     const waiting = latch.wait();
+    await watches(actor, 1);
+    await rewind();
     await settle();
-    store.rewind();
-    await new Promise((resolve) => setTimeout(resolve, 200));
     expect(await outcome(waiting)).toBe('waiting');
     // In the snapshot nobody has arrived yet, and it is the first round.
     await latch.arrive('x');
     await waiting;
-    await other.close();
+    await close();
   });
 
   test('1,000 waiters: each looks once, watches once, and is woken once', async () => {
@@ -296,6 +289,7 @@ describe.skipIf(storeMissing)('latch', () => {
     const latch = of(a, name);
     const seen: LatchState[] = [];
     const subscription = latch.state$.subscribe((state) => seen.push(state));
+    await eventually('the first state', () => seen.length > 0);
     const before = Date.now();
     await latch.arrive('node/1', { meta: { step: '1' } });
     const state = await latch.inspect();
