@@ -29,12 +29,19 @@ const BROKEN = /seed (\d+) breaks invariant (\d+)/;
 /** A test that failed, as against a file that could not even be loaded. */
 const FAILED_TEST = /Tests\s+\d+ failed/;
 
-export function hunt(workshop: Workshop, killer: Killer): Promise<Kill> {
-  return killer.kind === 'simulation' ? simulate(workshop, killer) : test(workshop, killer);
+/**
+ * @param workshop where the mutant is in place
+ * @param sound a copy without any: a seed that breaks there, too, proves nothing about a mutant
+ */
+export function hunt(workshop: Workshop, sound: Workshop, killer: Killer): Promise<Kill> {
+  return killer.kind === 'simulation' ? simulate(workshop, sound, killer) : test(workshop, killer);
 }
 
-/** @returns what tests complain about in this sound copy; undefined when all are content. */
-export async function complaintOfTests(
+/**
+ * @returns what the tests among the killers complain about in this sound copy; undefined when all are
+ *   content
+ */
+export async function complaint(
   workshop: Workshop,
   killers: readonly Killer[],
 ): Promise<string | undefined> {
@@ -46,30 +53,15 @@ export async function complaintOfTests(
   return exitCode === 0 ? undefined : output;
 }
 
-/** As `complaintOfTests`, of simulations. */
-export async function complaintOfRuns(
-  workshop: Workshop,
-  killers: readonly Killer[],
-): Promise<string | undefined> {
-  const runs = new Map(
-    killers.flatMap((killer) =>
-      killer.kind === 'simulation' ? [[`${killer.layer} ${killer.workload}`, killer] as const] : [],
-    ),
-  );
-  for (const killer of runs.values()) {
-    const { exitCode, output } = await runSeeds(workshop, killer, seedsOf.T1);
-    if (exitCode !== 0) return output;
-  }
-  return undefined;
-}
-
-async function simulate(workshop: Workshop, killer: Simulation): Promise<Kill> {
+async function simulate(workshop: Workshop, sound: Workshop, killer: Simulation): Promise<Kill> {
   const { layer, budget, workload } = killer;
   const seeds = seedsOf[budget];
-  const finished = await runSeeds(workshop, killer, seeds);
+  const finished = await runSeeds(workshop, killer, { from: 1, seeds });
   const where = workload === undefined ? layer : `${layer}, ${workload}`;
   const [, seed, invariant] = BROKEN.exec(finished.output) ?? [];
   if (finished.exitCode !== 0 && seed !== undefined) {
+    const without = await runSeeds(sound, killer, { from: Number(seed), seeds: 1 });
+    if (without.exitCode !== 0) return survived(`seed ${seed}, as without it`, without);
     return { kind: 'killed', by: `invariant ${invariant} (${where})`, seeds: Number(seed) };
   }
   return survived(`${seeds} seeds (${where})`, finished);
@@ -90,9 +82,9 @@ async function test(
 function runSeeds(
   workshop: Workshop,
   { layer, workload }: Simulation,
-  seeds: number,
+  { from, seeds }: { readonly from: number; readonly seeds: number },
 ): Promise<Finished> {
-  const options = ['--layer', layer, '--seeds', `${seeds}`, '--no-shrink'];
+  const options = ['--layer', layer, '--from', `${from}`, '--seeds', `${seeds}`, '--no-shrink'];
   if (workload !== undefined) options.push('--workload', workload);
   return workshop.run([...tsx, 'test/sim/main.ts', ...options], SIMULATION_LIMIT_MS);
 }

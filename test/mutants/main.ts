@@ -6,7 +6,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
-import { complaintOfRuns, complaintOfTests, hunt, type Kill } from './hunt.ts';
+import { complaint, hunt, type Kill } from './hunt.ts';
 import { mutants } from './list/index.ts';
 import type { Killer, Mutant } from './mutant.ts';
 import { columns, type Result, row } from './table.ts';
@@ -76,17 +76,19 @@ process.exitCode = (await main()) ? 0 : 1;
 
 /** @returns whether every mutant was found. */
 async function main(): Promise<boolean> {
-  const workshops = await Promise.all(Array.from({ length: Math.max(2, jobs) }, Workshop.open));
+  const workshops = await Promise.all(Array.from({ length: jobs + 1 }, Workshop.open));
+  const [sound, ...others] = workshops as [Workshop, ...Workshop[]];
   try {
     // A killer that finds something in sound code proves nothing about a mutant.
-    const fault = await complaintWithoutMutants(workshops);
+    const killers = chosen.flatMap((mutant) => mutant.killers);
+    const fault = await complaint(sound, killers);
     if (fault !== undefined) {
       console.log(`without any mutant:\n${fault.slice(-4_000)}`);
       return false;
     }
     console.log(columns.text);
     const waiting = [...chosen];
-    await Promise.all(workshops.slice(0, jobs).map((workshop) => work(workshop, waiting)));
+    await Promise.all(others.map((workshop) => work(workshop, sound, waiting)));
   } finally {
     for (const workshop of workshops) await workshop[Symbol.asyncDispose]();
   }
@@ -94,31 +96,23 @@ async function main(): Promise<boolean> {
   return summarize();
 }
 
-async function complaintWithoutMutants([one, other]: readonly Workshop[]): Promise<
-  string | undefined
-> {
-  const killers = chosen.flatMap((mutant) => mutant.killers);
-  if (one === undefined || other === undefined) return undefined;
-  const complaints = await Promise.all([
-    complaintOfTests(one, killers),
-    complaintOfRuns(other, killers),
-  ]);
-  return complaints.find((complaint) => complaint !== undefined);
-}
-
-async function work(workshop: Workshop, waiting: Mutant[]): Promise<void> {
+async function work(workshop: Workshop, sound: Workshop, waiting: Mutant[]): Promise<void> {
   for (let mutant = waiting.shift(); mutant !== undefined; mutant = waiting.shift()) {
-    const result = { mutant, kills: await killsOf(workshop, mutant) };
+    const result = { mutant, kills: await killsOf(workshop, sound, mutant) };
     results.push(result);
     console.log(row(result).text);
   }
 }
 
-async function killsOf(workshop: Workshop, mutant: Mutant): Promise<readonly Kill[]> {
+async function killsOf(
+  workshop: Workshop,
+  sound: Workshop,
+  mutant: Mutant,
+): Promise<readonly Kill[]> {
   const kills: Kill[] = [];
   try {
     await workshop.with(mutant, async () => {
-      for (const killer of mutant.killers) kills.push(await hunt(workshop, killer));
+      for (const killer of mutant.killers) kills.push(await hunt(workshop, sound, killer));
     });
   } catch (error) {
     if (!(error instanceof MisfitError)) throw error;

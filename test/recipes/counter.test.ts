@@ -90,6 +90,12 @@ describe.skipIf(storeMissing)('counter', () => {
       code: 'MISMATCH',
     });
     expect(await of(b, name).get()).toBe(11n);
+    // Also by whoever knows the value as it is.
+    const counter = of(b, name);
+    expect(await counter.add(1n)).toBe(12n);
+    expect(await counter.add(2n, { opId: 'again' })).toBe(14n);
+    expect(await counter.add(2n, { opId: 'again' })).toBe(14n);
+    expect(await counter.get()).toBe(14n);
   });
 
   test('many tasks of two sessions lose nothing', async () => {

@@ -216,8 +216,20 @@ const actions = [
   'spawn',
 ] as const;
 
+/** When all have heard everything: nobody waits who has room, or never will. */
+function checkRoom(store: ModelStore, members: readonly ModelMember[]): void {
+  const { limit, upTo } = store.takenUpTo.get(store.revision) ?? { limit: store.limit };
+  for (const { key, state, weight } of members) {
+    if (state.kind !== 'waiting') continue;
+    const taken = upTo?.get(key) ?? 0;
+    if (taken <= limit || weight > limit) {
+      throw new Error(`${key} waits with ${taken} of ${limit} permits taken`);
+    }
+  }
+}
+
 /** Nothing happens any more but what is under way: whoever holds leaves, and all get their turn. */
-function drain(members: readonly ModelMember[]): void {
+function drain(store: ModelStore, members: readonly ModelMember[]): void {
   for (let round = 0; round < 10_000; round += 1) {
     for (const member of members) {
       member.serve();
@@ -225,6 +237,7 @@ function drain(members: readonly ModelMember[]): void {
       member.notice();
     }
     if (members.some((member) => !member.isQuiet)) continue;
+    checkRoom(store, members);
     const holder = members.find(({ state }) => state.kind === 'held');
     if (holder === undefined) break;
     holder.dispatch({ kind: 'leave' });
@@ -269,7 +282,7 @@ test('no interleaving admits too many, or leaves anybody waiting although there 
             if (members.length < 16) spawn(pick);
         }
       }
-      drain(members);
+      drain(store, members);
     }),
     { numRuns: 1_500 },
   );

@@ -90,6 +90,19 @@ describe.skipIf(storeMissing)('shared value', () => {
     expect(await of(b, name).get()).toBeNull();
   });
 
+  test('a copy of a change that was made cannot take effect again, though its condition comes true', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const value = of(actor, name);
+    actor.faults.next('linger');
+    expect((await value.compareAndSet(0n, 1))?.value).toBe(1);
+    // Takes along what no write needs any more.
+    await value.set(2);
+    await world.operator().kv.delete(`${valuePrefix(name)}current`);
+    await actor.faults.deliver();
+    expect(await value.get()).toBeNull();
+  });
+
   test('too many conflicts, a throwing change, an abort and a lost session end an update', async () => {
     const [a, b] = [await world.actor(), await world.actor()];
     const name = world.name();

@@ -179,7 +179,7 @@ export const lockMutants: readonly Mutant[] = [
     549,
     'op-record removed while a copy is under way',
     ['values/shared-value.ts', 'if (outcome.alone) records.push(opKey);', 'records.push(opKey);'],
-    recipe('shared-value', 'whoever wrote since'),
+    recipe('shared-value', 'a copy of a change that was made'),
   ),
   mutant(
     550,
@@ -226,16 +226,6 @@ export const lockMutants: readonly Mutant[] = [
       'values/additions.ts',
       'ResultLease.of(context, rememberMs)',
       'new ResultLease(context.session.client, rememberMs)',
-    ],
-    recipe('counter', 'named additions share one lease'),
-  ),
-  mutant(
-    555,
-    'one who gives up ends the grant that others wait for',
-    [
-      'queue/result-lease.ts',
-      '() => leases.grant(2 * this.#keepMs));',
-      '() => leases.grant(2 * this.#keepMs), signal);',
     ],
     recipe('counter', 'named additions share one lease'),
   ),
