@@ -408,4 +408,29 @@ describe.skipIf(storeMissing)('topic, groups', () => {
     await event.ack();
     await reader.leave();
   });
+
+  test('metrics tell of each delivery: how old its message was, how long it took, and its loss', async () => {
+    const told: string[] = [];
+    const tell = (what: string) => (event: { readonly recipe: string; readonly name: string }) => {
+      if (event.recipe === 'topic') told.push(`${what} ${Object.values(event).at(-1)}`);
+    };
+    const metrics = {
+      waited: tell('waited'),
+      held: () => tell('held')({ recipe: 'topic', name: 'after some time' }),
+      contended: tell('contended'),
+      lost: tell('lost'),
+    };
+    const actor = await world.actor({ metrics, ttl: '2s' });
+    const topic = of(actor, world.name());
+    await publish(topic, 1, 2);
+    const reader = join(topic);
+    await (await reader.next()).ack();
+    expect(told.filter((line) => line.startsWith('held'))).toEqual(['held after some time']);
+    expect(told.filter((line) => line === 'waited acquired').length).toBeGreaterThanOrEqual(1);
+    const event = await reader.next();
+    await actor.killLease();
+    await eventually('the loss', () => event.signal.aborted);
+    expect(told).toContain('lost SESSION_LOST');
+    await reader.leave();
+  });
 });
