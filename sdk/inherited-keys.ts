@@ -23,7 +23,7 @@ export class InheritedKeys {
   }
 
   /**
-   * The keys that the lease has now. Two exchanges.
+   * The keys that the lease has now. Two exchanges, one when there are none.
    *
    * @param kv of the whole store, under no prefix
    */
@@ -31,9 +31,12 @@ export class InheritedKeys {
     { kv, leases, lease }: { kv: Kv; leases: Leases; lease: bigint },
     options: CallOptions,
   ): Promise<InheritedKeys> {
-    const { revision } = await kv.list({ all: true }, { ...options, limit: 1, keysOnly: true });
     const info = await leases.timeToLive(lease, { ...options, keys: true });
-    return new InheritedKeys(kv, revision, info?.keys ?? []);
+    const [first, ...others] = info?.keys ?? [];
+    if (first === undefined) return new InheritedKeys(kv, 0n, []);
+    // Any key that the caller may read would do: it is the revision that is asked for.
+    const { revision } = await kv.list(first, { ...options, keysOnly: true });
+    return new InheritedKeys(kv, revision, [first, ...others]);
   }
 
   /**
