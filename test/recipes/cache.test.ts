@@ -65,6 +65,35 @@ describe.skipIf(storeMissing)('cache', () => {
     expect(actor.faults.take().map(({ kind }) => kind)).toEqual(['list', 'watch']);
   });
 
+  test('who waits for a write does so until the watch brings it', async () => {
+    const actor = await world.actor();
+    const prefix = newPrefix();
+    const watch = actor.client.kv.watch.bind(actor.client.kv);
+    let release: () => void = () => undefined;
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    async function* late<T>(notices: AsyncIterable<T>): AsyncGenerator<T> {
+      await released;
+      yield* notices;
+    }
+    Object.assign(actor.client.kv, {
+      watch: (range: object, options: object) => late(watch(range as never, options)),
+    });
+    await using cache = of(actor, prefix);
+    await cache.ready();
+    const { revision } = await kv().put(`${prefix}a`, '1');
+    let isOver = false;
+    const waiting = cache.waitForRevision(revision).finally(() => {
+      isOver = true;
+    });
+    await settle();
+    expect([isOver, cache.has('a')]).toEqual([false, false]);
+    release();
+    await waiting;
+    expect(cache.get('a')).toBe(1);
+  });
+
   test('a revision is told whole, and a snapshot is of one revision', async () => {
     const actor = await world.actor();
     const prefix = newPrefix();

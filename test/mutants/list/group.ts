@@ -58,7 +58,7 @@ export const groupMutants: readonly Mutant[] = [
     466,
     'own write taken for read before the copy has it',
     [cache, 'this.revision >= revision ?', 'this.revision > 0n ?'],
-    test('recipes/cache', 'a write is read once'),
+    test('recipes/cache', 'who waits for a write'),
   ),
   mutant(
     467,
