@@ -1,7 +1,8 @@
 import { defineConfig } from 'vitest/config';
 import everything from '../../vitest.config.ts';
 
+const { projects: _projects, ...test } = everything.test ?? {};
+
 export default defineConfig({
-  ...everything,
-  test: { ...everything.test, include: ['test/recipes/**/*.test.ts'] },
+  test: { ...test, include: ['test/recipes/**/*.test.ts'], isolate: false },
 });
