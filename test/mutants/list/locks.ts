@@ -51,7 +51,7 @@ export const lockMutants: readonly Mutant[] = [
       "return mode === 'write' || (mode === 'upgrading' && place.modRevision < reader);",
       "return mode === 'write';",
     ],
-    recipe('rw-lock', 'no interleaving of looks and changes'),
+    recipe('rw-lock', 'an upgrade waits for the readers there are'),
     runsOf('rw'),
   ),
   mutant(
