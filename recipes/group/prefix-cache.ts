@@ -171,7 +171,7 @@ export class PrefixCache<V> implements AsyncDisposable {
 
   /**
    * Resolves once the cache shows what the store held at this revision or later: give it the revision
-   * of a write to read that write. Nothing is sent, unless the watch takes more than a second.
+   * of a write to read that write. Nothing is sent, unless the watch brings nothing for a second.
    *
    * @returns the revision that it shows by then
    * @throws ConclaveError INVALID_ARGUMENT, ABORTED, TIMEOUT, FULL; FUTURE_REVISION when the store has
@@ -242,8 +242,10 @@ export class PrefixCache<V> implements AsyncDisposable {
     const { prefix } = this;
     const options = { limit: 1, keysOnly: true, signal };
     try {
-      for (;;) {
+      for (let before = this.revision; ; before = this.revision) {
         await pause(client.clock, hurryMs, signal);
+        // The watch is on its way: what it brings is worth more than a reset.
+        if (this.revision !== before) continue;
         const ask = () => client.kv.list({ prefix }, options);
         const { revision: reached } = await untilAnswered(client, ask, signal);
         if (reached < revision) {

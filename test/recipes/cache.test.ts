@@ -368,7 +368,7 @@ describe.skipIf(storeMissing)('cache', () => {
       );
       for (const { revision } of await Promise.all(writes)) if (revision > last) last = revision;
     }
-    await cache.waitForRevision(last);
+    await eventually('all of them', () => cache.revision >= last);
     const { value } = await loop.next();
     expect(value).toMatchObject({ type: 'reset', reason: 'overflow' });
     expect(value?.type === 'reset' && value.snapshot.entries.size).toBe(cache.size);
