@@ -41,16 +41,19 @@ const blocking = (program: readonly string[], order: BlockingOrder) => {
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   return {
     line: async (): Promise<Line> => {
-      const { value, done } = await within(lines.next(), 20_000, 'a line of the child');
+      const { value, done } = await within(lines.next(), 45_000, 'a line of the child');
       if (done) throw new Error('the child ended early');
       return JSON.parse(value);
     },
-    exited: () => within(exited, 5_000, 'the end of the child'),
+    exited: () => within(exited, 20_000, 'the end of the child'),
     [Symbol.dispose]: () => child.kill('SIGKILL'),
   };
 };
 
-describe.skipIf(storeMissing)('a process that blocks its event loop', () => {
+/** A loaded machine takes its time to start processes. */
+const patient = { timeout: 90_000 };
+
+describe.skipIf(storeMissing)('a process that blocks its event loop', patient, () => {
   const { store } = useStore();
   let conclave: Conclave;
   beforeAll(async () => {
@@ -92,12 +95,12 @@ describe.skipIf(storeMissing)('a process that blocks its event loop', () => {
       endpoints: [store().endpoint],
       name: 'thread/stuck',
       session: { ttl: '2s', keepAlive: 'thread', maxBlock: '1s' },
-      blockMs: 5_000,
+      blockMs: 6_000,
     });
     await child.line();
     await using session = await conclave.session();
     // Granted while the other is stuck: 1 s without a sign of life, then its lease runs out.
-    const lock = await session.mutex('thread/stuck').acquire({ timeout: 4_800 });
+    const lock = await session.mutex('thread/stuck').acquire({ timeout: 5_800 });
     expect((await child.line()).belief).toBe('SESSION_LOST');
     await lock.release();
     expect(await child.line()).toEqual({ active: [] });
@@ -105,7 +108,7 @@ describe.skipIf(storeMissing)('a process that blocks its event loop', () => {
   });
 
   test.concurrent('loses it without a thread, and sees so at once', async () => {
-    using child = blocking(source, {
+    using child = blocking(built, {
       endpoints: [store().endpoint],
       name: 'thread/none',
       session: { ttl: '2s' },
