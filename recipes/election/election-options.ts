@@ -8,7 +8,7 @@ import { lineTiming } from '../line/line-membership.ts';
 import { encodeLineRecord, type Meta } from '../line/line-record.ts';
 import { electionPrefix, etcdLockPrefix } from '../names.ts';
 import { type ElectionKeys, electionKeys, type Layout } from './candidates.ts';
-import type { PriorityTiming } from './priority-driver.ts';
+import type { PriorityTiming } from './standing.ts';
 
 export type ElectionOptions<T> = {
   /** How values are written. @default JSON */

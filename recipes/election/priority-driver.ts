@@ -5,7 +5,7 @@
  * Exchanges: 1 to stand and lead when nobody else does; 2 to be handed the leadership (stand, watch),
  * one more to fill a vacancy; 1 to resign or to hand over.
  */
-import { type ConclaveError, isConclaveError } from '../../sdk/errors.ts';
+import { isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue, ListResult } from '../../sdk/kv.ts';
 import type { Session } from '../../sdk/session.ts';
 import type { PrefixView } from '../common/prefix-view.ts';
@@ -21,7 +21,7 @@ import type { HeldMember } from '../line/holding.ts';
 import type { LineEnd } from '../line/line.ts';
 import type { Grant } from '../line/line-driver.ts';
 import { goneKey } from '../names.ts';
-import { type ElectionKeys, memberNamed, nextAfter, rollOf, standingsOf } from './candidates.ts';
+import { memberNamed, nextAfter, rollOf, standingsOf } from './candidates.ts';
 import { byKey, ElectionView } from './election-view.ts';
 import {
   begin,
@@ -32,31 +32,7 @@ import {
   step,
 } from './priority.ts';
 import { type Candidacy, enter, type Heir, pass, remove, take } from './priority-writes.ts';
-
-export type PriorityTiming = {
-  /** How often the election is read again, whatever watches say. */
-  readonly recheckMs: number;
-  /** A term shorter than this does not pay for a watch. */
-  readonly followAfterMs: number;
-  /** The head start of each rank at a vacancy. */
-  readonly vacancyStepMs: number;
-  /** How long a request must stand before the leader is told. */
-  readonly preemptAfterMs: number;
-};
-
-/** A candidate this far down tries as early as the one here: nobody waits for ever. */
-const ranksWaitedFor = 20;
-
-export type Standing = {
-  readonly keys: ElectionKeys;
-  /** Unique among the attempts of the session. */
-  readonly attempt: string;
-  readonly value: string | Uint8Array;
-  readonly preferred: boolean;
-  readonly timing: PriorityTiming;
-  /** The error of a candidate of this form where there are candidates of another. */
-  readonly mismatch: () => ConclaveError;
-};
+import { type Standing, turnMs } from './standing.ts';
 
 type Handlers = {
   /** The member could not lead at once. */
@@ -163,6 +139,8 @@ export class PriorityMember implements HeldMember {
   }
 
   #run(effect: PriorityEffect): void {
+    const { timing } = this.#standing;
+    const { random } = this.session.client;
     switch (effect.kind) {
       case 'join':
         // Started a little later: whoever gives up at once must find the promise in its place.
@@ -172,11 +150,11 @@ export class PriorityMember implements HeldMember {
         void this.#view.look();
         break;
       case 'follow':
-        this.#view.follow(effect.soon ? 0 : this.#standing.timing.followAfterMs);
+        this.#view.follow(effect.soon ? 0 : timing.followAfterMs);
         break;
       case 'wait-turn':
         this.#cancelTurn();
-        this.#cancelTurn = this.#after(this.#turnMs(effect.above), { kind: 'due' });
+        this.#cancelTurn = this.#after(turnMs(timing, effect.above, random), { kind: 'due' });
         break;
       case 'cancel-turn':
         this.#cancelTurn();
@@ -190,7 +168,7 @@ export class PriorityMember implements HeldMember {
       case 'weigh': {
         const { key } = effect.rival;
         this.#cancelWeighing();
-        this.#cancelWeighing = this.#after(this.#standing.timing.preemptAfterMs, {
+        this.#cancelWeighing = this.#after(timing.preemptAfterMs, {
           kind: 'ripe',
           key,
         });
@@ -283,14 +261,6 @@ export class PriorityMember implements HeldMember {
 
   #roll(view: PrefixView, rewound = false) {
     return rollOf(this.#standing.keys, this.key, view, rewound);
-  }
-
-  /** Spread a little, so that clients that see the same vacancy do not try in one instant. */
-  #turnMs(above: number): number {
-    const { vacancyStepMs } = this.#standing.timing;
-    return (
-      Math.min(above, ranksWaitedFor) * vacancyStepMs * (1 + 0.25 * this.session.client.random())
-    );
   }
 
   #after(delayMs: number, event: PriorityEvent): () => void {

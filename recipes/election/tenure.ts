@@ -11,8 +11,9 @@ import { decodeLineRecord, type LineEntry, lineEntry } from '../line/line-record
 import { formatSequencer } from '../line/sequencer.ts';
 import type { ElectionKeys } from './candidates.ts';
 import type { CandidateRef, Preemption } from './leadership.ts';
-import { PriorityMember, type Standing } from './priority-driver.ts';
+import { PriorityMember } from './priority-driver.ts';
 import type { Heir } from './priority-writes.ts';
+import type { Standing } from './standing.ts';
 
 export class Tenure extends Holding {
   readonly preemption$: Observable<Preemption>;

@@ -71,7 +71,7 @@ export const electionMutants: readonly Mutant[] = [
   mutant(
     427,
     'a leader makes way at once',
-    ['priority-driver', 'this.#standing.timing.preemptAfterMs', '0'],
+    ['priority-driver', 'this.#after(timing.preemptAfterMs,', 'this.#after(0,'],
     priority('a candidate that comes and goes'),
   ),
   mutant(
