@@ -9,6 +9,7 @@ import type { CallOptions, Duration } from '../../sdk/options.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import { durationOfAtLeast } from '../common/durations.ts';
 import { untilAnswered } from '../common/repeat.ts';
+import { unlessAborted } from '../common/signals.ts';
 import { byRevision, type IndexEntry } from './topic-index.ts';
 import type { TopicKeys } from './topic-keys.ts';
 
@@ -149,11 +150,12 @@ export class WantedRetention {
   agree(signal?: AbortSignal): Promise<void> {
     const wanted = this.#wanted;
     if (wanted === undefined) return Promise.resolve();
-    this.#agreed ??= this.#agree(wanted, signal).catch((error: unknown) => {
+    this.#agreed ??= this.#agree(wanted).catch((error: unknown) => {
       this.#agreed = undefined;
       throw error;
     });
-    return this.#agreed;
+    // Shared by all that wait for it: none may cut it short for the others.
+    return unlessAborted(this.#agreed, signal);
   }
 
   /** Replaces the rule for all clients. One exchange. @throws ConclaveError INVALID_ARGUMENT */
@@ -169,15 +171,14 @@ export class WantedRetention {
     this.#wanted = wanted;
   }
 
-  async #agree(wanted: StoredRetention, signal: AbortSignal | undefined): Promise<void> {
+  async #agree(wanted: StoredRetention): Promise<void> {
     const { settings, name } = this.#keys;
     const txn = this.#client.kv
       .txn()
       .if(compare.createRevision(settings, '==', 0n))
       .then(op.put(settings, JSON.stringify(wanted)))
       .else(op.get(settings));
-    const call = signal === undefined ? {} : { signal };
-    const result = await untilAnswered(this.#client, () => txn.commit(call), signal);
+    const result = await untilAnswered(this.#client, () => txn.commit());
     if (result.succeeded) return;
     const stored = readRetention(result.responses[0]);
     if (!isSame(wanted, stored)) throw mismatch(name, wanted, stored);

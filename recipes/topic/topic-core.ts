@@ -63,6 +63,8 @@ export class TopicCore implements Background {
   keepTrimmed(everyMs: number): void {
     if (this.#isKept) return;
     this.#isKept = true;
+    // Also for those who only ever publish in transactions of their own.
+    this.run((signal) => this.retention.agree(signal));
     this.run((signal) => keepTrimmed(this, everyMs, signal));
   }
 

@@ -68,7 +68,7 @@ export class Topic<T> {
     if (options.retention !== undefined) this.#core.retention.want(options.retention);
   }
 
-  /** What went wrong in the background and is not tried again: removing messages without permission. */
+  /** What went wrong in the background and is not tried again: MISMATCH, PERMISSION_DENIED. */
   get errors$(): Observable<unknown> {
     return this.#core.errors.observable;
   }

@@ -257,4 +257,18 @@ describe.skipIf(storeMissing)('topic, retention', () => {
     expect((await of(a, name).info()).retention).toEqual({});
     expect(await of(a, name).trim()).toEqual({ removed: 0 });
   });
+
+  test('who only publishes in transactions of its own has its rule stored, or is told on errors$', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    const topic = of(a, name, { retention: { messages: 5 } });
+    expect((await topic.publishIn(a.client.kv.txn(), { data: 1 }).commit()).succeeded).toBe(true);
+    await eventually('the rule', async () => (await topic.info()).retention.messages === 5);
+    const other = of(b, name, { retention: { messages: 6 } });
+    const errors: unknown[] = [];
+    other.errors$.subscribe((error) => errors.push(error));
+    await other.publishIn(b.client.kv.txn(), { data: 2 }).commit();
+    await eventually('the mismatch', () => errors.length === 1);
+    expect(errors).toMatchObject([{ code: 'MISMATCH' }]);
+  });
 });
