@@ -60,8 +60,7 @@ const leastOperations = 4;
  *
  * @throws ConclaveError CONFLICT after too many conflicts, TOO_MANY_OPERATIONS, NOT_HELD,
  *   LEASE_NOT_FOUND, SESSION_LOST, ABORTED, TIMEOUT, CODEC, INVALID_ARGUMENT, and whatever the function
- *   throws: then
- *   nothing is written
+ *   throws: nothing is written then
  */
 export async function runStm<R>(
   context: RecipeContext,
