@@ -12,7 +12,8 @@ afterEach(() => {
 async function violations(seeds: readonly number[]): Promise<readonly number[]> {
   const found: number[] = [];
   for (const seed of seeds) {
-    const { violation } = await runSeed('full', seed);
+    // What the others do depends on which workloads there are.
+    const { violation } = await runSeed('full', seed, { workload: 'store' });
     if (violation !== undefined) found.push(violation.invariant);
   }
   return found;
