@@ -36,8 +36,30 @@ export async function actorOf(store: RewindableStore): Promise<RewoundActor> {
 }
 
 /** Until the actor has opened so many watches since its calls were last taken. */
-export const watches = (actor: Actor, count: number): Promise<void> =>
-  eventually(
-    `${count} watches`,
-    () => actor.faults.calls.filter(({ kind }) => kind === 'watch').length >= count,
-  );
+export async function watches({ faults }: Actor, count: number): Promise<void> {
+  const opened = () => faults.calls.filter(({ kind }) => kind === 'watch').length;
+  await eventually(`${count} watches`, () => opened() >= count);
+}
+
+/**
+ * Starts them a few at a time, as many processes would: all at once, one process would have its own
+ * requests time out. `isUnderWay` tells whether so many are.
+ */
+export async function crowded<T>(
+  count: number,
+  start: (index: number) => Promise<T>,
+  isUnderWay: (started: number) => Promise<boolean> | boolean,
+): Promise<Promise<T>[]> {
+  const atOnce = 50;
+  const all: Promise<T>[] = [];
+  while (all.length < count) {
+    for (let left = Math.min(atOnce, count - all.length); left > 0; left -= 1) {
+      const started = start(all.length);
+      started.catch(() => undefined);
+      all.push(started);
+    }
+    const { length } = all;
+    if (length < count) await eventually(`${length} of them`, () => isUnderWay(length));
+  }
+  return all;
+}

@@ -37,7 +37,6 @@ export const barrierMutants: readonly Mutant[] = [
     'waiter let through by a watch that ends',
     ['key-wait', 'look: () => void look(),', 'look: () => settle({ kv: null, revision: 0n }),'],
     test('recipes/barrier', 'a watch that dies lets nobody through'),
-    runsOf('barrier'),
   ),
   mutant(
     444,
@@ -111,5 +110,11 @@ export const barrierMutants: readonly Mutant[] = [
     'watch from two revisions after its look',
     ['follower', 'from: turn.since + 1n', 'from: turn.since + 2n'],
     test('recipes/barrier', 'a gate that falls between the look and the watch'),
+  ),
+  mutant(
+    455,
+    'barrier that holds nobody back',
+    ['barrier', 'first = kv.createRevision;\n      return undefined;', 'return true;'],
+    runsOf('barrier'),
   ),
 ];
