@@ -232,6 +232,16 @@ describe.skipIf(storeMissing)('sessions', () => {
     expect(await direct.leases.timeToLive(session.lease)).not.toBeNull();
   });
 
+  test('a renewal brings back the time to live, and not the lock delay', async () => {
+    await using client = await open();
+    const session = await client.session({ ttl: '20s', lockDelay: '10s' });
+    const first = session.validUntilMs;
+    clock.advance(6_700);
+    await renewed(session, first);
+    expect(session.ttlMs).toBe(20_000);
+    expect(session.validUntilMs).toBeLessThanOrEqual(clock.monotonicMs() + 19_000);
+  });
+
   test('closing revokes: keys go at once, and closing again does nothing', async () => {
     await using client = await open();
     const session = await client.session({ ttl: '20s' });
