@@ -1,6 +1,7 @@
 /** Counters of both kinds: each addition is in the sum once, whoever made it how often. */
 import { adderPrefix, counterPrefix } from '../../../../recipes/names.ts';
 import type { RecipeSession } from '../../../../recipes/session.ts';
+import type { Counter } from '../../../../recipes/values/counter.ts';
 import { isConclaveError } from '../../../../sdk/errors.ts';
 import type { Outcome } from '../../../lin/history.ts';
 import { additionOf, checkSeenSum, checkSum } from '../../../lin/recipes-values.ts';
@@ -39,8 +40,10 @@ export class CounterWorkload implements Workload {
 
   async run(client: ClientContext): Promise<void> {
     await inSessions(client, async (session) => {
+      // Made once: it knows the value, and need not be refused before it adds.
+      const counter = session.counter('hits');
       while (!client.isEnding() && session.state !== 'lost') {
-        await this.#turn(client, session).catch(ignoreRefusal);
+        await this.#turn(client, session, counter).catch(ignoreRefusal);
         await client.pause(client.knobs.meanPauseMs);
       }
     });
@@ -61,8 +64,7 @@ export class CounterWorkload implements Workload {
     }
   }
 
-  async #turn(client: ClientContext, session: RecipeSession): Promise<void> {
-    const counter = session.counter('hits');
+  async #turn(client: ClientContext, session: RecipeSession, counter: Counter): Promise<void> {
     switch (client.choose.below(6)) {
       case 0: {
         const before = this.#counter.answered;
