@@ -66,7 +66,8 @@ describe.skipIf(storeMissing)('topic, durable subscriptions', () => {
   });
 
   test('exchanges: a place in line and the position, then as from a revision', async () => {
-    const actor = await world.actor();
+    // Its clock stands still: it does not come to watch its own place.
+    const actor = await world.actor({ clock: new ManualClock(), ttl: '1h' });
     const topic = of(actor, world.name());
     const { revision } = await publish(topic, 1);
     kinds(actor);
