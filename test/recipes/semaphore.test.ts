@@ -165,11 +165,12 @@ describe.skipIf(storeMissing)('semaphore', () => {
     const name = world.name();
     const holder = await of(a, name, 4).acquire({ weight: 4 });
     const heavy = of(b, name).acquire({ weight: 3 });
+    const refused = expect(heavy).rejects.toThrow(/'weight'.*at most 2/);
     await lineLength(name, 2);
     const light = of(b, name).acquire();
     await lineLength(name, 3);
     await of(a, name).resize(2);
-    await expect(heavy).rejects.toThrow(/'weight'.*at most 2/);
+    await refused;
     await lineLength(name, 2);
     holder.assertHeld();
     await holder.release();
