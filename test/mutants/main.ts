@@ -87,7 +87,7 @@ async function main(): Promise<boolean> {
       return false;
     }
     console.log(columns.text);
-    const waiting = [...chosen];
+    const waiting = groups();
     await Promise.all(others.map((workshop) => work(workshop, sound, waiting)));
   } finally {
     for (const workshop of workshops) await workshop[Symbol.asyncDispose]();
@@ -96,11 +96,24 @@ async function main(): Promise<boolean> {
   return summarize();
 }
 
-async function work(workshop: Workshop, sound: Workshop, waiting: Mutant[]): Promise<void> {
-  for (let mutant = waiting.shift(); mutant !== undefined; mutant = waiting.shift()) {
-    const result = { mutant, kills: await killsOf(workshop, sound, mutant) };
-    results.push(result);
-    console.log(row(result).text);
+/** Those that one file of tests finds go to one workshop, which has read it then. */
+function groups(): Mutant[][] {
+  const byFile = new Map<string, Mutant[]>();
+  for (const mutant of chosen) {
+    const [killer] = mutant.killers;
+    const file = killer?.kind === 'test' ? killer.file : `${mutant.number}`;
+    byFile.set(file, [...(byFile.get(file) ?? []), mutant]);
+  }
+  return [...byFile.values()];
+}
+
+async function work(workshop: Workshop, sound: Workshop, waiting: Mutant[][]): Promise<void> {
+  for (let group = waiting.shift(); group !== undefined; group = waiting.shift()) {
+    for (const mutant of group) {
+      const result = { mutant, kills: await killsOf(workshop, sound, mutant) };
+      results.push(result);
+      console.log(row(result).text);
+    }
   }
 }
 
