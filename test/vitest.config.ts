@@ -8,7 +8,6 @@ export default defineConfig({
     root: new URL('..', import.meta.url).pathname,
     testTimeout: 30_000,
     hookTimeout: 30_000,
-    maxConcurrency: 2,
     // vitest leaves a core free, and on two cores half of the time with it: many tests wait.
     maxWorkers: Math.max(2, availableParallelism() - 1),
     projects: [

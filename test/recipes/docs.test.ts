@@ -25,11 +25,22 @@ describe.skipIf(storeMissing !== undefined)('the examples of the documentation',
     expect(compiled.complaints).toBe('');
   });
 
-  // Pages side by side; the examples of one page, which may use the same names, one by one.
-  test.concurrent.each(pages)('%s shows what runs', { timeout: 60_000 }, async (page) => {
+  // Two pages at a time; the examples of one page, which may use the same names, one by one.
+  const runs: Promise<void>[] = [];
+  test.concurrent.each(pages.map((page, index) => ({ page, index })))(
+    '$page shows what runs',
+    { timeout: 90_000 },
+    async ({ page, index }) => {
+      const run = Promise.allSettled([runs[index - 2]]).then(() => runPage(page));
+      runs[index] = run;
+      await run;
+    },
+  );
+
+  async function runPage(page: string): Promise<void> {
     for (const example of examples.filter((other) => other.page === page)) {
-      const { output } = await compiled.run(example, store().endpoints);
+      const output = await compiled.run(example, store().endpoints);
       expect(output, `${example.place} prints something`).not.toBe('');
     }
-  });
+  }
 });

@@ -26,8 +26,6 @@ type Failure = Error & {
   readonly stderr: string;
 };
 
-export type Outcome = { readonly output: string; readonly elapsedMs: number };
-
 /** Every fenced block of TypeScript that begins with the import of the package. */
 export async function findExamples(): Promise<readonly Example[]> {
   const docs = (await readdir(join(projectRoot, 'recipes/docs'))).filter((name) =>
@@ -89,9 +87,8 @@ export class CompiledExamples {
     return new CompiledExamples(directory, names, complaints);
   }
 
-  /** @throws when it does not exit with 0 in time */
-  async run(example: Example, endpoints: readonly string[]): Promise<Outcome> {
-    const startMs = performance.now();
+  /** What it printed. @throws when it does not exit with 0 in time */
+  async run(example: Example, endpoints: readonly string[]): Promise<string> {
     const file = join(this.#directory, `${this.#names.get(example)}.js`);
     const { stdout } = await run(process.execPath, [file], {
       cwd: temporaryDirectory('example'),
@@ -103,7 +100,7 @@ export class CompiledExamples {
         { cause: error },
       );
     });
-    return { output: stdout, elapsedMs: performance.now() - startMs };
+    return stdout;
   }
 }
 
