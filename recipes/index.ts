@@ -108,7 +108,7 @@ export type { PoolOptions, ProbeOptions } from './discovery/pool-options.ts';
 export type { InstanceData, RegisterOptions } from './discovery/register-options.ts';
 export type { Registration, RegistrationState, RetireOptions } from './discovery/registration.ts';
 export type { HealthOptions } from './discovery/registration-health.ts';
-export type { Discovery } from './discovery/registry.ts';
+export type { Discovery, DiscoveryOptions } from './discovery/registry.ts';
 export type { PanicOptions, Selection } from './discovery/selection.ts';
 export type { HeldBack, Probe } from './discovery/standing.ts';
 export {

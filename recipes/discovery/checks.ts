@@ -1,6 +1,7 @@
 /** Health checks: functions that throw, or return false, when something is not well. */
 import { connect } from 'node:net';
 import { invalidArgument } from '../../sdk/errors.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import type { Pace } from '../common/repeat.ts';
 import { linkedSignal, onAbort, unlessAborted } from '../common/signals.ts';
 import type { CheckResult } from './health.ts';
@@ -18,6 +19,7 @@ export type HttpCheckOptions = {
 
 /** Passes when the address answers with a good status. @throws ConclaveError INVALID_ARGUMENT */
 export function httpCheck(url: string | URL, options: HttpCheckOptions = {}): HealthCheck {
+  checkOptions<HttpCheckOptions>(options, { method: true, accept: true, headers: true });
   const { method = 'GET', accept = isSuccess, headers = {} } = options;
   const target = URL.canParse(`${url}`) ? new URL(url) : undefined;
   if (target === undefined || !/^https?:$/.test(target.protocol)) {

@@ -9,6 +9,7 @@
 import { invalidArgument } from '../../sdk/errors.ts';
 import type { Duration } from '../../sdk/options.ts';
 import { parsePeriod } from '../common/durations.ts';
+import { checkOptions } from '../common/option-checks.ts';
 
 export type DampingOptions = {
   /** How long until a penalty is half of what it was. @default '1m' */
@@ -38,6 +39,8 @@ export type Flaps = {
 
 /** Rules for `pool({ damping })`. @throws ConclaveError INVALID_ARGUMENT */
 export function flapDamping(options: DampingOptions = {}): DampingRules {
+  const known = { halfLife: true, suppressAt: true, reuseAt: true, maxSuppress: true } as const;
+  checkOptions<DampingOptions>(options, known, 'damping');
   const { suppressAt = 2, reuseAt = 0.75 } = options;
   const halfLifeMs = parsePeriod(options.halfLife ?? '1m', 'damping.halfLife');
   const maxSuppressMs = parsePeriod(options.maxSuppress ?? '5m', 'damping.maxSuppress');

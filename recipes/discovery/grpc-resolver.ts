@@ -9,6 +9,7 @@
 import * as grpcOfConclave from '@grpc/grpc-js';
 import { ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { escapeName, unescapeName } from '../names.ts';
 import type { RecipeSession } from '../session.ts';
 import { roundOf } from './grpc-endpoints.ts';
@@ -55,6 +56,15 @@ const registered = new WeakMap<GrpcModule['experimental'], Map<string, Source>>(
 
 const placeOf = (scheme: string, authority: string) => `${scheme}://${authority}/`;
 
+const knownOptions = {
+  scheme: true,
+  authority: true,
+  pool: true,
+  weights: true,
+  patience: true,
+  grpc: true,
+} as const;
+
 /** Schemes that grpc-js, or its companions, resolve. */
 const taken = new Set(['dns', 'ipv4', 'ipv6', 'unix', 'unix-abstract', 'xds', 'http', 'https']);
 
@@ -68,6 +78,7 @@ export function registerGrpcResolver(
   session: RecipeSession,
   options: GrpcResolverOptions = {},
 ): GrpcResolver {
+  checkOptions<GrpcResolverOptions>(options, knownOptions);
   const { scheme = 'conclave', authority = '', pool = {}, grpc = grpcOfConclave } = options;
   if (!/^[a-z][a-z0-9+.-]*$/.test(scheme) || taken.has(scheme)) {
     throw invalidArgument('scheme', scheme, 'a scheme of URIs that gRPC does not resolve itself');

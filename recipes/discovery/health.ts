@@ -14,6 +14,8 @@ export type CheckTiming = {
   readonly fall?: number;
 };
 
+export const knownTiming = { interval: true, timeout: true, rise: true, fall: true } as const;
+
 export type CheckRules = {
   readonly intervalMs: number;
   readonly timeoutMs: number;

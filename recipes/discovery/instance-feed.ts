@@ -7,7 +7,7 @@ import type { Client } from '../../sdk/client.ts';
 import { type PrefixView, viewPrefix } from '../common/prefix-view.ts';
 import { pause } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
-import { type Instance, readInstance } from './instance.ts';
+import { type Instance, readInstance, type ServicePlace } from './instance.ts';
 
 export type Change<M> =
   | { readonly type: 'joined' | 'left'; readonly instance: Instance<M> }
@@ -23,7 +23,7 @@ export type FeedConsumer<M> = {
 
 export class InstanceFeed<M> {
   readonly #client: Client;
-  readonly #prefix: string;
+  readonly #place: ServicePlace<M>;
   readonly #recheckMs: number;
   readonly #consumer: FeedConsumer<M>;
   readonly #closing = new AbortController();
@@ -34,9 +34,14 @@ export class InstanceFeed<M> {
   /** Ends the current view, so that everything is read again. */
   #reread: () => void = () => undefined;
 
-  constructor(client: Client, prefix: string, recheckMs: number, consumer: FeedConsumer<M>) {
+  constructor(
+    client: Client,
+    place: ServicePlace<M>,
+    recheckMs: number,
+    consumer: FeedConsumer<M>,
+  ) {
     this.#client = client;
-    this.#prefix = prefix;
+    this.#place = place;
     this.#recheckMs = recheckMs;
     this.#consumer = consumer;
     this.#running = this.#run();
@@ -76,7 +81,7 @@ export class InstanceFeed<M> {
       rereadLater();
       try {
         const onTrouble = (error: unknown) => error !== undefined && this.#mark(true);
-        const views = viewPrefix(client, this.#prefix, { signal: turn.signal, onTrouble });
+        const views = viewPrefix(client, this.#place.prefix, { signal: turn.signal, onTrouble });
         for await (const view of views) {
           this.#show(view);
           this.#mark(false);
@@ -100,11 +105,12 @@ export class InstanceFeed<M> {
   }
 
   #show({ entries, revision }: PrefixView): void {
+    const { prefix, codec } = this.#place;
     const known = new Map(this.#known?.map((each) => [each.id, each]));
     const instances: Instance<M>[] = [];
     const changes: Change<M>[] = [];
     for (const kv of entries.values()) {
-      const instance = readInstance<M>(this.#prefix, kv);
+      const instance = readInstance<M>(prefix, kv, codec);
       if (!instance) continue;
       const before = known.get(instance.id);
       known.delete(instance.id);

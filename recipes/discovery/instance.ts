@@ -1,4 +1,5 @@
 /** A registered instance of a service, as it is written and as others see it. */
+import { type Codec, decodeWith, encodeWith, json } from '../../sdk/codec.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Stamp } from '../common/kept-entry.ts';
 import { unescapeName } from '../names.ts';
@@ -13,6 +14,7 @@ export type InstanceStatus = 'up' | 'unhealthy' | 'draining';
 export type Instance<M> = {
   readonly id: string;
   readonly address: string;
+  /** With a codec decoded at each look. @throws ConclaveError CODEC when the codec cannot read it */
   readonly meta: M;
   /** Relative share of work for weighted strategies. */
   readonly weight: number;
@@ -30,11 +32,25 @@ export type Instance<M> = {
   readonly modRevision: bigint;
 };
 
+/** Where the instances of a service are, and how their metadata is written. */
+export type ServicePlace<M> = {
+  readonly service: string;
+  readonly prefix: string;
+  /** JSON without. */
+  readonly codec?: Codec<M> | undefined;
+};
+
+/** The metadata as JSON; of a codec as text, or in base64 when it is not UTF-8. */
+type MetaRecord<M> = {
+  readonly meta?: M;
+  readonly metaText?: string;
+  readonly metaBase64?: string;
+};
+
 /** The value of an instance's key. */
-export type InstanceRecord<M> = {
+export type InstanceRecord<M> = MetaRecord<M> & {
   readonly v: 1;
   readonly address: string;
-  readonly meta?: M;
   readonly weight: number;
   readonly zone?: string;
   readonly status: InstanceStatus;
@@ -45,6 +61,32 @@ export type InstanceRecord<M> = {
   readonly registration: string;
   readonly sequence: number;
 };
+
+/** @throws ConclaveError CODEC */
+export function metaRecord<M>(meta: M, codec: Codec<M> | undefined): MetaRecord<M> {
+  if (meta === undefined) return {};
+  const data = encodeWith(codec ?? json<M>(), meta);
+  if (codec === undefined) return { meta };
+  const text = data.toString('utf8');
+  const isText = Buffer.from(text, 'utf8').equals(data);
+  return isText ? { metaText: text } : { metaBase64: data.toString('base64') };
+}
+
+/** @throws ConclaveError CODEC */
+function readMeta<M>(
+  { meta, metaText, metaBase64 }: MetaRecord<M>,
+  codec: Codec<M> | undefined,
+  key: string,
+): M {
+  const data =
+    typeof metaBase64 === 'string'
+      ? Buffer.from(metaBase64, 'base64')
+      : Buffer.from(metaText ?? '');
+  const isEncoded = metaText !== undefined || metaBase64 !== undefined;
+  if (isEncoded) return decodeWith(codec ?? json<M>(), data, key);
+  if (codec === undefined || meta === undefined) return meta as M;
+  return decodeWith(codec, Buffer.from(JSON.stringify(meta)), key);
+}
 
 export function readInstanceRecord<M>(kv: Pick<KeyValue, 'value'>): Partial<InstanceRecord<M>> {
   try {
@@ -66,14 +108,20 @@ export function stampOfInstance(kv: KeyValue): Partial<Stamp> {
 }
 
 /** undefined when the key holds something else. */
-export function readInstance<M>(prefix: string, kv: KeyValue): Instance<M> | undefined {
+export function readInstance<M>(
+  prefix: string,
+  kv: KeyValue,
+  codec?: Codec<M>,
+): Instance<M> | undefined {
   const record = readInstanceRecord<M>(kv);
   if (typeof record.address !== 'string') return undefined;
   const sinceMs = record.sinceMs ?? 0;
   return {
     id: unescapeName(kv.key.slice(prefix.length)),
     address: record.address,
-    meta: record.meta as M,
+    get meta() {
+      return readMeta<M>(record, codec, kv.key);
+    },
     weight: readWeight(record.weight),
     zone: record.zone,
     status: readStatus(record.status),

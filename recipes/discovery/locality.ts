@@ -7,6 +7,7 @@
  * of overprovisioning (1.4), so that a tier keeps all of its work until more than 28 % of it are lost.
  */
 import { invalidArgument } from '../../sdk/errors.ts';
+import { checkOptions } from '../common/option-checks.ts';
 
 export type LocalityOptions = {
   /**
@@ -25,6 +26,8 @@ export type LocalityRules = Required<LocalityOptions>;
 /** @throws ConclaveError INVALID_ARGUMENT */
 export function localityRules(given: string | LocalityOptions): LocalityRules {
   const options = typeof given === 'string' ? { zone: given } : given;
+  const known = { zone: true, overprovisioning: true, minInstances: true } as const;
+  checkOptions<LocalityOptions>(options, known, 'locality');
   const { zone, overprovisioning = 1.4, minInstances = 1 } = options;
   checkZone(zone, 'locality');
   if (!(Number.isFinite(overprovisioning) && overprovisioning >= 1)) {

@@ -10,6 +10,7 @@
 import { invalidArgument } from '../../sdk/errors.ts';
 import type { Duration } from '../../sdk/options.ts';
 import { durationOfAtLeast, parsePeriod } from '../common/durations.ts';
+import { checkOptions } from '../common/option-checks.ts';
 
 export type OutlierOptions = {
   /** Failures in a row that eject; 0 for any number. @default 5 */
@@ -45,8 +46,19 @@ export type Ejection = {
   readonly untilMs: number;
 };
 
+const knownOptions = {
+  consecutiveFailures: true,
+  failureRate: true,
+  minCalls: true,
+  interval: true,
+  baseEjection: true,
+  maxEjection: true,
+  maxEjected: true,
+} as const;
+
 /** Rules for `pool({ eject })`. @throws ConclaveError INVALID_ARGUMENT */
 export function outliers(options: OutlierOptions = {}): OutlierRules {
+  checkOptions<OutlierOptions>(options, knownOptions, 'eject');
   const { consecutiveFailures = 5, failureRate = 0.85, minCalls = 50, maxEjected = 0.1 } = options;
   whole('eject.consecutiveFailures', consecutiveFailures, 0);
   whole('eject.minCalls', minCalls, 1);

@@ -2,8 +2,9 @@
 import { invalidArgument } from '../../sdk/errors.ts';
 import type { Duration } from '../../sdk/options.ts';
 import { parsePeriod } from '../common/durations.ts';
+import { checkFunction, checkOptions } from '../common/option-checks.ts';
 import type { DampingRules } from './damping.ts';
-import { type CheckTiming, checkRules } from './health.ts';
+import { type CheckTiming, checkRules, knownTiming } from './health.ts';
 import { type LocalityOptions, type LocalityRules, localityRules } from './locality.ts';
 import type { OutlierRules } from './outliers.ts';
 import { type PanicOptions, type PanicRules, panicRules } from './selection.ts';
@@ -42,8 +43,31 @@ export type PoolRules<M> = {
   readonly standing: StandingRules<M>;
 };
 
+const knownOptions = {
+  strategy: true,
+  recheck: true,
+  locality: true,
+  eject: true,
+  damping: true,
+  dampBy: true,
+  probe: true,
+  panic: true,
+} as const;
+
+/** Rules are made by a function, which checks them: options in their place would mean nothing. */
+function checkMade<Rules extends object>(
+  field: string,
+  rules: Rules | undefined,
+  part: keyof Rules,
+  maker: string,
+): void {
+  if (rules === undefined || typeof rules?.[part] === 'number') return;
+  throw invalidArgument(field, rules, `rules made by ${maker}`);
+}
+
 /** @throws ConclaveError INVALID_ARGUMENT */
 export function poolRules<M>(options: PoolOptions<M>): PoolRules<M> {
+  checkOptions<PoolOptions<M>>(options, knownOptions);
   const {
     strategy = powerOfTwoChoices(),
     locality,
@@ -55,8 +79,12 @@ export function poolRules<M>(options: PoolOptions<M>): PoolRules<M> {
   if (dampBy !== 'id' && dampBy !== 'address') {
     throw invalidArgument('dampBy', dampBy, "'id' or 'address'");
   }
-  if (probe !== undefined && typeof probe.check !== 'function') {
-    throw invalidArgument('probe.check', probe.check, 'a function');
+  checkFunction(strategy, 'strategy', 'a strategy such as roundRobin()');
+  checkMade('eject', eject, 'intervalMs', 'outliers()');
+  checkMade('damping', damping, 'halfLifeMs', 'flapDamping()');
+  if (probe !== undefined) {
+    checkOptions<ProbeOptions<M>>(probe, { ...knownTiming, check: true }, 'probe');
+    checkFunction(probe.check, 'probe.check');
   }
   return {
     strategy,

@@ -14,8 +14,9 @@ import {
 import { EventSource, type Observable, StateSource } from '../../sdk/observe.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { checkFunction, checkOptions, timeLimits } from '../common/option-checks.ts';
 import { onAbort } from '../common/signals.ts';
-import type { Instance } from './instance.ts';
+import type { Instance, ServicePlace } from './instance.ts';
 import { type Change, InstanceFeed } from './instance-feed.ts';
 import { Pick, type Picked, type Verdict } from './picked.ts';
 import { type PoolOptions, type PoolRules, poolRules } from './pool-options.ts';
@@ -79,20 +80,16 @@ export class Pool<M> implements AsyncDisposable {
   #closed: Promise<void> | undefined;
 
   /** @throws ConclaveError INVALID_ARGUMENT */
-  constructor(
-    context: RecipeContext,
-    { service, prefix }: { readonly service: string; readonly prefix: string },
-    options: PoolOptions<M> = {},
-  ) {
+  constructor(context: RecipeContext, place: ServicePlace<M>, options: PoolOptions<M> = {}) {
     const { client } = context.session;
-    this.service = service;
+    this.service = place.service;
     this.#context = context;
     this.#rules = poolRules(options);
     this.instances$ = this.#instances.observable.pipe(filter((value) => value !== undefined));
     this.selection$ = this.#selection.observable.pipe(filter((value) => value !== nothing));
     this.events$ = this.#events.observable;
     this.#standing = new Standing(client, this.#rules.standing, () => this.#tell(this.#select()));
-    this.#feed = new InstanceFeed<M>(client, prefix, this.#rules.recheckMs, {
+    this.#feed = new InstanceFeed<M>(client, place, this.#rules.recheckMs, {
       show: (instances, changes, revision) => this.#show(instances, changes, revision),
       mark: (stale) => this.#events.emit({ type: stale ? 'stale' : 'fresh' }),
     });
@@ -126,7 +123,9 @@ export class Pool<M> implements AsyncDisposable {
   }
 
   /** An instance to use next, by the pool's strategy; null when there is none. */
-  pick({ except }: PickOptions = {}): Picked<M> | null {
+  pick(options: PickOptions = {}): Picked<M> | null {
+    checkOptions<PickOptions>(options, { except: true });
+    const { except } = options;
     const picked = this.#pick(new Set(except));
     if (picked === undefined)
       this.#context.metrics.contended({ ...this.#subject, kind: 'refused' });
@@ -134,7 +133,9 @@ export class Pool<M> implements AsyncDisposable {
   }
 
   /** Like `pick`, but waits until there is one. @throws ConclaveError NOT_ACQUIRED, ABORTED, CLOSED */
-  async acquire({ signal, timeout, except }: AcquireOptions = {}): Promise<Picked<M>> {
+  async acquire(options: AcquireOptions = {}): Promise<Picked<M>> {
+    checkOptions<AcquireOptions>(options, { ...timeLimits, except: true });
+    const { signal, timeout, except } = options;
     const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
     const { metrics, session } = this.#context;
     const startedMs = session.client.clock.monotonicMs();
@@ -166,6 +167,7 @@ export class Pool<M> implements AsyncDisposable {
     work: (instance: Instance<M>) => R | Promise<R>,
     options: AcquireOptions = {},
   ): Promise<R> {
+    checkFunction(work, 'work');
     const picked = await this.acquire(options);
     try {
       const result = await work(picked.instance);

@@ -1,9 +1,12 @@
 /** What an instance says of itself when it registers. */
 import { invalidArgument } from '../../sdk/errors.ts';
+import { checkOptions, timeLimits } from '../common/option-checks.ts';
+import type { TimeLimit } from '../common/time-limit.ts';
 import { checkZone } from './locality.ts';
 import type { HealthOptions } from './registration-health.ts';
 
-export type RegisterOptions<M> = {
+/** When the time is over, or the signal aborts, nothing is registered. */
+export type RegisterOptions<M> = TimeLimit & {
   /** Must differ between instances; registering an id again replaces the earlier one. @default random */
   readonly id?: string;
   /** Where clients reach the instance. Register after listening. */
@@ -17,9 +20,9 @@ export type RegisterOptions<M> = {
    * is made before the instance is listed. @default none: it is up while its session lives
    */
   readonly health?: HealthOptions;
-  /** Gives up waiting for the store: rejects with ABORTED, and nothing is registered. */
-  readonly signal?: AbortSignal;
-} & (undefined extends M ? { readonly meta?: M } : { /** As JSON. */ readonly meta: M });
+} & (undefined extends M
+    ? { readonly meta?: M }
+    : { /** As the codec writes it. */ readonly meta: M });
 
 export type InstanceData<M> = {
   readonly address: string;
@@ -28,8 +31,17 @@ export type InstanceData<M> = {
   readonly zone: string | undefined;
 };
 
+const knownData = { address: true, meta: true, weight: true, zone: true } as const;
+
+/** @throws ConclaveError INVALID_ARGUMENT */
+export function checkRegistering<M>(options: RegisterOptions<M>): void {
+  const known = { ...timeLimits, ...knownData, id: true, health: true } as const;
+  checkOptions<Partial<RegisterOptions<unknown>>>(options, known);
+}
+
 /** @throws ConclaveError INVALID_ARGUMENT */
 export function checkChange(change: Partial<InstanceData<unknown>>): void {
+  checkOptions<Partial<InstanceData<unknown>>>(change, knownData, 'change');
   const { address, weight, zone } = change;
   if ('address' in change && (typeof address !== 'string' || address === '')) {
     throw invalidArgument('address', address, 'a text, not empty');

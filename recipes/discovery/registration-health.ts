@@ -1,11 +1,17 @@
 /** What the health of an instance means for its entry. */
-import { invalidArgument } from '../../sdk/errors.ts';
 import type { Duration } from '../../sdk/options.ts';
 import { durationOfAtLeast } from '../common/durations.ts';
+import { checkFunction, checkOptions } from '../common/option-checks.ts';
 import type { Pace } from '../common/repeat.ts';
 import { linkedSignal, onAbort } from '../common/signals.ts';
 import type { HealthCheck } from './checks.ts';
-import { type CheckRules, type CheckTiming, checkRules, type Health } from './health.ts';
+import {
+  type CheckRules,
+  type CheckTiming,
+  checkRules,
+  type Health,
+  knownTiming,
+} from './health.ts';
 import { monitor } from './monitor.ts';
 import { untilAborted } from './until-aborted.ts';
 
@@ -25,10 +31,13 @@ export type HealthPlan = {
   readonly withdrawAfterMs: number | undefined;
 };
 
+const knownOptions = { ...knownTiming, check: true, withdrawAfter: true } as const;
+
 /** @throws ConclaveError INVALID_ARGUMENT */
 export function healthPlan(options: HealthOptions): HealthPlan {
+  checkOptions<HealthOptions>(options, knownOptions, 'health');
   const { check, withdrawAfter } = options;
-  if (typeof check !== 'function') throw invalidArgument('health.check', check, 'a function');
+  checkFunction(check, 'health.check');
   return {
     check,
     rules: checkRules(options, 'health'),

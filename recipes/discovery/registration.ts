@@ -5,14 +5,26 @@
  * somebody removes it, and deregistering wins over all of that (`common/kept-entry.ts`). On top of
  * that come health, which may take the entry off the list for a while, and leaving with grace.
  */
-import { ConclaveError } from '../../sdk/errors.ts';
+import type { Codec } from '../../sdk/codec.ts';
+import {
+  ConclaveError,
+  type ErrorCode,
+  invalidArgument,
+  isConclaveError,
+} from '../../sdk/errors.ts';
 import { type Observable, StateSource } from '../../sdk/observe.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { KeptEntry, type KeptState, type KeptSubject } from '../common/kept-entry.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { linkedSignal } from '../common/signals.ts';
 import { InFlight } from './in-flight.ts';
-import { type InstanceRecord, type InstanceStatus, stampOfInstance } from './instance.ts';
+import {
+  type InstanceRecord,
+  type InstanceStatus,
+  metaRecord,
+  stampOfInstance,
+} from './instance.ts';
 import { checkChange, type InstanceData } from './register-options.ts';
 import { type HealthPlan, RegistrationHealth } from './registration-health.ts';
 
@@ -43,6 +55,14 @@ const recheckMs = 30_000;
 /** What is written of an instance, less the stamp. */
 type EntryData<M> = Omit<InstanceRecord<M>, 'v' | 'registration' | 'sequence'>;
 
+/** Which instance it is, and how its metadata is written. */
+type Listing<M> = {
+  readonly service: string;
+  readonly id: string;
+  readonly key: string;
+  readonly codec: Codec<M> | undefined;
+};
+
 const stateOf = {
   writing: 'registering',
   written: 'registered',
@@ -56,6 +76,7 @@ export class Registration<M> implements AsyncDisposable {
   /** Replays the last; completes when the registration has ended. */
   readonly state$: Observable<RegistrationState>;
   readonly #context: RecipeContext;
+  readonly #codec: Codec<M> | undefined;
   readonly #subject: KeptSubject<EntryData<M>>;
   readonly #health: RegistrationHealth | undefined;
   readonly #inFlight = new InFlight();
@@ -75,7 +96,7 @@ export class Registration<M> implements AsyncDisposable {
 
   constructor(
     context: RecipeContext,
-    { service, id, key }: { readonly service: string; readonly id: string; readonly key: string },
+    { service, id, key, codec }: Listing<M>,
     data: InstanceData<M>,
     plan?: HealthPlan,
   ) {
@@ -84,6 +105,7 @@ export class Registration<M> implements AsyncDisposable {
     this.service = service;
     this.state$ = this.#state.observable;
     this.#context = context;
+    this.#codec = codec;
     this.#subject = {
       key,
       what: `The registration of '${id}' in service '${service}'`,
@@ -121,14 +143,17 @@ export class Registration<M> implements AsyncDisposable {
     const { session, background, metrics } = this.#context;
     const { clock } = session.client;
     const startedMs = clock.monotonicMs();
+    const report = (outcome: 'acquired' | ErrorCode) =>
+      metrics.waited({ ...this.#measured, ms: clock.monotonicMs() - startedMs, outcome });
     background.add(this);
-    await this.#health?.start(this.#closing.signal);
-    await this.#list();
-    metrics.waited({
-      ...this.#measured,
-      ms: clock.monotonicMs() - startedMs,
-      outcome: 'acquired',
-    });
+    try {
+      await this.#health?.start(this.#closing.signal);
+      await this.#list();
+    } catch (error) {
+      report(isConclaveError(error) ? error.code : 'INTERNAL');
+      throw error;
+    }
+    report('acquired');
   }
 
   /**
@@ -136,11 +161,12 @@ export class Registration<M> implements AsyncDisposable {
    * if the entry is being written again after a loss, that carries the new data; if it is withdrawn,
    * its return will.
    *
-   * @throws ConclaveError INVALID_ARGUMENT, CLOSED, MISMATCH when the id was taken over, and what the
-   *   store refuses, such as TOO_LARGE: then the data stays as it was
+   * @throws ConclaveError INVALID_ARGUMENT, CODEC, CLOSED, MISMATCH when the id was taken over, and what
+   *   the store refuses, such as TOO_LARGE: then the data stays as it was
    */
   async update(change: Partial<InstanceData<M>>): Promise<void> {
     checkChange(change);
+    if ('meta' in change) metaRecord(change.meta as M, this.#codec);
     const before = this.#data;
     const after = { ...before, ...change };
     this.#data = after;
@@ -154,6 +180,9 @@ export class Registration<M> implements AsyncDisposable {
 
   /** `draining` asks pools to pick others; `up` takes part again. @throws like `update` */
   async set(status: 'up' | 'draining'): Promise<void> {
+    if (status !== 'up' && status !== 'draining') {
+      throw invalidArgument('status', status, "'up' or 'draining'");
+    }
     this.#isDraining = status === 'draining';
     await this.#write();
   }
@@ -192,6 +221,7 @@ export class Registration<M> implements AsyncDisposable {
    * @throws ConclaveError INVALID_ARGUMENT
    */
   async retire(options: RetireOptions = {}): Promise<{ readonly inFlight: number }> {
+    checkOptions<RetireOptions>(options, { grace: true, quiet: true, signal: true });
     const graceMs = parseDuration(options.grace ?? '30s', 'grace');
     const quietMs = parseDuration(options.quiet ?? '1s', 'quiet');
     const { client } = this.#context.session;
@@ -306,10 +336,11 @@ export class Registration<M> implements AsyncDisposable {
     if (status !== this.#status.status) {
       this.#status = { status, sinceMs: this.#context.session.client.clock.wallMs() };
     }
-    const { zone, ...data } = this.#data;
+    const { zone, meta, ...data } = this.#data;
     const reason = this.#health?.reason;
     return {
       ...data,
+      ...metaRecord(meta, this.#codec),
       ...(zone === undefined ? {} : { zone }),
       status,
       ...(reason === undefined ? {} : { reason }),

@@ -1,5 +1,6 @@
 /** From the instances that are listed to the one that gets the next piece of work. Pure. */
 import { invalidArgument } from '../../sdk/errors.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import type { Instance } from './instance.ts';
 import { drawTier, type LocalityRules, tierShares, tiersOf } from './locality.ts';
 
@@ -20,7 +21,9 @@ export type PanicOptions = {
 export type PanicRules = Required<PanicOptions>;
 
 /** @throws ConclaveError INVALID_ARGUMENT */
-export function panicRules({ threshold = 0.5, over = 'held-back' }: PanicOptions): PanicRules {
+export function panicRules(options: PanicOptions): PanicRules {
+  checkOptions<PanicOptions>(options, { threshold: true, over: true }, 'panic');
+  const { threshold = 0.5, over = 'held-back' } = options;
   if (!(threshold >= 0 && threshold <= 1)) {
     throw invalidArgument('panic.threshold', threshold, '0 to 1');
   }

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import type { Codec } from '../../../sdk/codec.ts';
 import { type Instance, readInstance } from '../../discovery/instance.ts';
 import { servicePrefix } from '../../names.ts';
 import type { CommonOptions } from '../connection.ts';
@@ -34,13 +35,26 @@ const describe = (instance: Instance<Json | undefined>): JsonObject => ({
   reason: instance.reason ?? null,
 });
 
+/** Metadata in the format of a program that is not known here is shown as text. */
+const asWritten: Codec<Json | undefined> = {
+  encode: (meta) => JSON.stringify(meta),
+  decode: (data) => {
+    const written = Buffer.from(data).toString('utf8');
+    try {
+      return JSON.parse(written);
+    } catch {
+      return written;
+    }
+  },
+};
+
 async function services(name: string, options: CommonOptions): Promise<void> {
   const output = new Output(options.output);
   await withClient(options, async ({ kv }) => {
     const prefix = servicePrefix(name);
     const { kvs, revision } = await kv.list({ prefix });
     const instances = kvs.flatMap((entry): JsonObject[] => {
-      const instance = readInstance<Json | undefined>(prefix, entry);
+      const instance = readInstance<Json | undefined>(prefix, entry, asWritten);
       if (instance === undefined) return [];
       return [describe(instance)];
     });
