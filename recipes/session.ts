@@ -1,15 +1,17 @@
 /** A session with the recipes at hand. */
+import { defer } from 'rxjs';
 import type { Client } from '../sdk/client.ts';
-import type { ConclaveError } from '../sdk/errors.ts';
+import { ConclaveError, isConclaveError } from '../sdk/errors.ts';
 import type { Observable } from '../sdk/observe.ts';
 import type { Session, SessionState, SessionTerms, SuspendPolicy } from '../sdk/session.ts';
 import { Barrier, type BarrierOptions } from './barriers/barrier.ts';
 import { CyclicBarrier, type CyclicBarrierOptions } from './barriers/cyclic-barrier.ts';
 import { DoubleBarrier, type DoubleBarrierOptions } from './barriers/double-barrier.ts';
 import { Latch, type LatchOptions } from './barriers/latch.ts';
-import type { Background, RecipeContext } from './common/context.ts';
+import { BackgroundParts } from './common/background-parts.ts';
+import type { RecipeContext } from './common/context.ts';
 import { measureSession } from './common/session-metrics.ts';
-import { Discovery } from './discovery/registry.ts';
+import { Discovery, type DiscoveryOptions } from './discovery/registry.ts';
 import { Election } from './election/election.ts';
 import type { ElectionOptions } from './election/election-options.ts';
 import type { Migration } from './election/migration-run.ts';
@@ -43,12 +45,16 @@ import { SharedValue, type ValueOptions } from './values/shared-value.ts';
 /**
  * Makes recipes that live by one session. Locks and leaderships end with it; workers, registrations
  * and leader loops replace a lost session by a new one and end when this one is closed.
+ *
+ * Once it has been closed every one of them is refused with ConclaveError CLOSED.
  */
 export class RecipeSession implements Session {
   readonly #session: Session;
   readonly #context: RecipeContext;
+  readonly #background = new BackgroundParts();
   readonly #onClosed: () => void;
   #closed: Promise<void> | undefined;
+  #isOver = false;
 
   constructor(session: Session, metrics: RecipeMetrics, onClosed: () => void = () => undefined) {
     this.#session = session;
@@ -56,79 +62,79 @@ export class RecipeSession implements Session {
     this.#context = {
       session,
       metrics: harmless(metrics),
-      background: new Set<Background>(),
+      background: this.#background,
     };
     measureSession(session, this.#context.metrics);
   }
 
   /** Mutual exclusion. @throws ConclaveError INVALID_ARGUMENT */
   mutex(name: string, options?: MutexOptions): Mutex {
-    return new Mutex(this.#context, name, options);
+    return new Mutex(this.#open, name, options);
   }
 
   /** Several mutexes at once, all or none. @throws ConclaveError INVALID_ARGUMENT */
   multi(names: readonly string[], options?: LockOptions): MultiLock {
-    return new MultiLock(this.#context, names, options);
+    return new MultiLock(this.#open, names, options);
   }
 
   /** Many readers or one writer, first come, first served. @throws ConclaveError INVALID_ARGUMENT */
   rw(name: string, options?: LockOptions): RwLock {
-    return new RwLock(this.#context, name, options);
+    return new RwLock(this.#open, name, options);
   }
 
   /** A number of permits, first come, first served. @throws ConclaveError INVALID_ARGUMENT */
   semaphore(name: string, options?: SemaphoreOptions): Semaphore {
-    return new Semaphore(this.#context, name, options);
+    return new Semaphore(this.#open, name, options);
   }
 
   /** A rate that all clients share, with bursts. @throws ConclaveError INVALID_ARGUMENT */
   rateLimit(name: string, options: RateOptions): RateLimiter {
-    return new RateLimiter(this.#context, name, options);
+    return new RateLimiter(this.#open, name, options);
   }
 
   /** A lock whose rule the program gives. @throws ConclaveError INVALID_ARGUMENT */
   line(name: string, options: CustomLineOptions): CustomLine {
-    return new CustomLine(this.#context, name, options);
+    return new CustomLine(this.#open, name, options);
   }
 
   /** Whoever comes while it is raised waits. @throws ConclaveError INVALID_ARGUMENT */
   barrier(name: string, options?: BarrierOptions): Barrier {
-    return new Barrier(this.#context, name, options);
+    return new Barrier(this.#open, name, options);
   }
 
   /** Parties enter together and leave together. @throws ConclaveError INVALID_ARGUMENT */
   doubleBarrier(name: string, options: DoubleBarrierOptions): DoubleBarrier {
-    return new DoubleBarrier(this.#context, name, options);
+    return new DoubleBarrier(this.#open, name, options);
   }
 
   /** Parties wait for each other, again and again. @throws ConclaveError INVALID_ARGUMENT */
   cyclicBarrier(name: string, options: CyclicBarrierOptions): CyclicBarrier {
-    return new CyclicBarrier(this.#context, name, options);
+    return new CyclicBarrier(this.#open, name, options);
   }
 
   /** Opens once so many have arrived. @throws ConclaveError INVALID_ARGUMENT */
   latch(name: string, options: LatchOptions): Latch {
-    return new Latch(this.#context, name, options);
+    return new Latch(this.#open, name, options);
   }
 
   /** A number that all clients add to; each addition counts once. @throws ConclaveError INVALID_ARGUMENT */
   counter(name: string, options?: AdditionOptions): Counter {
-    return new Counter(this.#context, name, options);
+    return new Counter(this.#open, name, options);
   }
 
   /** A counter for many writers at a time. @throws ConclaveError INVALID_ARGUMENT */
   adder(name: string, options?: AdderOptions): Adder {
-    return new Adder(this.#context, name, options);
+    return new Adder(this.#open, name, options);
   }
 
   /** Ids that no other client gets. @throws ConclaveError INVALID_ARGUMENT */
   ids(name: string, options?: IdOptions): IdAllocator {
-    return new IdAllocator(this.#context, name, options);
+    return new IdAllocator(this.#open, name, options);
   }
 
   /** A value that clients change by compare-and-set. @throws ConclaveError INVALID_ARGUMENT */
   value<T>(name: string, options?: ValueOptions<T>): SharedValue<T> {
-    return new SharedValue<T>(this.#context, name, options);
+    return new SharedValue<T>(this.#open, name, options);
   }
 
   /**
@@ -138,23 +144,23 @@ export class RecipeSession implements Session {
    * @throws ConclaveError CONFLICT, TOO_MANY_OPERATIONS, NOT_HELD, SESSION_LOST, ABORTED, TIMEOUT,
    *   CODEC, INVALID_ARGUMENT, and what the function throws: nothing is written then
    */
-  stm<R>(body: StmFunction<R>, options?: StmOptions): Promise<R> {
-    return runStm(this.#context, body, options);
+  async stm<R>(body: StmFunction<R>, options?: StmOptions): Promise<R> {
+    return runStm(this.#open, body, options);
   }
 
   /** Leader election: first come, first served, or by priority. @throws ConclaveError INVALID_ARGUMENT */
   election<T>(name: string, options?: ElectionOptions<T>): Election<T> {
-    return new Election<T>(this.#context, name, options);
+    return new Election<T>(this.#open, name, options);
   }
 
   /** Steps that run once, in order, by one process at a time. @throws ConclaveError INVALID_ARGUMENT */
   migrations(name: string, list: readonly Migration[], options?: MigrationsOptions): Migrations {
-    return new Migrations(this.#context, name, list, options);
+    return new Migrations(this.#open, name, list, options);
   }
 
   /** A work queue, to push to and to look into. @throws ConclaveError INVALID_ARGUMENT */
   queue<T>(name: string, options?: QueueOptions<T>): Queue<T> {
-    return new Queue<T>(this.#context, name, options);
+    return new Queue<T>(this.#open, name, options);
   }
 
   /** Handles the jobs of a queue until it is closed. @throws ConclaveError INVALID_ARGUMENT */
@@ -163,7 +169,7 @@ export class RecipeSession implements Session {
     handler: Handler<T, R>,
     options?: WorkerOptions<T>,
   ): Worker<T, R> {
-    return new Worker<T, R>(this.#context, name, handler, options);
+    return new Worker<T, R>(this.#open, name, handler, options);
   }
 
   /**
@@ -176,37 +182,37 @@ export class RecipeSession implements Session {
     options: WorkerOptions<T> & { readonly size: number },
   ): Worker<T, R> {
     const { size, ...workerOptions } = options;
-    return new Worker<T, R>(this.#context, name, { size, handleBatch: handler }, workerOptions);
+    return new Worker<T, R>(this.#open, name, { size, handleBatch: handler }, workerOptions);
   }
 
   /**
    * A worker that lives as long as it is subscribed to, and handles each job by an Observable.
-   * Errors INVALID_ARGUMENT reach the subscriber.
+   * Errors INVALID_ARGUMENT and CLOSED reach the subscriber.
    */
   process$<T, R = unknown>(
     name: string,
     project: Processor<T, R>,
     options?: ProcessOptions<T>,
   ): Observable<WorkerEvent<T, R | undefined>> {
-    return processor<T, R>(this.#context, name, project, options);
+    return defer(() => processor<T, R>(this.#open, name, project, options));
   }
 
   /**
    * Pushes a job at each slot of a cron pattern, once, together with all others that keep the same
    * schedule. @throws ConclaveError INVALID_ARGUMENT, MISMATCH
    */
-  cron<T>(name: string, options: CronOptions<T>): Promise<Cron<T>> {
-    return Cron.start<T>(this.#context, name, options);
+  async cron<T>(name: string, options: CronOptions<T>): Promise<Cron<T>> {
+    return Cron.start<T>(this.#open, name, options);
   }
 
   /** Claims jobs of a queue one by one. @throws ConclaveError INVALID_ARGUMENT */
   consumer<T>(name: string, options?: ConsumerOptions<T>): QueueConsumer<T> {
-    return new QueueConsumer<T>(this.#context, name, options);
+    return new QueueConsumer<T>(this.#open, name, options);
   }
 
   /** Processes that see who else is there. @throws ConclaveError INVALID_ARGUMENT */
   group<T>(name: string, options?: GroupOptions<T>): Group<T> {
-    return new Group<T>(this.#context, name, options);
+    return new Group<T>(this.#open, name, options);
   }
 
   /**
@@ -214,28 +220,28 @@ export class RecipeSession implements Session {
    * @throws ConclaveError INVALID_ARGUMENT
    */
   cache<V>(prefix: string, options?: CacheOptions<V>): PrefixCache<V> {
-    return new PrefixCache<V>(this.#context, prefix, options);
+    return new PrefixCache<V>(this.#open, prefix, options);
   }
 
   /** Messages that any number of subscribers read. @throws ConclaveError INVALID_ARGUMENT, MISMATCH */
   topic<T>(name: string, options?: TopicOptions<T>): Topic<T> {
-    return new Topic<T>(this.#context, name, options);
+    return new Topic<T>(this.#open, name, options);
   }
 
   /**
    * A document that all clients follow, validated: resolves when it has been read.
    * @throws ConclaveError what `Config.open` throws
    */
-  config<Output, Input = Output>(
+  async config<Output, Input = Output>(
     name: string,
     options: ConfigOptions<Output, Input> = {},
   ): Promise<Config<Output, Input>> {
-    return Config.open<Output, Input>(this.#context, name, options);
+    return Config.open<Output, Input>(this.#open, name, options);
   }
 
   /** A service to register in, or to find instances of. @throws ConclaveError INVALID_ARGUMENT */
-  discovery<M>(service: string): Discovery<M> {
-    return new Discovery<M>(this.#context, service);
+  discovery<M>(service: string, options?: DiscoveryOptions<M>): Discovery<M> {
+    return new Discovery<M>(this.#open, service, options);
   }
 
   /**
@@ -254,9 +260,21 @@ export class RecipeSession implements Session {
   }
 
   async #close(): Promise<void> {
-    await Promise.allSettled([...this.#context.background].map((part) => part.close()));
+    await this.#background.close();
     await this.#session.close();
+    this.#isOver = true;
     this.#onClosed();
+  }
+
+  /**
+   * What recipes are made over. A lost session still makes them, as some replace it; one that its
+   * owner closed does not, because nothing would ever end them.
+   */
+  get #open(): RecipeContext {
+    if (this.#isOver || isConclaveError(this.#session.signal.reason, 'CLOSED')) {
+      throw new ConclaveError('CLOSED', `Session ${this.id} was closed`);
+    }
+    return this.#context;
   }
 
   get client(): Client {

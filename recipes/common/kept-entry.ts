@@ -162,15 +162,20 @@ export class KeptEntry<D> {
   async #run(): Promise<void> {
     const { signal } = this.#closing;
     const { client } = this.#keeper;
+    let session: Session | undefined;
     for (let failures = 0; !signal.aborted; ) {
       try {
-        const session = await this.#keeper.live(signal);
+        session = await this.#keeper.live(signal);
         const current = this.#written?.session === session && this.#confirmed === this.#wanted;
         if (!current) await this.#write(session);
         failures = 0;
         if (!signal.aborted) await this.#untilNews(session);
       } catch (error) {
         if (signal.aborted) return;
+        if (session && isConclaveError(error, 'LEASE_NOT_FOUND')) {
+          this.#keeper.giveUp(session);
+          this.#lost('SESSION_LOST');
+        }
         const refused = !isConclaveError(error) || !(error.retryable || passing.has(error.code));
         if (refused && !this.#takeBack(error)) {
           // Not awaited: closing waits for this loop to end.
@@ -198,7 +203,7 @@ export class KeptEntry<D> {
     const { client, lease } = session;
     const { signal } = this.#closing;
     const { key, encode, stampOf } = this.#subject;
-    for (let first = this.#written === undefined; ; ) {
+    for (let first = this.#taken === undefined; ; ) {
       const sequence = this.#wanted;
       const data = this.#data;
       const value = encode(data, { owner: this.#owner, sequence });

@@ -16,6 +16,7 @@ export class SessionKeeper {
   readonly #closing = new AbortController();
   #session: Session | undefined;
   #opening: Promise<Session> | undefined;
+  #ending: Promise<void> | undefined;
 
   /** @param start whether to use `origin` itself for as long as it lives, or a new session at once */
   constructor(origin: Session, start: 'shared' | 'separate') {
@@ -31,24 +32,34 @@ export class SessionKeeper {
   /**
    * The current session, or a new one once the store grants it.
    *
-   * @throws ConclaveError CLOSED after `close()` or when the session was closed on purpose, ABORTED,
-   *   or what the store refuses for good
+   * @throws ConclaveError CLOSED after `close()` or when the session it started with was closed on
+   *   purpose, ABORTED, or what the store refuses for good
    */
   async live(signal?: AbortSignal): Promise<Session> {
-    if (this.#closing.signal.aborted) throw closed();
+    const isOver = isConclaveError(this.#origin.signal.reason, 'CLOSED');
+    if (isOver || this.#closing.signal.aborted) throw closed();
     const session = this.#session;
     if (session && session.state !== 'lost') return session;
-    if (session && isConclaveError(session.signal.reason, 'CLOSED')) throw closed();
     this.#opening ??= this.#open().finally(() => {
       this.#opening = undefined;
     });
     return unlessAborted(this.#opening, signal);
   }
 
+  /**
+   * Ends a session that the store was heard to know no more, so that the next is opened at once and
+   * not when a renewal is due. Only what the keeper opened: the origin is its owner's.
+   */
+  giveUp(session: Session): void {
+    if (session === this.#origin || session !== this.#session) return;
+    this.#ending = session.close();
+  }
+
   /** Ends the session if the keeper opened it. */
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#opening?.catch(() => undefined);
+    await this.#ending;
     if (this.#session !== this.#origin) await this.#session?.close();
   }
 

@@ -297,6 +297,22 @@ describe.skipIf(storeMissing)('membership', () => {
     expect(later.state).toBe('joined');
   });
 
+  test('who comes back after a loss takes nothing from a later member with the same id', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    const earlier = await of(a, name).join({ id: 'same', data });
+    let refusals = 0;
+    a.faults.before = async ({ write, parts }) => {
+      if (!write || parts?.compares[0]?.operand !== 0n) return;
+      refusals += 1;
+      // The first finds its lease gone; before the second the place is taken.
+      if (refusals === 2) await of(b, name).join({ id: 'same', data: { load: 2 } });
+    };
+    await world.operator().leases.revoke(await leaseOf(name));
+    await eventually('the end of the earlier', () => earlier.state === 'replaced');
+    expect((await of(b, name).members()).members).toMatchObject([{ data: { load: 2 } }]);
+  });
+
   test('each member has its share of the work, by its place in the order', async () => {
     const [a, b] = [await world.actor(), await world.actor()];
     const name = world.name();

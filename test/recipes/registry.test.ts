@@ -63,6 +63,20 @@ describe.skipIf(storeMissing)('registry', () => {
     expect(await world.operator().leases.timeToLive(await leaseOf(name))).not.toBeNull();
   });
 
+  test('an entry whose lease the store forgot is back long before a renewal is due', async () => {
+    // The next renewal, which would tell as well, comes after 40 s.
+    const actor = await world.actor({ ttl: '120s' });
+    const name = world.name();
+    const registration = await serviceOf(actor, name).register({ id: 'a', address: 'x:1', meta });
+    const lost = await leaseOf(name);
+    await world.operator().leases.revoke(lost);
+    await eventually('another lease', async () => ![0n, lost].includes(await leaseOf(name)));
+    await back(registration);
+    expect(actor.session.state).toBe('live');
+    await registration.deregister();
+    expect(await entries(name)).toEqual([]);
+  });
+
   test('an entry removed by hand is written again', async () => {
     const actor = await world.actor();
     const name = world.name();
