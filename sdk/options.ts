@@ -24,10 +24,10 @@ const allowed = "a number of milliseconds or a text such as '500ms', '15s', '5m'
 /**
  * A duration in milliseconds.
  *
- * @param field the name of the option, for the error
+ * @param field the name of the option, for the error. @default 'duration'
  * @throws ConclaveError INVALID_ARGUMENT when it is negative, not finite or not understood
  */
-export const parseDuration = (value: Duration, field: string): number => {
+export const parseDuration = (value: Duration, field = 'duration'): number => {
   if (typeof value === 'number') {
     if (!Number.isFinite(value) || value < 0) throw invalidArgument(field, value, allowed);
     return value;

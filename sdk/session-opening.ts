@@ -7,6 +7,7 @@ import { type CallOptions, parseDuration } from './options.ts';
 import type { SessionOptions, SessionTerms } from './session.ts';
 import { LeaseSession, type Opened, type SessionContext } from './session-client.ts';
 import { instantOf } from './session-deadline.ts';
+import { checkMeta } from './session-meta.ts';
 
 const shortestMaxBlockMs = 1_000;
 
@@ -127,9 +128,10 @@ const check = (context: SessionContext, options: SessionOptions): Checked => {
     const allowed = "'loop' where the clock or the transport of the client is not the system's";
     throw invalidArgument('keepAlive', keepAlive, allowed);
   }
+  checkMeta(meta);
   const patient = resumeWithin === undefined || resumeWithin === Number.POSITIVE_INFINITY;
   return {
-    terms: { ttl, lockDelay, onSuspend, keepAlive, maxBlock, meta },
+    terms: { ttl, lockDelay, onSuspend, keepAlive, maxBlock, meta: { ...meta } },
     ttlMs,
     lockDelayMs: parseDuration(lockDelay, 'lockDelay'),
     maxBlockMs,

@@ -20,7 +20,11 @@ export type SuspendPolicy = 'stop' | 'continue' | ((suspension: Suspension) => '
 
 /** What a session is opened with, and another of the same kind as well. */
 export type SessionTerms = {
-  /** How long the session outlives a process that stopped renewing it. @default '15s' */
+  /**
+   * How long the session outlives a process that stopped renewing it: rounded up to whole seconds, and
+   * to the least that the store grants (2 s as conclave and etcd come). `ttlMs` is what was granted.
+   * @default '15s'
+   */
   readonly ttl?: Duration;
   /** @default 'continue' */
   readonly onSuspend?: SuspendPolicy;

@@ -1,5 +1,6 @@
 /** What a member of a line writes into its key, for people and for followers of an election. */
 import type { KeyValue } from '../../sdk/kv.ts';
+import { checkMeta } from '../../sdk/session-meta.ts';
 
 /** Shown beside a member: host, process, purpose. */
 export type Meta = Readonly<Record<string, string>>;
@@ -45,7 +46,9 @@ export type LineContent = {
   readonly terms?: LineTerms;
 };
 
+/** @throws ConclaveError INVALID_ARGUMENT when the meta is not a flat record of texts */
 export function encodeLineRecord(content: LineContent): string {
+  checkMeta(content.meta);
   const record: LineRecord = {
     v: 1,
     sinceMs: content.sinceMs,

@@ -7,10 +7,10 @@ import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
-import { untilAnswered } from '../common/repeat.ts';
 import { observeShared } from '../common/streams.ts';
 import { adderPrefix } from '../names.ts';
 import { type AdditionOptions, Additions, type AddOptions } from './additions.ts';
+import { readIn } from './read-in.ts';
 import { readNumber, Tally } from './tally.ts';
 
 export type AdderOptions = AdditionOptions & {
@@ -62,14 +62,15 @@ export class Adder {
     );
   }
 
-  /** The sum at one revision. One exchange. */
+  /**
+   * The sum at one revision. One exchange.
+   *
+   * @throws ConclaveError SESSION_LOST, CLOSED, CODEC, and what the store answers
+   */
   async sum(): Promise<bigint> {
-    const { client, signal } = this.#context.session;
     const prefix = this.#prefix;
-    const { kvs } = await untilAnswered(
-      client,
-      () => client.kv.list({ prefix }, { signal }),
-      signal,
+    const { kvs } = await readIn(this.#context.session, (kv, options) =>
+      kv.list({ prefix }, options),
     );
     return total(kvs);
   }

@@ -58,13 +58,19 @@ export class Additions {
       opId === undefined
         ? `${this.#opPrefix}${session.id}-${randomId(session.client.random)}`
         : `${this.#opPrefix}named/${escapeName(opId, 'opId')}`;
+    let tally: Tally | undefined;
     return untilUncontended(this.#context, subject, this.#retries, signal, async () => {
       const lease = opId === undefined ? session.lease : await this.#remembered.current(signal);
       const spent = this.#spent.splice(0, spentAtOnce);
       try {
-        const added = await pick().add({ opKey, lease, delta, spent }, signal);
-        if (added === 'conflict' || !added.alone) this.#spent.push(...spent);
-        if (added === 'conflict') return added;
+        tally ??= pick();
+        const added = await tally.add({ opKey, lease, delta, spent }, signal);
+        if (typeof added === 'string') {
+          this.#spent.push(...spent);
+          if (added === 'conflict') tally = undefined;
+          return added;
+        }
+        if (!added.alone) this.#spent.push(...spent);
         if (added.alone && opId === undefined) this.#spent.push(opKey);
         return added.sum;
       } catch (error) {

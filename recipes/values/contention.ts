@@ -19,7 +19,9 @@ export function parseRetries({ retries = 32 }: Contention): number {
 }
 
 /**
- * Calls `attempt` until it returns something else than 'conflict', and reports each conflict.
+ * Calls `attempt` until it has a result, and reports each conflict. An attempt that was 'unread' was
+ * made without knowing what it has to change, and now knows: nobody was in its way, so it is not
+ * reported and never the last.
  *
  * @throws ConclaveError CONFLICT when others came first each time, ABORTED, SESSION_LOST, and whatever
  *   `attempt` throws
@@ -29,14 +31,14 @@ export async function untilUncontended<T>(
   subject: Measured,
   retries: number,
   signal: AbortSignal | undefined,
-  attempt: () => Promise<T | 'conflict'>,
+  attempt: () => Promise<T | 'conflict' | 'unread'>,
 ): Promise<T> {
   const { clock, random } = session.client;
   for (let tried = 0; ; tried++) {
     const result = await attempt();
-    if (result !== 'conflict') return result;
-    metrics.contended({ ...subject, kind: 'conflict' });
-    if (tried >= retries) {
+    if (result !== 'conflict' && result !== 'unread') return result;
+    if (result === 'conflict') metrics.contended({ ...subject, kind: 'conflict' });
+    if (result === 'conflict' && tried >= retries) {
       const what = `${subject.recipe} '${subject.name}'`;
       throw new ConclaveError('CONFLICT', `Others changed ${what} first, ${tried + 1} times`);
     }

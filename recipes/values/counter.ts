@@ -7,10 +7,10 @@
 import type { Observable } from '../../sdk/observe.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
-import { untilAnswered } from '../common/repeat.ts';
 import { observeShared } from '../common/streams.ts';
 import { counterPrefix } from '../names.ts';
 import { type AdditionOptions, Additions, type AddOptions } from './additions.ts';
+import { readIn } from './read-in.ts';
 import { readNumber, Tally } from './tally.ts';
 
 export class Counter {
@@ -56,11 +56,14 @@ export class Counter {
     );
   }
 
-  /** The value now; 0n before the first addition. One exchange. */
+  /**
+   * The value now; 0n before the first addition. One exchange.
+   *
+   * @throws ConclaveError SESSION_LOST, CLOSED, CODEC, and what the store answers
+   */
   async get(): Promise<bigint> {
-    const { client, signal } = this.#context.session;
     const { key } = this.#tally;
-    const found = await untilAnswered(client, () => client.kv.get(key, { signal }), signal);
+    const found = await readIn(this.#context.session, (kv, options) => kv.get(key, options));
     return found ? readNumber(found) : 0n;
   }
 }

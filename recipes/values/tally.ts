@@ -21,23 +21,29 @@ export type Added = {
   readonly alone: boolean;
 };
 
+type Known = { readonly modRevision: bigint; readonly sum: bigint };
+
 export class Tally {
   readonly key: string;
   readonly #session: Session;
-  /** The number when last seen: a guess that the store checks. */
-  #known = { modRevision: 0n, sum: 0n };
+  /** The number when last seen, a guess that the store checks; until then that there is none. */
+  #known: Known | undefined;
 
   constructor(session: Session, key: string) {
     this.#session = session;
     this.key = key;
   }
 
-  /** @throws ConclaveError MISMATCH when the op-record is of another addition; CODEC */
+  /**
+   * @returns 'unread' when it was refused because nobody had looked at the number before
+   * @throws ConclaveError MISMATCH when the op-record is of another addition; CODEC
+   */
   async add(
     { opKey, lease, delta, spent }: Addition,
     signal: AbortSignal | undefined,
-  ): Promise<Added | 'conflict'> {
-    const known = this.#known;
+  ): Promise<Added | 'conflict' | 'unread'> {
+    const isGuess = this.#known === undefined;
+    const known = this.#known ?? { modRevision: 0n, sum: 0n };
     const sum = known.sum + delta;
     const outcome = await commitOnce(
       this.#session,
@@ -57,10 +63,10 @@ export class Tally {
     if (outcome.kind === 'refused') {
       const found = outcome.found[0] ?? null;
       this.#known = { modRevision: found?.modRevision ?? 0n, sum: found ? readNumber(found) : 0n };
-      return 'conflict';
+      return isGuess ? 'unread' : 'conflict';
     }
     // Additions of one client may be answered out of order: keep the newest.
-    if (outcome.revision > this.#known.modRevision) {
+    if (outcome.revision > (this.#known?.modRevision ?? 0n)) {
       this.#known = { modRevision: outcome.revision, sum };
     }
     return { sum, alone: outcome.alone };

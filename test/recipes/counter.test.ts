@@ -1,9 +1,12 @@
 import { firstValueFrom, take, toArray } from 'rxjs';
 import { describe, expect, test } from 'vitest';
+import { noMetrics } from '../../recipes/metrics.ts';
 import { adderPrefix, counterPrefix } from '../../recipes/names.ts';
 import { Adder } from '../../recipes/values/adder.ts';
 import type { AdditionOptions } from '../../recipes/values/additions.ts';
 import { Counter } from '../../recipes/values/counter.ts';
+import { IdAllocator } from '../../recipes/values/id-allocator.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, useWorld } from './world.ts';
 
@@ -196,5 +199,56 @@ describe.skipIf(storeMissing)('counter', () => {
       1n,
     );
     expect(() => new Adder(a.context, name, { shards: 0 })).toThrow(/'shards'/);
+  });
+
+  test('reading in a session that is over says why it is over', async () => {
+    const clock = new ManualClock();
+    const [lost, closed] = [await world.actor({ clock }), await world.actor()];
+    const name = world.name();
+    const reads = ({ context }: Actor) => [
+      new Counter(context, name).get(),
+      new Adder(context, name).sum(),
+    ];
+    await of(lost, name).add(1n);
+    // Those under way hear of it as well.
+    lost.faults.plan = () => 'refuse';
+    const under = reads(lost);
+    clock.freeze(60_000);
+    expect(lost.session.state).toBe('lost');
+    for (const read of under) await expect(read).rejects.toMatchObject({ code: 'SESSION_LOST' });
+    for (const read of reads(lost)) {
+      await expect(read).rejects.toMatchObject({ code: 'SESSION_LOST' });
+    }
+    await closed.session.close();
+    for (const read of reads(closed)) await expect(read).rejects.toMatchObject({ code: 'CLOSED' });
+  });
+
+  test('the first addition to a number that is there already is no contention', async () => {
+    const conflicts: string[] = [];
+    const metrics = {
+      ...noMetrics,
+      contended: ({ recipe, kind }: { recipe: string; kind: string }) =>
+        conflicts.push(`${recipe} ${kind}`),
+    };
+    const [a, b] = [await world.actor({ metrics }), await world.actor()];
+    const name = world.name();
+    const [theirs, ids] = [of(b, name), new IdAllocator(b.context, name)];
+    const sums = Array.from({ length: 8 }, (_, shard) =>
+      world.operator().kv.put(`${adderPrefix(name)}sum/${shard}`, '1'),
+    );
+    await Promise.all([theirs.add(), ids.next(), ...sums]);
+    const ours = of(a, name, { retries: 0 });
+    expect(await ours.add()).toBe(2n);
+    expect(await new IdAllocator(a.context, name).next()).toBe(101n);
+    a.faults.take();
+    const adder = new Adder(a.context, name, { shards: 8 });
+    await adder.add();
+    // The one that was read is the one that is added to.
+    expect(kinds(a)).toEqual(['txn', 'txn']);
+    expect(conflicts).toEqual([]);
+    // Somebody else did come first.
+    await theirs.add();
+    await expect(ours.add()).rejects.toMatchObject({ code: 'CONFLICT' });
+    expect(conflicts).toEqual(['counter conflict']);
   });
 });

@@ -3,8 +3,10 @@ import { firstValueFrom } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { SessionKeeper } from '../../recipes/common/session-keeper.ts';
 import { Mutex } from '../../recipes/locks/mutex.ts';
-import { lockPrefix } from '../../recipes/names.ts';
+import { noMetrics } from '../../recipes/metrics.ts';
+import { groupPrefix, lockPrefix, servicePrefix } from '../../recipes/names.ts';
 import { RecipeSession } from '../../recipes/session.ts';
+import { parseDuration } from '../../sdk/options.ts';
 import type { SessionOptions } from '../../sdk/session.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
@@ -301,5 +303,160 @@ describe.skipIf(storeMissing)('sessions', () => {
     // No exchange and no timer lies between the loss and its news.
     await new Promise(setImmediate);
     expect(codes).toEqual(waits.map(() => 'SESSION_LOST'));
+  });
+
+  describe('closed', () => {
+    const sessionOf = ({ context }: Actor) => new RecipeSession(context.session, context.metrics);
+    const closed = { code: 'CLOSED' };
+    const factories: Record<string, (session: RecipeSession, name: string) => unknown> = {
+      mutex: (session, name) => session.mutex(name),
+      multi: (session, name) => session.multi([name]),
+      rw: (session, name) => session.rw(name),
+      semaphore: (session, name) => session.semaphore(name, { limit: 1 }),
+      rateLimit: (session, name) => session.rateLimit(name, { rate: 1, per: '1s' }),
+      line: (session, name) => session.line(name, { rule: 'first', grants: () => true } as never),
+      barrier: (session, name) => session.barrier(name),
+      doubleBarrier: (session, name) => session.doubleBarrier(name, { parties: 1 }),
+      cyclicBarrier: (session, name) => session.cyclicBarrier(name, { parties: 1 }),
+      latch: (session, name) => session.latch(name, { count: 1 }),
+      counter: (session, name) => session.counter(name),
+      adder: (session, name) => session.adder(name),
+      ids: (session, name) => session.ids(name),
+      value: (session, name) => session.value(name),
+      stm: (session) => session.stm(() => Promise.resolve(1)),
+      election: (session, name) => session.election(name),
+      migrations: (session, name) => session.migrations(name, []),
+      queue: (session, name) => session.queue(name),
+      worker: (session, name) => session.worker(name, () => undefined),
+      batchWorker: (session, name) =>
+        session.batchWorker(name, () => Promise.resolve([]) as never, { size: 2 }),
+      process$: (session, name) => firstValueFrom(session.process$(name, () => [])),
+      cron: (session, name) => session.cron(name, { pattern: '0 0 1 1 *', queue: name } as never),
+      consumer: (session, name) => session.consumer(name),
+      group: (session, name) => session.group(name),
+      cache: (session, name) => session.cache(`${name}/`),
+      topic: (session, name) => session.topic(name),
+      config: (session, name) => session.config(name),
+      discovery: (session, name) => session.discovery(name),
+    };
+
+    test('every recipe is refused once its owner has closed it, lost or not', async () => {
+      const ofSessions = ['constructor', 'close', 'assertLive', 'reap'];
+      const methods = Object.entries(Object.getOwnPropertyDescriptors(RecipeSession.prototype))
+        .filter(([name, { value }]) => typeof value === 'function' && !ofSessions.includes(name))
+        .map(([name]) => name);
+      expect(methods.toSorted()).toEqual(Object.keys(factories).toSorted());
+      for (const end of ['closed', 'lost and closed'] as const) {
+        const clock = new ManualClock();
+        const actor = await world.actor({ clock });
+        const session = sessionOf(actor);
+        if (end === 'lost and closed') {
+          clock.freeze(60_000);
+          expect(session.state).toBe('lost');
+          // What replaces a lost session still may begin.
+          expect(() => session.discovery(world.name())).not.toThrow();
+        }
+        await session.close();
+        for (const [recipe, make] of Object.entries(factories)) {
+          const made = (async () => make(session, world.name()))();
+          await expect(made, recipe).rejects.toMatchObject(closed);
+        }
+      }
+    });
+
+    test('what was made before refuses or ends as well, and leaves nothing', async () => {
+      for (const end of ['closed', 'lost and closed'] as const) {
+        const clock = new ManualClock();
+        const name = world.name();
+        const actor = await world.actor({ clock });
+        const session = sessionOf(actor);
+        const [service, group] = [session.discovery(name), session.group<string>(name)];
+        const [topic, election] = [session.topic(name), session.election(name)];
+        if (end === 'lost and closed') clock.freeze(60_000);
+        await session.close();
+        await expect(service.register({ address: 'a:1' })).rejects.toMatchObject(closed);
+        await expect(group.join({ data: 'a' })).rejects.toMatchObject(closed);
+        await expect(service.pool().acquire()).rejects.toMatchObject(closed);
+        const leading = election.lead(() => undefined, { value: 'a' });
+        await expect(leading).rejects.toMatchObject({ code: expect.any(String) });
+        for await (const event of topic.subscribe()) expect(event).toBeUndefined();
+        const { kv } = world.operator();
+        expect(await kv.count({ prefix: servicePrefix(name) })).toBe(0n);
+        expect(await kv.count({ prefix: groupPrefix(name) })).toBe(0n);
+      }
+    });
+
+    test('what is begun while it closes ends with it', async () => {
+      const actor = await world.actor();
+      const session = sessionOf(actor);
+      const name = world.name();
+      const ended: string[] = [];
+      const closing = session.close().then(() => ended.push('session'));
+      const registering = session.discovery(name).register({ address: 'a:1' });
+      registering.catch(() => ended.push('registration'));
+      await closing;
+      await expect(registering).rejects.toMatchObject(closed);
+      expect(ended).toEqual(['registration', 'session']);
+      expect(await world.operator().kv.count({ prefix: servicePrefix(name) })).toBe(0n);
+    });
+
+    test('a part of it opens no other session, although its own was lost', async () => {
+      const actor = await world.actor();
+      const keeper = new SessionKeeper(actor.session, 'separate');
+      await actor.session.close();
+      await expect(keeper.live()).rejects.toMatchObject(closed);
+      await keeper.close();
+    });
+  });
+
+  test('a session that the store has forgotten is given up, but never the shared one', async () => {
+    const actor = await world.actor();
+    const keeper = new SessionKeeper(actor.session, 'separate');
+    const first = await keeper.live();
+    keeper.giveUp(first);
+    const second = await keeper.live();
+    expect([first.state, second.state]).toEqual(['lost', 'live']);
+    // News of the one that is over already.
+    keeper.giveUp(first);
+    expect(await keeper.live()).toBe(second);
+    await keeper.close();
+    expect(second.state).toBe('lost');
+    const sharing = new SessionKeeper(actor.session, 'shared');
+    sharing.giveUp(await sharing.live());
+    expect(actor.session.state).toBe('live');
+    await sharing.close();
+  });
+
+  test('meta is a flat record of texts, and stays what it was', async () => {
+    const { client } = await world.actor();
+    const refused = (field: string, given: string) => ({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(`Cannot use ${given} as '${field}': it must be a`),
+    });
+    const bad: [unknown, string, string][] = [
+      [{ a: 1n }, 'meta.a', '1n'],
+      [{ a: { b: 'c' } }, 'meta.a', 'an object'],
+      [{ a: undefined }, 'meta.a', 'undefined'],
+      ['host', 'meta', '"host"'],
+      [['host'], 'meta', 'an object'],
+      [new Map([['a', 'b']]), 'meta', 'an object'],
+      [null, 'meta', 'null'],
+    ];
+    for (const [meta, field, given] of bad) {
+      const opening = client.session({ meta } as SessionOptions);
+      await expect(opening).rejects.toMatchObject(refused(field, given));
+    }
+    const meta = { host: 'a' };
+    const session = await client.session({ meta });
+    meta.host = 'b';
+    expect(session.meta).toEqual({ host: 'a' });
+    const mutex = new RecipeSession(session, noMetrics).mutex(world.name());
+    const entering = mutex.acquire({ meta: { a: 1n } } as never);
+    await expect(entering).rejects.toMatchObject(refused('meta.a', '1n'));
+    await session.close();
+  });
+
+  test('a duration that belongs to no option is named as such', () => {
+    expect(() => parseDuration('soon')).toThrow(/as 'duration'/);
   });
 });
