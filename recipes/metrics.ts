@@ -29,6 +29,7 @@ export type RecipeKind =
   | 'cache'
   | 'group'
   | 'queue'
+  | 'cron'
   | 'topic'
   | 'stm'
   | 'migrations'

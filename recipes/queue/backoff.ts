@@ -6,6 +6,7 @@
 import { invalidArgument } from '../../sdk/errors.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import { fullJitterMs } from '../common/repeat.ts';
+import { checkOptions } from './checks.ts';
 
 /** The delay in milliseconds after this attempt (1 for the first) failed. */
 export type Backoff = (attempt: number, random: () => number) => number;
@@ -18,6 +19,7 @@ export type ExponentialOptions = {
 };
 
 export function exponential(options: ExponentialOptions = {}): Backoff {
+  checkOptions<ExponentialOptions>(options, { base: true, longest: true });
   const baseMs = parseDuration(options.base ?? '1s', 'base');
   const longestMs = parseDuration(options.longest ?? '5m', 'longest');
   if (longestMs < baseMs) throw invalidArgument('longest', options.longest, "at least 'base'");

@@ -6,14 +6,20 @@
  * which is later than when this worker sent it.
  */
 import type { Codec } from '../../sdk/codec.ts';
-import { ConclaveError, isConclaveError, throwIfAborted } from '../../sdk/errors.ts';
+import {
+  ConclaveError,
+  type ErrorCode,
+  isConclaveError,
+  throwIfAborted,
+} from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import { type CallOptions, type Duration, parseDuration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
 import { compare, type Operations, op, type Txn, type TxnResult } from '../../sdk/txn.ts';
-import { fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
-import { type LinkedSignal, linkedSignal, onAbort } from '../common/signals.ts';
+import { closingPatienceMs, fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
+import { onAbort } from '../common/signals.ts';
 import { type QueueKeys, unescapeName } from '../names.ts';
+import { checkOptions, knownCall } from './checks.ts';
 import { type ChildResult, childResults } from './child-results.ts';
 import {
   acknowledged,
@@ -26,10 +32,12 @@ import {
   putBack,
   stopped,
 } from './claim-endings.ts';
+import { overdue, passedOn, settledBefore } from './claim-errors.ts';
 import { endedWithoutJob } from './claim-history.ts';
 import { JobStoppedError } from './job.ts';
-import { type ClaimState, encodeState } from './job-record.ts';
+import { availableMs, type ClaimState, encodeState } from './job-record.ts';
 import { passOn } from './pass-on.ts';
+import { settlingPatience } from './settling-patience.ts';
 import { readOrder, type StopOrder } from './stop-order.ts';
 
 export type { KeptResult } from './claim-endings.ts';
@@ -52,10 +60,13 @@ export type ClaimGrant = {
 /** Bounds calls that would otherwise repeat until the store answers or the claim is over. */
 type Limits = Pick<CallOptions, 'signal' | 'timeout'>;
 
-/** Settling starts late (the process was blocked, say) and is still tried for this long. */
-const settlingPatienceMs = 2_000;
+const knownNack = { ...knownCall, delay: true, error: true } as const;
 
-export class Claim<T> {
+/**
+ * With `await using`, a job that is not settled at the end of the block goes back as if its claim had
+ * run out, only at once.
+ */
+export class Claim<T> implements AsyncDisposable {
   readonly id: string;
   /** Which claim of this job it is: 1 for the first. */
   readonly attempt: number;
@@ -72,8 +83,11 @@ export class Claim<T> {
   readonly #keys: QueueKeys;
   readonly #key: string;
   readonly #decode: () => T;
+  /** Called once, when the claim is settled or lost. */
+  #ended: (lost?: ErrorCode) => void;
   readonly #over = new AbortController();
-  #lost = false;
+  /** Why the claim was lost. */
+  #loss: ConclaveError | undefined;
   #order: StopOrder | undefined;
   #unfollow: () => void = () => undefined;
   #state: ClaimState;
@@ -83,7 +97,14 @@ export class Claim<T> {
   /** Whether an attempt to settle may have taken effect unnoticed. */
   #answerLost = false;
 
-  constructor(session: Session, keys: QueueKeys, grant: ClaimGrant, decode: () => T) {
+  /** @param ended hears once that the claim is settled, or why it was lost */
+  constructor(
+    session: Session,
+    keys: QueueKeys,
+    grant: ClaimGrant,
+    decode: () => T,
+    ended: (lost?: ErrorCode) => void,
+  ) {
     const { state } = grant;
     this.id = grant.id;
     this.attempt = state.attempts;
@@ -95,6 +116,7 @@ export class Claim<T> {
     this.#keys = keys;
     this.#key = keys.claim + grant.id;
     this.#decode = decode;
+    this.#ended = ended;
     this.#state = state;
     this.#validUntilMs = grant.sentMs + state.visibilityMs;
     this.#armDeadline();
@@ -118,7 +140,7 @@ export class Claim<T> {
   }
 
   get isLost(): boolean {
-    return this.#lost;
+    return this.#loss !== undefined;
   }
 
   /** How long an attempt may take, if the producer said so. */
@@ -143,12 +165,12 @@ export class Claim<T> {
 
   /** When the job became available, by the wall clocks of those who pushed or delayed it. */
   get availableMs(): number {
-    return Math.max(this.#state.pushedMs, this.#state.dueMs ?? 0);
+    return availableMs(this.#state);
   }
 
   /** @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED; looks at the clock, not the store */
   assertHeld(): void {
-    if (this.#settled) throw new ConclaveError('RELEASED', `Job ${this.id} was settled before`);
+    if (this.#settled) throw settledBefore(this.id);
     if (this.#session.client.clock.monotonicMs() >= this.#validUntilMs)
       this.#lose(overdue(this.id));
     this.signal.throwIfAborted();
@@ -177,6 +199,7 @@ export class Claim<T> {
    * @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED
    */
   nack(options: NackOptions = {}): Promise<void> {
+    checkOptions<NackOptions>(options, knownNack);
     const delayMs = options.delay === undefined ? 0 : parseDuration(options.delay, 'delay');
     const dueMs = delayMs === 0 ? undefined : this.#session.client.clock.wallMs() + delayMs;
     const { error } = options;
@@ -220,6 +243,20 @@ export class Claim<T> {
     );
   }
 
+  /**
+   * Unless the job is settled or lost, puts it back with its attempt counted, or, after its last
+   * attempt, makes it a dead letter. Idempotent; never rejects: if the store does not answer, the
+   * claim runs out.
+   */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#settled || this.isLost) return;
+    const error = 'its consumer left it unsettled';
+    const limits = { timeout: closingPatienceMs, error };
+    const reason = `attempt ${this.attempt} of ${this.maxAttempts} failed: ${error}`;
+    const left = this.attempt < this.maxAttempts ? this.nack(limits) : this.dead(reason, limits);
+    await left.catch(() => undefined);
+  }
+
   /** Drops a job that was ordered to stop. @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED */
   stop(limits: Limits = {}): Promise<void> {
     return this.#settle(stopped, limits, (signal) =>
@@ -243,8 +280,8 @@ export class Claim<T> {
    * @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED
    */
   async extend(progress?: unknown, limits: Limits = {}): Promise<void> {
-    if (this.#settled) throw new ConclaveError('RELEASED', `Job ${this.id} was settled before`);
-    if (this.#lost) this.signal.throwIfAborted();
+    if (this.#settled) throw settledBefore(this.id);
+    if (this.isLost) this.signal.throwIfAborted();
     const { clock, kv } = this.#session.client;
     if (progress !== undefined) this.#state = { ...this.#state, progress };
     const sentMs = clock.monotonicMs();
@@ -283,8 +320,8 @@ export class Claim<T> {
     limits: Limits,
     wasMine: (signal: AbortSignal) => Promise<boolean>,
   ): Promise<void> {
-    if (this.#settled) throw new ConclaveError('RELEASED', `Job ${this.id} was settled before`);
-    const { signal, unlink } = this.#patience(limits);
+    if (this.#settled) throw settledBefore(this.id);
+    const { signal, unlink } = settlingPatience(this.#session, this.id, this.#validUntilMs, limits);
     this.#settled = true;
     this.#cancelDeadline();
     const { kv } = this.#session.client;
@@ -312,29 +349,12 @@ export class Claim<T> {
         throw passedOn(this.id);
       }
       this.#unfollow();
+      this.#end();
     } catch (error) {
       throw this.#unsettled(error, signal, limits.signal);
     } finally {
       unlink();
     }
-  }
-
-  /** Aborts when settling is over: the caller's patience, the claim's time, or the session. */
-  #patience({ signal, timeout }: Limits): LinkedSignal {
-    const { client, state, signal: sessionEnds } = this.#session;
-    const timeoutMs =
-      timeout === undefined ? Number.POSITIVE_INFINITY : parseDuration(timeout, 'timeout');
-    // A session that ended before does not make a fenced attempt wrong, only unlikely to succeed.
-    const link = linkedSignal(signal, state === 'lost' ? undefined : sessionEnds);
-    const leftMs = this.#validUntilMs - client.clock.monotonicMs();
-    const claimMs = state === 'lost' ? settlingPatienceMs : Math.max(settlingPatienceMs, leftMs);
-    const tooLate = () => link.abort(timeoutMs < claimMs ? timedOut(this.id) : overdue(this.id));
-    const cancel = client.clock.setTimer(Math.min(timeoutMs, claimMs), tooLate);
-    const unlink = () => {
-      cancel();
-      link.unlink();
-    };
-    return { ...link, unlink };
   }
 
   async #commit<Then extends Operations, Else extends Operations>(
@@ -358,7 +378,8 @@ export class Claim<T> {
   #unsettled(error: unknown, ended: AbortSignal, callers: AbortSignal | undefined): unknown {
     if (isConclaveError(error, 'CLAIM_LOST')) return this.#lose(error);
     this.#settled = false;
-    if (!this.#lost) this.#armDeadline();
+    if (this.#loss) this.#lose(this.#loss);
+    else this.#armDeadline();
     const reason: unknown = ended.reason;
     const byCaller = !ended.aborted || callers?.aborted;
     if (byCaller || !isConclaveError(error) || !isConclaveError(reason)) return error;
@@ -377,20 +398,19 @@ export class Claim<T> {
   #lose(reason: ConclaveError): ConclaveError {
     this.#cancelDeadline();
     this.#unfollow();
-    this.#lost = true;
+    this.#loss ??= reason;
+    // Being settled, it may be settled all the same: whether it is lost is known when that has ended.
+    if (!this.#settled || reason.code === 'CLAIM_LOST') this.#end(reason.code);
     if (!this.signal.aborted) this.#over.abort(reason);
     return reason;
+  }
+
+  #end(lost?: ErrorCode): void {
+    const ended = this.#ended;
+    this.#ended = () => undefined;
+    ended(lost);
   }
 }
 
 /** A job that left by nack is back in the queue, whether this call or a sweep put it there. */
 const itIsBack = () => Promise.resolve(true);
-
-const passedOn = (id: string) =>
-  new ConclaveError('CLAIM_LOST', `The claim on job ${id} ended before it was settled`);
-
-const timedOut = (id: string) =>
-  new ConclaveError('TIMEOUT', `Job ${id} could not be settled in the time given`);
-
-const overdue = (id: string) =>
-  new ConclaveError('CLAIM_LOST', `The claim on job ${id} was not extended in time`);

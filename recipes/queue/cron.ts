@@ -12,15 +12,16 @@ import { type Codec, json } from '../../sdk/codec.ts';
 import { ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import { EventSource, type Observable } from '../../sdk/observe.ts';
-import type { Duration } from '../../sdk/options.ts';
+import type { CallOptions, Duration } from '../../sdk/options.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
 import { fullJitterMs, mayRepeat, pause, untilAnswered } from '../common/repeat.ts';
 import { expectManyListeners } from '../common/signals.ts';
 import { cronKey, escapeName } from '../names.ts';
+import { checkCall, checkCodec, checkOptions } from './checks.ts';
 import { Producer } from './producer.ts';
-import { type JobOptions, newJob } from './push-options.ts';
+import { type JobOptions, jobWithout, knownJob, newJob } from './push-options.ts';
 import type { KnownLimits } from './queue-limits.ts';
 import { type MissedPolicy, Schedule, type Slot } from './schedule.ts';
 
@@ -58,6 +59,18 @@ export type CronEvent =
   /** Repeated, unless it is a MISMATCH: then this process keeps the schedule no more. */
   | { readonly type: 'error'; readonly error: unknown };
 
+/** A schedule as it is stored, whoever keeps it. */
+export type CronInspection = {
+  readonly pattern: string;
+  readonly tz: string;
+  readonly missed: MissedPolicy;
+  readonly queue: string;
+  /** The last slot that was run or is given up; or when the schedule began, before the first. */
+  readonly last: Date;
+  /** The first slot after that: in the past, if nobody has run it yet. */
+  readonly next: Date | undefined;
+};
+
 /** As stored: the schedule, and the last slot that is settled. */
 type CronRecord = {
   readonly v: 1;
@@ -67,6 +80,19 @@ type CronRecord = {
   readonly queue: string;
   readonly lastMs: number;
 };
+
+const { delay: _delay, key: _key, ...knownJobOfSlot } = knownJob;
+const knownOptions = {
+  ...knownJobOfSlot,
+  pattern: true,
+  tz: true,
+  missed: true,
+  lateAfter: true,
+  queue: true,
+  data: true,
+  codec: true,
+  replace: true,
+} as const;
 
 const policies: readonly MissedPolicy[] = ['skip', 'run-once', 'run-all'];
 const missedMax = 100;
@@ -80,6 +106,7 @@ export class Cron<T> implements AsyncDisposable {
   readonly events$: Observable<CronEvent>;
   readonly #context: RecipeContext;
   readonly #options: CronOptions<T>;
+  readonly #jobOptions: JobOptions;
   readonly #key: string;
   readonly #schedule: Schedule;
   readonly #missed: MissedPolicy;
@@ -92,7 +119,9 @@ export class Cron<T> implements AsyncDisposable {
   #known: { readonly revision: bigint; readonly record: CronRecord } | undefined;
 
   private constructor(context: RecipeContext, name: string, options: CronOptions<T>) {
+    checkOptions<CronOptions<T>>(options, knownOptions);
     const { pattern, tz = 'UTC', missed = 'run-once', lateAfter = '1m', queue } = options;
+    checkCodec(options.codec);
     this.name = name;
     this.#key = cronKey(name);
     this.#schedule = new Schedule(pattern, tz);
@@ -100,6 +129,15 @@ export class Cron<T> implements AsyncDisposable {
       throw invalidArgument('missed', missed, "'skip', 'run-once' or 'run-all'");
     }
     escapeName(queue, 'queue');
+    const { maxAttempts, priority, group, attemptTimeout } = options;
+    this.#jobOptions = {
+      ...(maxAttempts === undefined ? {} : { maxAttempts }),
+      ...(priority === undefined ? {} : { priority }),
+      ...(group === undefined ? {} : { group }),
+      ...(attemptTimeout === undefined ? {} : { attemptTimeout }),
+    };
+    // Refused now rather than at each slot.
+    jobWithout(this.#jobOptions, 0);
     this.#missed = missed;
     this.#lateAfterMs = parsePeriod(lateAfter, 'lateAfter');
     this.#context = context;
@@ -134,6 +172,23 @@ export class Cron<T> implements AsyncDisposable {
     return ms === undefined ? undefined : new Date(ms);
   }
 
+  /**
+   * The schedule as it is stored; null if somebody has removed it. One exchange.
+   *
+   * @throws ConclaveError INVALID_ARGUMENT when what is stored is no schedule, UNREACHABLE, TIMEOUT,
+   *   ABORTED
+   */
+  async inspect(options: CallOptions = {}): Promise<CronInspection | null> {
+    checkCall(options);
+    const found = await this.#context.session.client.kv.get(this.#key, options);
+    const record = found && readRecord(found);
+    if (!record) return null;
+    const { pattern, tz, missed, queue, lastMs } = record;
+    const nextMs = new Schedule(pattern, tz).after(lastMs);
+    const next = nextMs === undefined ? undefined : new Date(nextMs);
+    return { pattern, tz, missed, queue, last: new Date(lastMs), next };
+  }
+
   /** Ends this process's part; the schedule stays for others. Idempotent; never rejects. */
   async close(): Promise<void> {
     this.#closing.abort(new ConclaveError('CLOSED', 'The schedule was closed'));
@@ -143,6 +198,10 @@ export class Cron<T> implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  get #measured() {
+    return { recipe: 'cron', name: this.name } as const;
   }
 
   /** Stores the schedule, or finds that it is stored. */
@@ -188,10 +247,16 @@ export class Cron<T> implements AsyncDisposable {
       } catch (error) {
         this.#known = undefined;
         // Another process has run the slot.
-        if (isConclaveError(error, 'CONFLICT')) continue;
+        if (isConclaveError(error, 'CONFLICT')) {
+          this.#context.metrics.contended({ ...this.#measured, kind: 'conflict' });
+          continue;
+        }
         if (signal.aborted || isConclaveError(error, 'CLOSED')) break;
         this.#events.emit({ type: 'error', error });
-        if (isConclaveError(error, 'MISMATCH')) break;
+        if (isConclaveError(error, 'MISMATCH')) {
+          this.#context.metrics.lost({ ...this.#measured, reason: error.code });
+          break;
+        }
         failures += 1;
         const longestMs = mayRepeat(error) ? 1_000 : longestSleepMs;
         const delayMs = fullJitterMs(failures, random, 100, longestMs);
@@ -229,22 +294,11 @@ export class Cron<T> implements AsyncDisposable {
   /** Pushes the slot's job and settles the slot. @throws ConclaveError CONFLICT when another has */
   async #push(slot: Slot): Promise<void> {
     const { clock } = this.#context.session.client;
-    const { data, codec = json<T>(), queue: _queue, ...options } = this.#options;
+    const { data, codec = json<T>() } = this.#options;
     const at = new Date(slot.atMs);
     const { missed } = slot;
     const payload = isMaker(data) ? data({ at, missed }) : data;
-    const { maxAttempts, priority, group, attemptTimeout } = options;
-    const job = newJob(
-      payload,
-      codec,
-      {
-        ...(maxAttempts === undefined ? {} : { maxAttempts }),
-        ...(priority === undefined ? {} : { priority }),
-        ...(group === undefined ? {} : { group }),
-        ...(attemptTimeout === undefined ? {} : { attemptTimeout }),
-      },
-      clock.wallMs(),
-    );
+    const job = newJob(payload, codec, this.#jobOptions, clock.wallMs());
     const along = this.#moved(slot.atMs);
     const [pushed] = await this.#producer.push([job], {
       signal: this.#closing.signal,
@@ -253,6 +307,8 @@ export class Cron<T> implements AsyncDisposable {
       agreed: this.#limits,
       along,
     });
+    const lateMs = Math.max(0, clock.wallMs() - slot.atMs);
+    this.#context.metrics.waited({ ...this.#measured, ms: lateMs, outcome: 'acquired' });
     // The next one needs the key's new revision, which the push does not tell.
     await this.#read();
     if (pushed) this.#events.emit({ type: 'pushed', slot: at, missed, id: pushed.id });

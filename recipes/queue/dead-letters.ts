@@ -7,6 +7,7 @@ import type { CallOptions } from '../../sdk/options.ts';
 import { compare, type Operation, op } from '../../sdk/txn.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import type { QueueKeys } from '../names.ts';
+import { checkCall, checkFunction, checkId, checkOptions, knownCall } from './checks.ts';
 import { childEnds } from './child-ends.ts';
 import { arrival } from './job-places.ts';
 import { readDeadState } from './job-record.ts';
@@ -50,6 +51,7 @@ export class DeadLetters<T> {
 
   /** Oldest job first. Two exchanges a page. @throws ConclaveError INVALID_ARGUMENT */
   async list(options: DeadLetterPage = {}): Promise<readonly DeadLetter<T>[]> {
+    checkOptions<DeadLetterPage>(options, { ...knownCall, limit: true, after: true });
     const { limit = pageSize, after, ...call } = options;
     if (!(Number.isInteger(limit) && limit >= 1 && limit <= pageSize)) {
       throw invalidArgument('limit', limit, `a whole number from 1 to ${pageSize}`);
@@ -94,10 +96,13 @@ export class DeadLetters<T> {
     options: CallOptions,
     operations: (entry: KeyValue, id: string) => Operation[],
   ): Promise<number> {
+    checkCall(options);
     if (typeof which === 'string') {
+      checkId(which);
       const entry = await this.#client.kv.get(this.#keys.dead + which, options);
       return entry && (await this.#end(entry, operations(entry, which), options)) ? 1 : 0;
     }
+    checkFunction(which, 'which', 'an id, or a function that says whether a dead letter is meant');
     let count = 0;
     for (let after: string | undefined; ; ) {
       const page = await this.#page(pageSize, after, options);

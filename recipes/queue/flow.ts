@@ -2,9 +2,10 @@
 import { type Codec, json } from '../../sdk/codec.ts';
 import { invalidArgument } from '../../sdk/errors.ts';
 import { queueKeys } from '../names.ts';
+import { checkCodec, checkList, checkOptions } from './checks.ts';
 import type { ChildFailurePolicy } from './job-record.ts';
 import type { NewJob } from './producer.ts';
-import { type JobOptions, newJob } from './push-options.ts';
+import { type JobOptions, knownJob, newJob } from './push-options.ts';
 
 export type FlowNode<T> = Omit<JobOptions, 'key'> & {
   readonly data: T;
@@ -28,6 +29,10 @@ export type FlowChild = FlowNode<unknown> & {
 /** The ids of a flow, in its shape. */
 export type FlowIds = { readonly id: string; readonly children: readonly FlowIds[] };
 
+const { key: _key, ...knownJobOfFlow } = knownJob;
+const knownNode = { ...knownJobOfFlow, data: true, children: true, onChildFailure: true } as const;
+const knownChild = { ...knownNode, queue: true, codec: true } as const;
+
 const policies: readonly ChildFailurePolicy[] = ['fail', 'continue', 'wait'];
 
 /** Every node as a job, parents before their children. @throws ConclaveError INVALID_ARGUMENT, CODEC */
@@ -39,19 +44,20 @@ export function flowJobs<T>(root: FlowNode<T>, codec: Codec<T>, nowMs: number): 
     queue: string | undefined,
     parent: NewJob['parent'],
   ): void => {
+    const { key } = Object(node) as JobOptions;
+    if (key !== undefined) {
+      throw invalidArgument('key', key, 'absent in a flow: all of its jobs are pushed, or none');
+    }
+    if (parent === undefined) checkOptions<FlowNode<unknown>>(node, knownNode, 'flow');
+    else checkOptions<FlowChild>(node, knownChild, 'children');
+    checkCodec(nodeCodec);
     const { children = [], onChildFailure = 'fail' } = node;
+    checkList(children, 'children', 'jobs');
     if (!policies.includes(onChildFailure)) {
       throw invalidArgument('onChildFailure', onChildFailure, "'fail', 'continue' or 'wait'");
     }
     if (children.length > 0 && node.delay !== undefined) {
       throw invalidArgument('delay', node.delay, 'absent for a job that waits for children');
-    }
-    if ('key' in node && node.key !== undefined) {
-      throw invalidArgument(
-        'key',
-        node.key,
-        'absent in a flow: all of its jobs are pushed, or none',
-      );
     }
     const job = newJob(node.data, nodeCodec, node, nowMs);
     const index = jobs.length;
@@ -62,8 +68,10 @@ export function flowJobs<T>(root: FlowNode<T>, codec: Codec<T>, nowMs: number): 
       ...(parent === undefined ? {} : { parent }),
     });
     for (const child of children) {
-      const below = child.queue ?? queue;
-      add(child, child.codec ?? json<unknown>(), below, { index, onFailure: onChildFailure });
+      const { queue: below = queue, codec: childCodec = json<unknown>() } = Object(
+        child,
+      ) as FlowChild;
+      add(child, childCodec, below, { index, onFailure: onChildFailure });
     }
   };
   add(root, codec as Codec<unknown>, undefined, undefined);

@@ -77,6 +77,9 @@ export type DeadState = JobState & {
   readonly deadMs: number;
 };
 
+/** When the job became available, by the wall clocks of those who pushed or delayed it. */
+export const availableMs = ({ pushedMs, dueMs = 0 }: JobState): number => Math.max(pushedMs, dueMs);
+
 export const encodeState = (state: JobState | ClaimState | DeadState): string =>
   JSON.stringify(state);
 

@@ -7,6 +7,7 @@ import { op } from '../../sdk/txn.ts';
 import { fullJitterMs, pause, untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
 import type { QueueKeys } from '../names.ts';
+import { checkCodec, checkId } from './checks.ts';
 import { readClaimState, readDeadState } from './job-record.ts';
 
 export type JobView<R> =
@@ -32,6 +33,8 @@ const lookEveryMs = 15_000;
 /**
  * The job as it is, then each time that it changes; what changes quickly may be told as one. Ends when
  * the job is finished or unknown.
+ *
+ * @throws ConclaveError INVALID_ARGUMENT, CODEC
  */
 export async function* followJob<R>(
   client: Client,
@@ -40,6 +43,8 @@ export async function* followJob<R>(
   codec: Codec<R>,
   signal: AbortSignal,
 ): AsyncGenerator<JobView<R>> {
+  checkId(id);
+  checkCodec(codec);
   const { kv, clock, random } = client;
   const spots = [keys.job, keys.claim, keys.dead, keys.result].map((prefix) => prefix + id);
   const read = kv.txn().then(...spots.map((key) => op.get(key)));

@@ -4,10 +4,12 @@
  * unsubscribed from when the job's signal aborts.
  */
 import { from, Observable, type ObservableInput } from 'rxjs';
+import { parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { onAbort } from '../common/signals.ts';
+import { checkFunction, checkOptions } from './checks.ts';
 import type { Job, JobContext, WorkerEvent } from './job.ts';
-import { type CloseOptions, Worker, type WorkerOptions } from './worker.ts';
+import { type CloseOptions, knownWorker, Worker, type WorkerOptions } from './worker.ts';
 
 export type ProcessOptions<T> = WorkerOptions<T> & {
   /** How long jobs may go on after unsubscribing before they are given back. @default '0s' */
@@ -29,7 +31,10 @@ export const processor = <T, R>(
   options: ProcessOptions<T> = {},
 ): Observable<WorkerEvent<T, R | undefined>> =>
   new Observable((subscriber) => {
+    checkFunction(project, 'project', 'a function of the job that returns an Observable');
+    checkOptions<ProcessOptions<T>>(options, { ...knownWorker, grace: true });
     const { grace = 0, ...workerOptions } = options;
+    parseDuration(grace, 'grace');
     const worker = new Worker<T, R | undefined>(
       context,
       name,

@@ -3,11 +3,18 @@
  * making one for each request costs nothing and keeps the order of the pushes.
  */
 import type { Client } from '../../sdk/client.ts';
-import { aborted, ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
+import {
+  aborted,
+  ConclaveError,
+  type ErrorCode,
+  invalidArgument,
+  isConclaveError,
+} from '../../sdk/errors.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
 import { SessionKeeper } from '../common/session-keeper.ts';
 import { linkedSignal, unlessAborted } from '../common/signals.ts';
+import type { RecipeMetrics } from '../metrics.ts';
 import { type QueueKeys, queueKeys, randomId, sortableHex } from '../names.ts';
 import type { JobState, ParentLink } from './job-record.ts';
 import { PushAttempt, type PushedOne } from './push-attempt.ts';
@@ -57,6 +64,7 @@ export class Producer {
   readonly name: string;
   readonly keys: QueueKeys;
   readonly room: QueueRoom;
+  readonly #metrics: RecipeMetrics;
   readonly #keeper: SessionKeeper;
   readonly #lanes: PushLanes;
   #newestRevision = 0n;
@@ -66,6 +74,7 @@ export class Producer {
 
   private constructor(context: RecipeContext, name: string) {
     this.name = name;
+    this.#metrics = context.metrics;
     this.keys = queueKeys(name);
     this.#keeper = new SessionKeeper(context.session, 'shared');
     this.#lanes = new PushLanes(this.keys.push, randomId(this.client.random));
@@ -110,7 +119,8 @@ export class Producer {
         const work = () => this.#untilPushed(jobs, sequences, lane, limits, ends.signal);
         // Those who wait for room do so in the order of their calls.
         const inTurn = limits.agreed.current.capacity !== undefined && limits.whenFull === 'wait';
-        return inTurn ? await this.room.alone(ends.signal, work) : await work();
+        const pushing = inTurn ? () => this.room.alone(ends.signal, work) : work;
+        return limits.whenFull === 'wait' ? await this.#measured(pushing) : await pushing();
       } finally {
         this.#lanes.giveBack(lane);
       }
@@ -121,6 +131,29 @@ export class Producer {
     } finally {
       cancelTimeout();
       ends.unlink();
+    }
+  }
+
+  /** Reports pushes that cannot go ahead at once because the queue is full. */
+  async #measured<P>(pushing: () => Promise<P>): Promise<P> {
+    const { clock } = this.client;
+    const measured = { recipe: 'queue', name: this.name } as const;
+    const sinceMs = clock.monotonicMs();
+    const waitsBefore = this.room.waits;
+    // Another waits for room already, and comes first.
+    let waits = this.room.isAwaited;
+    let outcome: 'acquired' | ErrorCode = 'acquired';
+    try {
+      return await pushing();
+    } catch (error) {
+      outcome = isConclaveError(error) ? error.code : 'INTERNAL';
+      throw error;
+    } finally {
+      waits ||= this.room.waits > waitsBefore;
+      if (waits) {
+        this.#metrics.contended({ ...measured, kind: 'wait' });
+        this.#metrics.waited({ ...measured, ms: clock.monotonicMs() - sinceMs, outcome });
+      }
     }
   }
 

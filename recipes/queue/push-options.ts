@@ -4,6 +4,7 @@ import { invalidArgument } from '../../sdk/errors.ts';
 import { type CallOptions, type Duration, parseDuration } from '../../sdk/options.ts';
 import { durationOfAtLeast } from '../common/durations.ts';
 import { escapeName } from '../names.ts';
+import { knownCall } from './checks.ts';
 import { priorityMax } from './job-places.ts';
 import type { JobState } from './job-record.ts';
 import type { NewJob } from './producer.ts';
@@ -46,6 +47,19 @@ export type ManyOptions = CallOptions & Pick<PushOptions, 'whenFull'>;
 /** A job to push together with others. */
 export type JobToPush<T> = JobOptions & { readonly data: T };
 
+export const knownJob = {
+  delay: true,
+  key: true,
+  maxAttempts: true,
+  priority: true,
+  group: true,
+  attemptTimeout: true,
+} as const;
+
+export const knownMany = { ...knownCall, whenFull: true } as const;
+
+export const knownPush = { ...knownMany, ...knownJob, replace: true } as const;
+
 /** @throws ConclaveError INVALID_ARGUMENT, CODEC */
 export function newJob<T>(
   data: T,
@@ -53,6 +67,15 @@ export function newJob<T>(
   options: JobOptions & { readonly replace?: boolean | undefined },
   nowMs: number,
 ): NewJob {
+  const job = jobWithout(options, nowMs);
+  return { payload: encodeWith(codec, data), ...job };
+}
+
+/** A job but for its payload. @throws ConclaveError INVALID_ARGUMENT */
+export function jobWithout(
+  options: JobOptions & { readonly replace?: boolean | undefined },
+  nowMs: number,
+): Omit<NewJob, 'payload'> {
   const { delay, key, maxAttempts, priority = 0, group, attemptTimeout, replace = false } = options;
   const delayMs = delay === undefined ? 0 : parseDuration(delay, 'delay');
   if (maxAttempts !== undefined && !(Number.isInteger(maxAttempts) && maxAttempts > 0)) {
@@ -82,7 +105,6 @@ export function newJob<T>(
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
   };
   return {
-    payload: encodeWith(codec, data),
     state,
     dueMs: delayMs === 0 ? undefined : nowMs + delayMs,
     replaces: replace,

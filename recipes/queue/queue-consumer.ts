@@ -2,8 +2,9 @@
  * Claiming jobs one at a time: what a worker is built on, for programs that want to decide
  * themselves when to claim, acknowledge and sweep.
  */
+import type { Client } from '../../sdk/client.ts';
 import { type Codec, decodeWith, json } from '../../sdk/codec.ts';
-import { invalidArgument } from '../../sdk/errors.ts';
+import { type ErrorCode, invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue, ListResult } from '../../sdk/kv.ts';
 import type { Duration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
@@ -14,9 +15,11 @@ import { closingPatienceMs, pause, untilAnswered } from '../common/repeat.ts';
 import { SessionKeeper } from '../common/session-keeper.ts';
 import { delayedSignal, linkedSignal, unlessAborted } from '../common/signals.ts';
 import { type QueueKeys, queueKeys, randomId } from '../names.ts';
+import { checkCodec, checkOptions } from './checks.ts';
 import { Claim } from './claim.ts';
 import { type Attempt, claimAttempt } from './claim-attempt.ts';
 import { ClaimRate } from './claim-rate.ts';
+import { availableMs, type ClaimState } from './job-record.ts';
 import { KnownLimits, type QueueLimits } from './queue-limits.ts';
 import { ReadyWindow } from './ready-window.ts';
 import { SlotBoard } from './slot-board.ts';
@@ -32,6 +35,8 @@ export type ConsumerOptions<T> = {
   /** What all clients of the queue keep to, stored once. @default those that are stored */
   readonly limits?: QueueLimits;
 };
+
+const knownOptions = { codec: true, visibility: true, maxAttempts: true, limits: true } as const;
 
 /** Jobs claimed in one exchange at most. */
 const claimsAtOnce = 32;
@@ -59,6 +64,8 @@ export class QueueConsumer<T> implements AsyncDisposable {
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, name: string, options: ConsumerOptions<T> = {}) {
+    checkOptions<ConsumerOptions<T>>(options, knownOptions);
+    checkCodec(options.codec);
     const { client } = context.session;
     this.name = name;
     this.keys = queueKeys(name);
@@ -252,7 +259,9 @@ export class QueueConsumer<T> implements AsyncDisposable {
     for (const { id, createRevision, state, payload } of outcome.granted) {
       this.window.tried(true);
       const grant = { id, createRevision, state, sentMs };
-      const claim = new Claim<T>(session, this.keys, grant, () => this.#decode(payload, id));
+      const decode = () => this.#decode(payload, id);
+      const ended = payload ? this.#measure(client, state) : () => undefined;
+      const claim = new Claim<T>(session, this.keys, grant, decode, ended);
       if (payload) claims.push(claim);
       // Somebody removed the payload by hand: there is nothing to work on.
       else await claim.discard();
@@ -274,6 +283,22 @@ export class QueueConsumer<T> implements AsyncDisposable {
       unlink();
       patience.unlink();
     }
+  }
+
+  /** Reports a claim, and, when the result is called, its end. */
+  #measure({ clock }: Client, state: ClaimState): (lost?: ErrorCode) => void {
+    const { metrics } = this.#context;
+    const measured = { recipe: 'queue', name: this.name } as const;
+    const sinceMs = clock.monotonicMs();
+    const waitedMs = Math.max(0, clock.wallMs() - availableMs(state));
+    metrics.waited({ ...measured, ms: waitedMs, outcome: 'acquired' });
+    return (lost) => {
+      // A session that is closed gives its jobs back, and loses none.
+      if (lost === 'CLAIM_LOST' || lost === 'SESSION_LOST') {
+        metrics.lost({ ...measured, reason: lost });
+      }
+      metrics.held({ ...measured, ms: clock.monotonicMs() - sinceMs });
+    };
   }
 
   #decode(payload: KeyValue | null, id: string): T {

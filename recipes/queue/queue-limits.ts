@@ -11,6 +11,7 @@ import { durationOfAtLeast } from '../common/durations.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import type { QueueKeys } from '../names.ts';
 import type { Rate } from '../rate/gcra.ts';
+import { checkOptions } from './checks.ts';
 
 export type QueueLimits = {
   /** Jobs of the queue that may run at a time, over all workers: 1 to 1000. @default no limit */
@@ -43,8 +44,11 @@ export type StoredLimits = {
 
 const largest = { concurrency: 1_000, groupConcurrency: 1_000, capacity: 1_000_000_000 } as const;
 
+const knownNumbers = { concurrency: true, groupConcurrency: true, capacity: true } as const;
+
 /** @throws ConclaveError INVALID_ARGUMENT */
 export function parseLimits(limits: QueueLimits): StoredLimits {
+  checkOptions<QueueLimits>(limits, { ...knownNumbers, rate: true }, 'limits');
   const numbers = Object.entries(largest).flatMap(([field, most]) => {
     const value = limits[field as keyof typeof largest];
     if (value === undefined) return [];
@@ -58,7 +62,9 @@ export function parseLimits(limits: QueueLimits): StoredLimits {
   return rate === undefined ? stored : { ...stored, rate: parseRate(rate) };
 }
 
-function parseRate({ limit, per = '1s', burst }: QueueRate): Rate {
+function parseRate(given: QueueRate): Rate {
+  checkOptions<QueueRate>(given, { limit: true, per: true, burst: true }, 'limits.rate');
+  const { limit, per = '1s', burst } = given;
   if (!(Number.isFinite(limit) && limit > 0)) {
     throw invalidArgument('limits.rate.limit', limit, 'a number of more than 0');
   }

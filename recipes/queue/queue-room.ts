@@ -22,6 +22,9 @@ export class QueueRoom {
   #jobs = 0;
   #seenAt = 0n;
   #line: Promise<void> = Promise.resolve();
+  #waiting = 0;
+  /** How many waits for room have begun. */
+  waits = 0;
 
   constructor(client: Client, keys: QueueKeys) {
     this.#client = client;
@@ -32,6 +35,11 @@ export class QueueRoom {
   get reads() {
     const { gate, job, dead } = this.#keys;
     return [op.get(gate), op.count({ prefix: job }), op.count({ prefix: dead })] as const;
+  }
+
+  /** Whether somebody waits for room now. */
+  get isAwaited(): boolean {
+    return this.#waiting > 0;
   }
 
   /** Holds while nobody else has pushed. */
@@ -76,6 +84,8 @@ export class QueueRoom {
   async mayHaveRoom(signal: AbortSignal): Promise<void> {
     const { kv, clock, random } = this.#client;
     const { job, dead } = this.#keys;
+    this.#waiting += 1;
+    this.waits += 1;
     const waiting = linkedSignal(signal);
     const hear = async (watch: AsyncIterable<{ readonly type: string }>) => {
       for await (const { type } of watch) if (type !== 'progress') return;
@@ -89,6 +99,7 @@ export class QueueRoom {
     await Promise.race(wakes);
     waiting.abort();
     await Promise.all(wakes);
+    this.#waiting -= 1;
   }
 
   async #look(signal: AbortSignal): Promise<void> {

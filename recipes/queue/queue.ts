@@ -26,13 +26,23 @@ import type { RecipeContext } from '../common/context.ts';
 import { abortable, observe } from '../common/streams.ts';
 import type { QueueKeys } from '../names.ts';
 import { type Cancelled, cancelJob } from './cancellation.ts';
+import { checkCall, checkCodec, checkId, checkList, checkOptions, knownCall } from './checks.ts';
 import { DeadLetters } from './dead-letters.ts';
 import { type FlowIds, type FlowNode, flowIds, flowJobs } from './flow.ts';
+import { type ActiveJob, type QueueWorker, readActive, readWorkers } from './inspection.ts';
 import { idOfEntry } from './job-places.ts';
 import { readJobState } from './job-record.ts';
 import { followJob, type JobView, outcomeOf } from './job-view.ts';
 import { type NewJob, Producer, type Pushed } from './producer.ts';
-import { type JobToPush, type ManyOptions, newJob, type PushOptions } from './push-options.ts';
+import {
+  type JobToPush,
+  knownJob,
+  knownMany,
+  knownPush,
+  type ManyOptions,
+  newJob,
+  type PushOptions,
+} from './push-options.ts';
 import { followEvents, type QueueEvent, type QueueGap } from './queue-events.ts';
 import {
   type KnownLimits,
@@ -65,6 +75,23 @@ export type QueueStats = {
   readonly workers: number;
 };
 
+type EventsOptions = {
+  /** The first revision to tell of. @default from now on */
+  readonly from?: bigint;
+  readonly signal?: AbortSignal;
+};
+
+type FinishedOptions<R> = {
+  readonly signal?: AbortSignal;
+  /** How the worker wrote the result. @default JSON */
+  readonly codec?: Codec<R>;
+};
+
+type CancelOptions = CallOptions & {
+  /** For people, and for the handler. */
+  readonly reason?: string;
+};
+
 export type QueuedJob<T> = {
   readonly id: string;
   /** Decoded at each look. @throws ConclaveError CODEC when the payload cannot be read */
@@ -86,6 +113,8 @@ export class Queue<T> {
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, name: string, options: QueueOptions<T> = {}) {
+    checkOptions<QueueOptions<T>>(options, { codec: true, limits: true });
+    checkCodec(options.codec);
     this.name = name;
     this.#client = context.session.client;
     this.#codec = options.codec ?? json<T>();
@@ -103,6 +132,7 @@ export class Queue<T> {
    *   TIMEOUT, SESSION_LOST with `outcome` 'unknown' when an answer was lost
    */
   async push(data: T, options: PushOptions = {}): Promise<Pushed> {
+    checkOptions<PushOptions>(options, knownPush);
     const job = newJob(data, this.#codec, options, this.#client.clock.wallMs());
     const [pushed] = await this.#push([job], options);
     if (pushed === undefined) throw new ConclaveError('INTERNAL', 'A push came to nothing');
@@ -120,6 +150,9 @@ export class Queue<T> {
     jobs: readonly JobToPush<T>[],
     options: ManyOptions = {},
   ): Promise<readonly Pushed[]> {
+    checkList(jobs, 'jobs', 'jobs to push');
+    checkOptions<ManyOptions>(options, knownMany);
+    for (const job of jobs) checkOptions<JobToPush<T>>(job, { ...knownJob, data: true }, 'jobs');
     if (jobs.length > batchMax) {
       throw invalidArgument('jobs', jobs.length, `at most ${batchMax} jobs`);
     }
@@ -136,6 +169,7 @@ export class Queue<T> {
    * @throws ConclaveError as `push` does
    */
   async pushFlow(flow: FlowNode<T>, options: ManyOptions = {}): Promise<FlowIds> {
+    checkOptions<ManyOptions>(options, knownMany);
     const jobs = flowJobs(flow, this.#codec, this.#client.clock.wallMs());
     if (jobs.length > batchMax) {
       throw invalidArgument('flow', `${jobs.length} jobs`, `at most ${batchMax} jobs`);
@@ -151,12 +185,14 @@ export class Queue<T> {
    * What happens in the queue, told by the store's own history: nothing is missed and nothing told
    * twice. A 'gap' says that history was compacted before it could be read.
    *
-   * @param from the first revision to tell of. @default from now on
+   * @throws ConclaveError INVALID_ARGUMENT
    */
-  events(
-    options: { readonly from?: bigint; readonly signal?: AbortSignal } = {},
-  ): AsyncIterable<QueueEvent | QueueGap> {
+  events(options: EventsOptions = {}): AsyncIterable<QueueEvent | QueueGap> {
+    checkOptions<EventsOptions>(options, { from: true, signal: true });
     const { from, signal } = options;
+    if (from !== undefined && typeof from !== 'bigint') {
+      throw invalidArgument('from', from, 'a revision: a bigint');
+    }
     return abortable((ends) => followEvents(this.#client, this.#keys, from, ends), signal);
   }
 
@@ -178,12 +214,15 @@ export class Queue<T> {
    * Waits for a job and returns what its handler did, if the workers keep results.
    *
    * @throws ConclaveError FAILED_PRECONDITION when it is or becomes a dead letter, NOT_FOUND when no
-   *   job has this id and no result is kept, ABORTED, CODEC
+   *   job has this id and no result is kept, ABORTED, CODEC, INVALID_ARGUMENT
    */
   async finished<R = unknown>(
     id: string,
-    options: { readonly signal?: AbortSignal; readonly codec?: Codec<R> } = {},
+    options: FinishedOptions<R> = {},
   ): Promise<R | undefined> {
+    checkId(id);
+    checkOptions<FinishedOptions<R>>(options, { signal: true, codec: true });
+    checkCodec(options.codec);
     const { signal, codec = json<R>() } = options;
     throwIfAborted(signal);
     const views = abortable((ends) => followJob(this.#client, this.#keys, id, codec, ends), signal);
@@ -200,15 +239,18 @@ export class Queue<T> {
    * is a JobStoppedError, and is dropped when its handler has ended, instead of being tried again. A
    * handler that ends well all the same has done the job.
    *
-   * @throws ConclaveError UNREACHABLE, TIMEOUT, ABORTED
+   * @throws ConclaveError INVALID_ARGUMENT, UNREACHABLE, TIMEOUT, ABORTED
    */
-  cancel(id: string, options: CallOptions & { readonly reason?: string } = {}): Promise<Cancelled> {
+  async cancel(id: string, options: CancelOptions = {}): Promise<Cancelled> {
+    checkId(id);
+    checkOptions<CancelOptions>(options, { ...knownCall, reason: true });
     const { reason = '', ...call } = options;
     return cancelJob(this.#client, this.#keys, id, reason, call);
   }
 
   /** The limits that are stored; an empty object when there are none. One exchange. */
   async limits(options: CallOptions = {}): Promise<QueueLimits> {
+    checkCall(options);
     return shownLimits(readLimits(await this.#client.kv.get(this.#keys.limits, options)));
   }
 
@@ -218,12 +260,14 @@ export class Queue<T> {
    *
    * @throws ConclaveError INVALID_ARGUMENT
    */
-  setLimits(limits: QueueLimits, options: CallOptions = {}): Promise<void> {
+  async setLimits(limits: QueueLimits, options: CallOptions = {}): Promise<void> {
+    checkCall(options);
     return storeLimits(this.#client, this.#keys, limits, options);
   }
 
   /** How many jobs are where. One exchange. */
   async stats(options: CallOptions = {}): Promise<QueueStats> {
+    checkCall(options);
     const { ready, at, claim, line, blocked, dead, worker } = this.#keys;
     const { responses } = await this.#client.kv
       .txn()
@@ -251,6 +295,21 @@ export class Queue<T> {
   }
 
   /**
+   * The jobs that run: who has each, since when, and for the how manieth time. Oldest job first. One
+   * exchange.
+   */
+  async active(options: CallOptions = {}): Promise<readonly ActiveJob[]> {
+    checkCall(options);
+    return readActive(this.#client, this.#keys, options);
+  }
+
+  /** Who takes jobs of this queue, and since when. One exchange. */
+  async workers(options: CallOptions = {}): Promise<readonly QueueWorker[]> {
+    checkCall(options);
+    return readWorkers(this.#client, this.#keys, options);
+  }
+
+  /**
    * The next jobs in order, without claiming them. Two exchanges.
    *
    * @param limit 1 to 100
@@ -259,6 +318,7 @@ export class Queue<T> {
     if (!(Number.isInteger(limit) && limit >= 1 && limit <= 100)) {
       throw invalidArgument('limit', limit, 'a whole number from 1 to 100');
     }
+    checkCall(options);
     const { kv } = this.#client;
     const { ready, job } = this.#keys;
     const codec = this.#codec;
@@ -299,6 +359,9 @@ export class Queue<T> {
     codec: Codec<R> = json<R>(),
     options: CallOptions = {},
   ): Promise<R | undefined> {
+    checkId(id);
+    checkCodec(codec);
+    checkCall(options);
     const kv = await this.#client.kv.get(this.#keys.result + id, options);
     return kv === null ? undefined : decodeWith(codec, kv.value, kv.key);
   }

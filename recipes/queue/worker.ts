@@ -18,6 +18,7 @@ import { fullJitterMs, pause } from '../common/repeat.ts';
 import { expectManyListeners } from '../common/signals.ts';
 import { type Backoff, exponential } from './backoff.ts';
 import { Batch, type BatchHandler } from './batch.ts';
+import { checkFunction, checkOptions } from './checks.ts';
 import type { Claim } from './claim.ts';
 import type { Handler, WorkerEvent } from './job.ts';
 import { runJob } from './job-run.ts';
@@ -52,6 +53,19 @@ export type WorkerOptions<T> = ConsumerOptions<T> & {
   readonly sweepEvery?: Duration;
 };
 
+export const knownWorker = {
+  codec: true,
+  visibility: true,
+  maxAttempts: true,
+  limits: true,
+  concurrency: true,
+  backoff: true,
+  attemptTimeout: true,
+  deadLetter: true,
+  keepResults: true,
+  sweepEvery: true,
+} as const;
+
 export type CloseOptions = {
   /** How long running handlers may take to finish before their jobs are given back. @default '30s' */
   readonly grace?: Duration;
@@ -63,6 +77,8 @@ export type Batching<T, R> = {
   readonly size: number;
   readonly handleBatch: BatchHandler<T, R>;
 };
+
+const knownClose = { grace: true } as const;
 
 const largestBatch = 32;
 const defaultGrace = '30s';
@@ -95,20 +111,34 @@ export class Worker<T, R> implements AsyncDisposable {
     handler: Handler<T, R> | Batching<T, R>,
     options: WorkerOptions<T> = {},
   ) {
-    if (typeof handler === 'object') checkBatch(handler.size);
-    const { concurrency = 1, deadLetter = 'keep', keepResults, sweepEvery } = options;
+    checkHandler(handler);
+    checkOptions<WorkerOptions<T>>(options, knownWorker);
+    const {
+      concurrency = 1,
+      backoff = exponential(),
+      deadLetter = 'keep',
+      attemptTimeout,
+      keepResults,
+      sweepEvery,
+      ...claiming
+    } = options;
+    checkFunction(backoff, 'backoff', 'a function of the attempt, such as exponential()');
     if (!(Number.isInteger(concurrency) && concurrency >= 1 && concurrency <= 1_000)) {
       throw invalidArgument('concurrency', concurrency, 'a whole number from 1 to 1000');
     }
     if (deadLetter !== 'keep' && deadLetter !== 'discard') {
       throw invalidArgument('deadLetter', deadLetter, "'keep' or 'discard'");
     }
+    const attemptTimeoutMs =
+      attemptTimeout === undefined
+        ? undefined
+        : durationOfAtLeast(attemptTimeout, 'attemptTimeout', '1ms');
     const { client } = context.session;
     const keepMs =
       keepResults === undefined ? undefined : durationOfAtLeast(keepResults, 'keepResults', '1s');
     // The worker itself ends its consumer, after its last job.
     const own = { ...context, background: new Set<Background>() };
-    this.#consumer = new QueueConsumer(own, name, options);
+    this.#consumer = new QueueConsumer<T>(own, name, claiming);
     this.name = name;
     this.#attention = new QueueAttention(client, this.#consumer, {
       slots: concurrency,
@@ -122,14 +152,11 @@ export class Worker<T, R> implements AsyncDisposable {
           ?.look()
           .catch(() => undefined),
     });
-    this.#attemptTimeoutMs =
-      options.attemptTimeout === undefined
-        ? undefined
-        : durationOfAtLeast(options.attemptTimeout, 'attemptTimeout', '1ms');
+    this.#attemptTimeoutMs = attemptTimeoutMs;
     this.events$ = this.#events.observable;
     this.#context = context;
     this.#handler = handler;
-    this.#backoff = options.backoff ?? exponential();
+    this.#backoff = backoff;
     this.#deadLetter = deadLetter;
     this.#results = keepMs === undefined ? undefined : new ResultLease(client, keepMs);
     expectManyListeners(this.#stopping.signal);
@@ -143,8 +170,11 @@ export class Worker<T, R> implements AsyncDisposable {
    * Stops claiming, waits for running handlers, gives back what they do not finish in time, and ends.
    * Idempotent; never rejects. Takes at most ten seconds longer than the grace period, also when the
    * store does not answer; what could not be given back then returns when the session's lease ends.
+   *
+   * @throws ConclaveError INVALID_ARGUMENT, at once
    */
   close(options: CloseOptions = {}): Promise<void> {
+    checkOptions<CloseOptions>(options, knownClose);
     const graceMs = parseDuration(options.grace ?? defaultGrace, 'grace');
     this.#closed ??= this.#close(graceMs);
     return this.#closed;
@@ -217,12 +247,6 @@ export class Worker<T, R> implements AsyncDisposable {
   }
 
   async #handle(claim: Claim<T>, handler: Handler<T, R>): Promise<void> {
-    const { metrics, session } = this.#context;
-    const { clock } = session.client;
-    const measured = { recipe: 'queue', name: this.name } as const;
-    const startedMs = clock.monotonicMs();
-    const waitedMs = Math.max(0, clock.wallMs() - claim.availableMs);
-    metrics.waited({ ...measured, ms: waitedMs, outcome: 'acquired' });
     this.#claims.set(claim.id, claim);
     await runJob<T, R>(claim, {
       handler,
@@ -231,24 +255,29 @@ export class Worker<T, R> implements AsyncDisposable {
       results: this.#results,
       resultCodec: json<unknown>(),
       attemptTimeoutMs: this.#attemptTimeoutMs,
-      pace: session.client,
+      pace: this.#context.session.client,
       stopping: this.#stopping.signal,
       graceOver: this.#graceOver.signal,
       emit: (event) => {
-        if (event.type === 'claim-lost') metrics.lost({ ...measured, reason: event.reason });
         // Becomes ready when nobody else may be around to see it.
         if (event.type === 'retry') this.#attention.sweepSoon();
         this.#events.emit(event);
       },
     });
     this.#claims.delete(claim.id);
-    metrics.held({ ...measured, ms: clock.monotonicMs() - startedMs });
   }
 
   #tell({ returned, dead }: Swept): void {
     for (const { id, reason } of returned) this.#events.emit({ type: 'recovered', id, reason });
     for (const { id, reason } of dead) this.#events.emit({ type: 'dead', id, reason });
   }
+}
+
+function checkHandler<T, R>(handler: Handler<T, R> | Batching<T, R>): void {
+  if (typeof handler === 'object' && handler !== null) {
+    checkBatch(handler.size);
+    checkFunction(handler.handleBatch, 'handler', 'a function of the jobs of a batch');
+  } else checkFunction(handler, 'handler', 'a function of the job');
 }
 
 function checkBatch(size: number): void {
