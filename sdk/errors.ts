@@ -60,6 +60,8 @@ export type ErrorCode =
   /** A queue item's claim passed to another worker. */
   | 'CLAIM_LOST'
   | 'LEADERSHIP_LOST'
+  /** A generation of a cyclic barrier will never be complete. */
+  | 'BARRIER_BROKEN'
   /** Concurrent writers won more often than the bounded retries allow. */
   | 'CONFLICT'
   /** A bounded structure has no room. */
@@ -113,6 +115,7 @@ const remedies: Partial<Record<ErrorCode, string>> = {
   TOO_MANY_OPERATIONS: 'Split the transaction, or raise --max-txn-ops on the server.',
   DUPLICATE_KEY: 'Write each key at most once in a transaction.',
   SESSION_LOST: 'Open a new session and acquire again.',
+  BARRIER_BROKEN: 'Reset the barrier, once for all parties, and wait again.',
   RESOURCE_EXHAUSTED: 'Retry later with back-off.',
 };
 

@@ -12,9 +12,11 @@ import { type Duration, parseDuration } from '../../sdk/options.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { observeShared } from '../common/streams.ts';
+import { checkSignal, type Known } from '../line/argument-checks.ts';
 import { Holding } from '../line/holding.ts';
 import { firstAttempt } from '../line/line-membership.ts';
 import {
@@ -28,7 +30,13 @@ import { HeldLock, type LockHandle } from '../locks/lock-handle.ts';
 import { barrierPrefix, goneKey, randomId } from '../names.ts';
 import { commitOnce } from '../values/commit-once.ts';
 import { GateKeeper } from './barrier-gate.ts';
-import { defaultRecheckMs, type KeyView, type WaitBarrierOptions, waitForKey } from './key-wait.ts';
+import {
+  defaultRecheckMs,
+  type KeyView,
+  knownWaitOptions,
+  type WaitBarrierOptions,
+  waitForKey,
+} from './key-wait.ts';
 
 export type BarrierOptions = {
   /** How often a waiter looks at the barrier again, whatever watches say. @default '15s' */
@@ -59,6 +67,8 @@ export type RaisedBarrier = LockHandle;
 
 const recipe = 'barrier';
 
+const knownWait: Known<BarrierWaitOptions> = { ...knownWaitOptions, meta: true, announce: true };
+
 export class Barrier {
   readonly name: string;
   /** Whether it is raised, and who waits; kept current while anybody listens. */
@@ -70,6 +80,7 @@ export class Barrier {
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, name: string, options: BarrierOptions = {}) {
+    checkOptions(options, { recheck: true });
     const { recheck } = options;
     this.name = name;
     this.#context = context;
@@ -154,7 +165,9 @@ export class Barrier {
    * @throws ConclaveError NOT_ACQUIRED, ABORTED, SESSION_LOST, or what the store refuses
    */
   async wait(options: BarrierWaitOptions = {}): Promise<void> {
+    checkOptions(options, knownWait);
     const { signal, timeout, announce = true } = options;
+    checkSignal(signal);
     const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
     if (typeof announce !== 'boolean') throw invalidArgument('announce', announce, 'a boolean');
     const announcement = announce ? this.#announcement(options.meta) : undefined;
@@ -184,9 +197,11 @@ export class Barrier {
   }
 
   async #raise(
-    { meta }: RaiseOptions,
+    options: RaiseOptions,
     lease: bigint | undefined,
   ): Promise<{ createRevision: bigint; spent: string | undefined } | undefined> {
+    checkOptions(options, { meta: true });
+    const { meta } = options;
     const { session } = this.#context;
     const opKey = `${this.#root}op/${session.id}-${randomId(session.client.random)}`;
     const outcome = await commitOnce(session, {

@@ -36,7 +36,7 @@ const explanations: Readonly<Record<BreakReason, string>> = {
   unknown: 'it may have been complete, but nothing remembers',
 };
 
-/** A generation of a cyclic barrier will never be complete. Its code is FAILED_PRECONDITION. */
+/** A generation of a cyclic barrier will never be complete. Its code is BARRIER_BROKEN. */
 export class BrokenBarrierError extends ConclaveError {
   override readonly name = 'BrokenBarrierError';
   readonly generation: number;
@@ -45,14 +45,9 @@ export class BrokenBarrierError extends ConclaveError {
   readonly broken: Break | undefined;
 
   constructor(what: string, generation: number, reason: BreakReason, broken?: Break) {
-    super(
-      'FAILED_PRECONDITION',
-      `${what} broke in generation ${generation}: ${explanations[reason]}`,
-      {
-        outcome: reason === 'unknown' ? 'unknown' : 'not-applied',
-        remedy: 'Reset the barrier, once for all parties, and wait again.',
-      },
-    );
+    super('BARRIER_BROKEN', `${what} broke in generation ${generation}: ${explanations[reason]}`, {
+      outcome: reason === 'unknown' ? 'unknown' : 'not-applied',
+    });
     this.generation = generation;
     this.reason = reason;
     this.broken = broken;

@@ -14,10 +14,12 @@ import { type Duration, parseDuration } from '../../sdk/options.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
+import { checkFunction, checkOptions } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
-import { untilAnswered } from '../common/repeat.ts';
+import { closingPatienceMs, untilAnswered } from '../common/repeat.ts';
 import { onAbort } from '../common/signals.ts';
 import { observeShared } from '../common/streams.ts';
+import { checkSignal, type Known } from '../line/argument-checks.ts';
 import { sessionLost } from '../line/holding.ts';
 import {
   encodeLineRecord,
@@ -39,7 +41,7 @@ import {
   firstRecord,
   resetOf,
 } from './cyclic-record.ts';
-import { defaultRecheckMs, type WaitBarrierOptions } from './key-wait.ts';
+import { defaultRecheckMs, knownWaitOptions, type WaitBarrierOptions } from './key-wait.ts';
 import { largestMuster } from './muster.ts';
 import { resetWhenEmpty } from './reset.ts';
 
@@ -81,13 +83,16 @@ export type CyclicBarrierState = {
 
 const recipe = 'cyclic-barrier';
 
-type Known = { record: CyclicRecord | undefined };
+const knownOptions: Known<CyclicBarrierOptions> = { parties: true, action: true, recheck: true };
+const knownWait: Known<CyclicWaitOptions> = { ...knownWaitOptions, meta: true };
+
+type Remembered = { record: CyclicRecord | undefined };
 
 /** By session and name: barriers are made anew for each use, and what they knew should last. */
-const knownRecords = new WeakMap<RecipeContext, Map<string, Known>>();
+const knownRecords = new WeakMap<RecipeContext, Map<string, Remembered>>();
 
-function knownOf(context: RecipeContext, name: string): Known {
-  const names = knownRecords.get(context) ?? new Map<string, Known>();
+function knownOf(context: RecipeContext, name: string): Remembered {
+  const names = knownRecords.get(context) ?? new Map<string, Remembered>();
   knownRecords.set(context, names);
   const known = names.get(name) ?? { record: undefined };
   names.set(name, known);
@@ -105,17 +110,13 @@ export class CyclicBarrier {
   readonly #recheckMs: number;
 
   /** @throws ConclaveError INVALID_ARGUMENT */
-  constructor(
-    context: RecipeContext,
-    name: string,
-    { parties, action, recheck }: CyclicBarrierOptions,
-  ) {
+  constructor(context: RecipeContext, name: string, options: CyclicBarrierOptions) {
+    checkOptions(options, knownOptions);
+    const { parties, action, recheck } = options;
     if (!Number.isSafeInteger(parties) || parties < 1 || parties > largestMuster) {
       throw invalidArgument('parties', parties, `a whole number from 1 to ${largestMuster}`);
     }
-    if (action !== undefined && typeof action !== 'function') {
-      throw invalidArgument('action', action, 'a function');
-    }
+    if (action !== undefined) checkFunction(action, 'action');
     this.name = name;
     this.parties = parties;
     this.#context = context;
@@ -140,7 +141,10 @@ export class CyclicBarrier {
    * @throws BrokenBarrierError; ConclaveError NOT_ACQUIRED, ABORTED, SESSION_LOST, MISMATCH when
    *   others take another number of parties; what the own action throws
    */
-  async wait({ signal, timeout, meta }: CyclicWaitOptions = {}): Promise<Passed> {
+  async wait(options: CyclicWaitOptions = {}): Promise<Passed> {
+    checkOptions(options, knownWait);
+    const { signal, timeout, meta } = options;
+    checkSignal(signal);
     const { session, metrics } = this.#context;
     const { clock } = session.client;
     const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
@@ -168,7 +172,7 @@ export class CyclicBarrier {
             party.giveUp('timeout', this.#late(timeoutMs), this.#late(timeoutMs, 'unknown'));
           });
     try {
-      const passed = this.#outcome(await ended);
+      const passed = this.#outcome(await this.#explained(await ended));
       measure('acquired');
       return passed;
     } catch (error) {
@@ -247,6 +251,24 @@ export class CyclicBarrier {
   #late(timeoutMs: number, outcome: 'unknown' | 'not-applied' = 'not-applied'): ConclaveError {
     const message = `${this.#what} was not complete within ${timeoutMs} ms`;
     return new ConclaveError('NOT_ACQUIRED', message, { outcome });
+  }
+
+  /**
+   * A party that broke the barrier by the end of its own lease hears that it is gone itself. The store
+   * knows of that before the session does.
+   */
+  async #explained(end: CyclicEnd): Promise<CyclicEnd> {
+    const { session } = this.#context;
+    if (end.kind !== 'broken' || end.reason !== 'gone') return end;
+    const terms = { signal: session.signal, timeout: closingPatienceMs };
+    const lease = await session.client.leases
+      .timeToLive(session.lease, terms)
+      .catch(() => undefined);
+    if (session.state === 'lost') return { kind: 'session-lost' };
+    // Unanswered: the others' word stands.
+    if (lease === undefined || (lease !== null && lease.ttlMs > 0)) return end;
+    const message = `The lease of session ${session.id} has ended`;
+    return { kind: 'failed', error: new ConclaveError('SESSION_LOST', message) };
   }
 
   #outcome(end: CyclicEnd): Passed {

@@ -8,8 +8,10 @@ import type { Observable } from '../../sdk/observe.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { observeShared } from '../common/streams.ts';
+import { checkSignal, type Known } from '../line/argument-checks.ts';
 import { Holding, waitForGrant } from '../line/holding.ts';
 import {
   encodeLineRecord,
@@ -29,7 +31,7 @@ import {
   saysAllLeft,
   type Terms,
 } from './double-record.ts';
-import { defaultRecheckMs, type WaitBarrierOptions } from './key-wait.ts';
+import { defaultRecheckMs, knownWaitOptions, type WaitBarrierOptions } from './key-wait.ts';
 import { largestMuster } from './muster.ts';
 import { resetWhenEmpty } from './reset.ts';
 
@@ -82,6 +84,8 @@ export type DoubleGeneration = {
 
 const recipe = 'double-barrier';
 
+const knownEnter: Known<EnterOptions> = { ...knownWaitOptions, meta: true, leaveTimeout: true };
+
 /** By session and name: barriers are made anew for each use, and what they knew should last. */
 const knownTerms = new WeakMap<RecipeContext, Map<string, { terms: Terms | undefined }>>();
 
@@ -103,7 +107,9 @@ export class DoubleBarrier {
   readonly #recheckMs: number;
 
   /** @throws ConclaveError INVALID_ARGUMENT */
-  constructor(context: RecipeContext, name: string, { parties, recheck }: DoubleBarrierOptions) {
+  constructor(context: RecipeContext, name: string, options: DoubleBarrierOptions) {
+    checkOptions(options, { parties: true, recheck: true });
+    const { parties, recheck } = options;
     if (!Number.isSafeInteger(parties) || parties < 1 || parties > largestMuster) {
       throw invalidArgument('parties', parties, `a whole number from 1 to ${largestMuster}`);
     }
@@ -166,7 +172,9 @@ export class DoubleBarrier {
 
   async #enter(options: EnterOptions): Promise<InsideHold> {
     const { session } = this.#context;
+    checkOptions(options, knownEnter);
     const { signal, timeout, meta, leaveTimeout } = options;
+    checkSignal(signal);
     const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
     const patience = parsePatience(leaveTimeout, 'leaveTimeout', undefined);
     const { client, meta: ours } = session;
@@ -232,7 +240,10 @@ class InsideHold extends HeldLock implements DoubleBarrierHandle {
     this.#member = member;
   }
 
-  async leave({ signal, timeout }: LeaveOptions = {}): Promise<void> {
+  async leave(options: LeaveOptions = {}): Promise<void> {
+    checkOptions(options, { signal: true, timeout: true });
+    const { signal, timeout } = options;
+    checkSignal(signal);
     if (this.#leaving === undefined) {
       const asked = parsePatience(timeout, 'timeout', signal);
       const { timeoutMs = this.#member.patience.timeoutMs } = asked;

@@ -9,6 +9,7 @@ import type { Session } from '../../sdk/session.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { type LinkedSignal, linkedSignal, onAbort } from '../common/signals.ts';
+import type { Known } from '../line/argument-checks.ts';
 import { sessionLost } from '../line/holding.ts';
 import type { Measured } from '../metrics.ts';
 import { Follower } from './follower.ts';
@@ -24,6 +25,8 @@ export type WaitBarrierOptions = {
   /** Gives up waiting: rejects with NOT_ACQUIRED. @default no limit */
   readonly timeout?: Duration;
 };
+
+export const knownWaitOptions: Known<WaitBarrierOptions> = { signal: true, timeout: true };
 
 /** The key as of a revision. */
 export type KeyView = { readonly kv: KeyValue | null; readonly revision: bigint };

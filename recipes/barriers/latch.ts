@@ -11,14 +11,23 @@ import { type Duration, parseDuration } from '../../sdk/options.ts';
 import { type Compare, compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
 import { observeShared } from '../common/streams.ts';
+import { checkSignal } from '../line/argument-checks.ts';
 import { sessionLost } from '../line/holding.ts';
 import { inLineOrder, type Meta } from '../line/line-record.ts';
+import type { ContentionKind } from '../metrics.ts';
 import { escapeName, latchPrefix, randomId } from '../names.ts';
-import { defaultRecheckMs, type KeyView, type WaitBarrierOptions, waitForKey } from './key-wait.ts';
+import {
+  defaultRecheckMs,
+  type KeyView,
+  knownWaitOptions,
+  type WaitBarrierOptions,
+  waitForKey,
+} from './key-wait.ts';
 import {
   type Arrival,
   decodeArrival,
@@ -83,7 +92,9 @@ export class Latch {
   #known: LatchGate = firstGate;
 
   /** @throws ConclaveError INVALID_ARGUMENT */
-  constructor(context: RecipeContext, name: string, { count, recheck }: LatchOptions) {
+  constructor(context: RecipeContext, name: string, options: LatchOptions) {
+    checkOptions(options, { count: true, recheck: true });
+    const { count, recheck } = options;
     if (!Number.isSafeInteger(count) || count < 1 || count > largestCount) {
       throw invalidArgument('count', count, `a whole number from 1 to ${largestCount}`);
     }
@@ -110,7 +121,10 @@ export class Latch {
    *
    * @throws ConclaveError MISMATCH when others count to another number, SESSION_LOST, ABORTED
    */
-  async arrive(id: string, { meta, signal }: ArriveOptions = {}): Promise<Arrived> {
+  async arrive(id: string, options: ArriveOptions = {}): Promise<Arrived> {
+    checkOptions(options, { meta: true, signal: true });
+    const { meta, signal } = options;
+    checkSignal(signal);
     const level = escapeName(id, 'id');
     const { session } = this.#context;
     const { client } = session;
@@ -134,10 +148,13 @@ export class Latch {
       if (isRound) this.#agree(decodeTally(result.tally));
       if (isRound && result.id !== null) {
         const first = nonceOf(result.id) === nonce;
+        if (!first) this.#contended('refused');
         return { first, arrived: Number(result.tally?.version ?? 0n), open: isOpen(gate) };
       }
       if (encodeGate(gate) === encodeGate(guess))
         throw new ConclaveError('CODEC', `'${this.#gateKey}' holds no gate of a latch`);
+      // A reset came first: the arrival is made again, in the new round.
+      this.#contended('conflict');
     }
   }
 
@@ -147,7 +164,10 @@ export class Latch {
    * @throws ConclaveError NOT_ACQUIRED, ABORTED, SESSION_LOST; MISMATCH when others count to another
    *   number
    */
-  async wait({ signal, timeout }: WaitBarrierOptions = {}): Promise<void> {
+  async wait(options: WaitBarrierOptions = {}): Promise<void> {
+    checkOptions(options, knownWaitOptions);
+    const { signal, timeout } = options;
+    checkSignal(signal);
     const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
     let round: number | undefined;
     const judge = ({ kv }: KeyView): true | undefined => {
@@ -198,6 +218,10 @@ export class Latch {
   async inspect(): Promise<LatchState> {
     const { kvs } = await this.#context.session.client.kv.list({ prefix: this.#root });
     return this.#stateOf(kvs);
+  }
+
+  #contended(kind: ContentionKind): void {
+    this.#context.metrics.contended({ recipe, name: this.name, kind });
   }
 
   async #attempt(guess: LatchGate, level: string, record: string, signal: AbortSignal | undefined) {

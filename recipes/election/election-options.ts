@@ -4,6 +4,8 @@ import { invalidArgument } from '../../sdk/errors.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
 import { durationOfAtLeast, parsePeriod } from '../common/durations.ts';
+import { checkOptions } from '../common/option-checks.ts';
+import { checkBoolean, type Known } from '../line/argument-checks.ts';
 import { lineTiming } from '../line/line-membership.ts';
 import { encodeLineRecord, type Meta } from '../line/line-record.ts';
 import { electionPrefix, etcdLockPrefix } from '../names.ts';
@@ -40,6 +42,17 @@ export type ElectionOptions<T> = {
   readonly vacancyStep?: Duration;
 };
 
+const knownOptions: Known<ElectionOptions<unknown>> = {
+  codec: true,
+  meta: true,
+  recheck: true,
+  layout: true,
+  priority: true,
+  preferred: true,
+  preemptAfter: true,
+  vacancyStep: true,
+};
+
 /** A term that is shorter does not pay for watches. */
 const followAfterMs = 250;
 
@@ -54,6 +67,7 @@ export class ElectionSettings<T> {
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(name: string, options: ElectionOptions<T>) {
+    checkOptions<ElectionOptions<T>>(options, knownOptions);
     const { layout = 'conclave', priority, preferred = false } = options;
     if (layout !== 'conclave' && layout !== 'etcd') {
       throw invalidArgument('layout', layout, "'conclave' or 'etcd'");
@@ -69,9 +83,7 @@ export class ElectionSettings<T> {
         throw invalidArgument(field, options[field], "left out, unless 'priority' is given");
       }
     }
-    if (typeof preferred !== 'boolean') {
-      throw invalidArgument('preferred', preferred, 'true or false');
-    }
+    checkBoolean(preferred, 'preferred');
     this.codec = options.codec ?? json<T>();
     this.#meta = options.meta ?? {};
     const prefix = layout === 'etcd' ? etcdLockPrefix(name) : electionPrefix(name);

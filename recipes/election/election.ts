@@ -15,10 +15,12 @@ import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { checkFunction, checkOptions } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { SessionKeeper } from '../common/session-keeper.ts';
 import { linkedSignal } from '../common/signals.ts';
 import { abortable, observeShared } from '../common/streams.ts';
+import { checkBoolean, checkSignal, type Known } from '../line/argument-checks.ts';
 import { waitForHold } from '../line/holding.ts';
 import { randomId } from '../names.ts';
 import {
@@ -50,6 +52,9 @@ export type LeadOptions<T> = {
   readonly requeue?: boolean;
 };
 
+const knownCampaign: Known<CampaignOptions<unknown>> = { value: true, signal: true, timeout: true };
+const knownLead: Known<LeadOptions<unknown>> = { value: true, signal: true, requeue: true };
+
 type Wait = {
   readonly signal?: AbortSignal | undefined;
   readonly timeoutMs?: number | undefined;
@@ -76,11 +81,13 @@ export class Election<T> {
   /**
    * Becomes a candidate and waits to lead. One exchange when there is no other candidate.
    *
-   * @throws ConclaveError NOT_ACQUIRED, ABORTED, SESSION_LOST, CODEC; LEADERSHIP_LOST when somebody
+   * @throws ConclaveError INVALID_ARGUMENT, NOT_ACQUIRED, ABORTED, SESSION_LOST, CODEC; LEADERSHIP_LOST when somebody
    *   removed this candidate's key; MISMATCH when others stand in the other form
    */
   async campaign(options: CampaignOptions<T>): Promise<Leadership<T>> {
+    checkOptions<CampaignOptions<T>>(options, knownCampaign);
     const { signal, timeout, value } = options;
+    checkSignal(signal);
     const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
     return this.#campaign(this.#context, value, { signal, timeoutMs });
   }
@@ -91,12 +98,17 @@ export class Election<T> {
    * goes for a request to make way: the one that asks leads as soon as `fn` has ended.
    *
    * @returns what `fn` returned while it led
-   * @throws what `fn` threw while it led; ABORTED by the signal; the loss when `requeue` is false
+   * @throws what `fn` threw while it led; ABORTED by the signal; the loss when `requeue` is false;
+   *   INVALID_ARGUMENT
    */
   async lead<R>(
     fn: (leadership: LeadContext<T>) => Promise<R> | R,
     options: LeadOptions<T>,
   ): Promise<R> {
+    checkFunction(fn, 'fn');
+    checkOptions<LeadOptions<T>>(options, knownLead);
+    checkSignal(options.signal);
+    checkBoolean(options.requeue, 'requeue');
     const { session, background } = this.#context;
     const keeper = new SessionKeeper(session, 'shared');
     const stop = linkedSignal(options.signal);
@@ -117,8 +129,10 @@ export class Election<T> {
     }
   }
 
-  /** The same as `leader$`, as a loop. Leaving the loop ends it. */
+  /** The same as `leader$`, as a loop. Leaving the loop ends it. @throws ConclaveError INVALID_ARGUMENT */
   observe(options: { readonly signal?: AbortSignal } = {}): AsyncIterable<Leader<T> | null> {
+    checkOptions(options, { signal: true });
+    checkSignal(options.signal);
     return abortable((signal) => this.#leaders(signal), options.signal);
   }
 

@@ -1,5 +1,5 @@
 /** Being the leader: the handle of one term. */
-import { ConclaveError } from '../../sdk/errors.ts';
+import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
 import type { Observable } from '../../sdk/observe.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import { untilAnswered } from '../common/repeat.ts';
@@ -67,7 +67,7 @@ export type LeadContext<T> = Pick<
   /**
    * By priority: aborts `signal`, and makes this candidate the leader once the function is done.
    *
-   * @throws ConclaveError FAILED_PRECONDITION in an election without priorities
+   * @throws ConclaveError FAILED_PRECONDITION in an election without priorities; INVALID_ARGUMENT
    */
   transferTo(candidate: CandidateRef): void;
 };
@@ -160,6 +160,7 @@ export class Reign<T> implements Leadership<T> {
     let preempted: ConclaveError | undefined;
     const transferTo = (candidate: CandidateRef) => {
       this.#assertTransferable();
+      checkCandidate(candidate);
       heir = candidate;
       stopping.abort(new ConclaveError('RELEASED', `The leadership of '${this.name}' passes on`));
     };
@@ -189,7 +190,9 @@ export class Reign<T> implements Leadership<T> {
   }
 
   #passTo(candidate: CandidateRef): Promise<void> {
-    return this.#assertTransferable()(candidate);
+    const passTo = this.#assertTransferable();
+    checkCandidate(candidate);
+    return passTo(candidate);
   }
 
   #assertTransferable(): (candidate: CandidateRef) => Promise<void> {
@@ -245,6 +248,19 @@ export class Reign<T> implements Leadership<T> {
       // An attempt whose answer was lost did take effect.
       if (bytesOf(record).equals(found.value)) return;
     }
+  }
+}
+
+/** @throws ConclaveError INVALID_ARGUMENT */
+export function checkCandidate(candidate: CandidateRef): void {
+  const given: Partial<CandidateRef> | null | undefined = candidate;
+  const isCandidate =
+    typeof given?.key === 'string' &&
+    typeof given.createRevision === 'bigint' &&
+    typeof given.session === 'string' &&
+    /^[0-9a-f]{1,16}$/.test(given.session);
+  if (!isCandidate) {
+    throw invalidArgument('candidate', given?.key ?? given, 'a candidate as candidates() lists it');
   }
 }
 

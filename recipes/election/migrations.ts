@@ -19,10 +19,12 @@ import { type Duration, parseDuration } from '../../sdk/options.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { type PrefixView, viewPrefix } from '../common/prefix-view.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
 import { observeShared } from '../common/streams.ts';
+import { checkBoolean, checkSignal, type Known } from '../line/argument-checks.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import { encodeLineRecord, inLineOrder, type LineEntry, lineEntry } from '../line/line-record.ts';
 import { escapeName, migrationsPrefix, randomId } from '../names.ts';
@@ -49,6 +51,18 @@ export type MigrateOptions = {
   readonly signal?: AbortSignal;
   /** How long to wait for others to be done: rejects with TIMEOUT. @default no limit */
   readonly timeout?: Duration;
+};
+
+const knownRun: Known<MigrateOptions> = { signal: true, timeout: true };
+
+type FieldsOf<Kind> = Kind extends unknown ? keyof Kind : never;
+
+const knownFields: Readonly<Record<FieldsOf<Migration>, true>> = {
+  id: true,
+  version: true,
+  writes: true,
+  run: true,
+  idempotent: true,
 };
 
 export type Migrated = {
@@ -82,6 +96,7 @@ export class Migrations {
     list: readonly Migration[],
     options: MigrationsOptions = {},
   ) {
+    checkOptions(options, { recheck: true });
     this.name = name;
     this.#context = context;
     this.#prefix = migrationsPrefix(name);
@@ -109,6 +124,8 @@ export class Migrations {
    *   SESSION_LOST, LEADERSHIP_LOST; and whatever a migration throws
    */
   async run(options: MigrateOptions = {}): Promise<Migrated> {
+    checkOptions(options, knownRun);
+    checkSignal(options.signal);
     throwIfAborted(options.signal);
     const { session } = this.#context;
     session.assertLive();
@@ -126,6 +143,8 @@ export class Migrations {
    */
   async resolve(id: string, how: 'done' | 'again', options: MigrateOptions = {}): Promise<void> {
     if (how !== 'done' && how !== 'again') throw invalidArgument('how', how, "'done' or 'again'");
+    checkOptions(options, knownRun);
+    checkSignal(options.signal);
     throwIfAborted(options.signal);
     await this.#inTheLead(options, undefined, async (holding, stop) => {
       await this.#settle(new MigrationRunner(this.name, holding, stop), holding, id, how);
@@ -336,14 +355,16 @@ function planOf(list: readonly Migration[]): readonly Planned[] {
   }
   const ids = new Set<string>();
   return list.map((migration: Migration, place) => {
-    const { id, version = '1' } = migration;
     const field = `migrations[${place}]`;
+    checkOptions<Record<string, unknown>>(migration, knownFields, field);
+    const { id, version = '1' } = migration;
     escapeName(id, `${field}.id`);
     if (ids.has(id)) throw invalidArgument(`${field}.id`, id, 'another than the ones before it');
     ids.add(id);
     if (typeof version !== 'string') {
       throw invalidArgument(`${field}.version`, version, 'a text');
     }
+    if ('idempotent' in migration) checkBoolean(migration.idempotent, `${field}.idempotent`);
     const functions = [
       'writes' in migration && migration.writes,
       'run' in migration && migration.run,

@@ -7,10 +7,10 @@ import type { RecipeContext } from '../common/context.ts';
 import { onAbort } from '../common/signals.ts';
 import { Holding, type HoldSubject, type WaitOptions, waitForGrant } from '../line/holding.ts';
 import type { Grant } from '../line/line-driver.ts';
-import { decodeLineRecord, type LineEntry, lineEntry } from '../line/line-record.ts';
+import { decodeLineRecord, lineEntry } from '../line/line-record.ts';
 import { formatSequencer } from '../line/sequencer.ts';
 import type { ElectionKeys } from './candidates.ts';
-import type { CandidateRef, Preemption } from './leadership.ts';
+import { type CandidateRef, checkCandidate, type Preemption } from './leadership.ts';
 import { PriorityMember } from './priority-driver.ts';
 import type { Heir } from './priority-writes.ts';
 import type { Standing } from './standing.ts';
@@ -99,12 +99,8 @@ export const waitForTenure = (
     return member;
   });
 
-function heirOf({ key, createRevision, session }: CandidateRef): Heir {
-  if (typeof key !== 'string' || typeof createRevision !== 'bigint' || !isHex(session)) {
-    throw invalidArgument('candidate', key, 'a candidate as candidates() lists it');
-  }
+function heirOf(candidate: CandidateRef): Heir {
+  checkCandidate(candidate);
+  const { key, createRevision, session } = candidate;
   return { key, createRevision, lease: BigInt(`0x${session}`) };
 }
-
-const isHex = (session: LineEntry['session']): boolean =>
-  typeof session === 'string' && /^[0-9a-f]{1,16}$/.test(session);

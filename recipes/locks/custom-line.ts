@@ -16,8 +16,10 @@ import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { checkFunction, checkOptions } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { observeShared } from '../common/streams.ts';
+import type { Known } from '../line/argument-checks.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import type { Place } from '../line/line.ts';
 import type { Membership } from '../line/line-membership.ts';
@@ -32,6 +34,9 @@ import { tryHold } from '../line/try-hold.ts';
 import { linePrefix } from '../names.ts';
 import { HeldLock, type LockHandle, lockAsObservable, usingLock } from './lock-handle.ts';
 import {
+  knownLockOptions,
+  knownTryOptions,
+  knownWaitOptions,
   type LockOptions,
   LockSettings,
   type TryLockOptions,
@@ -61,6 +66,8 @@ export type CustomLineOptions = LockOptions & {
   readonly rule?: string;
 };
 
+const knownOptions: Known<CustomLineOptions> = { ...knownLockOptions, policy: true, rule: true };
+
 export class CustomLine {
   readonly name: string;
   /** Everybody in line, in order, kept current while anybody listens. */
@@ -73,8 +80,10 @@ export class CustomLine {
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, name: string, options: CustomLineOptions) {
-    if (typeof options?.policy !== 'function') {
-      throw invalidArgument('policy', options?.policy, 'a function');
+    checkOptions(options, knownOptions);
+    checkFunction(options.policy, 'policy');
+    if (options.rule !== undefined && typeof options.rule !== 'string') {
+      throw invalidArgument('rule', options.rule, 'a text');
     }
     this.name = name;
     this.#context = context;
@@ -108,6 +117,7 @@ export class CustomLine {
    * @throws ConclaveError MISMATCH, SESSION_LOST; what the rule throws
    */
   async tryAcquire(options: TryLockOptions = {}): Promise<LockHandle | null> {
+    checkOptions(options, knownTryOptions);
     const maxHoldMs = this.#settings.maxHoldMs(options);
     const membership = this.#membership(options);
     const holding = await tryHold(this.#context, this.#subject, membership, maxHoldMs);
@@ -135,6 +145,7 @@ export class CustomLine {
   }
 
   async #acquire(options: WaitLockOptions): Promise<HeldLock> {
+    checkOptions(options, knownWaitOptions);
     const wait = this.#settings.wait(options);
     const membership = this.#membership(options);
     const holding: Holding = await waitForHold(this.#context, this.#subject, membership, wait);

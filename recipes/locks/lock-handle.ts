@@ -2,6 +2,7 @@
 import type { ConclaveError } from '../../sdk/errors.ts';
 import { isConclaveError } from '../../sdk/errors.ts';
 import type { Observable } from '../../sdk/observe.ts';
+import { checkFunction } from '../common/option-checks.ts';
 import { linkedSignal, onAbort } from '../common/signals.ts';
 import { observe } from '../common/streams.ts';
 import type { Holding, HoldState } from '../line/holding.ts';
@@ -78,12 +79,14 @@ export class HeldLock implements LockHandle, Losable {
 /**
  * Runs `fn` while the lock is held and releases it, whatever happens.
  *
- * @throws what acquiring throws, what `fn` throws, and the loss if the lock was lost while `fn` ran
+ * @throws ConclaveError INVALID_ARGUMENT for what is no function; what acquiring throws, what `fn`
+ *   throws, and the loss if the lock was lost while `fn` ran
  */
 export async function usingLock<L extends Losable, R>(
   acquire: () => Promise<L>,
   fn: (lock: L) => Promise<R> | R,
 ): Promise<R> {
+  checkFunction(fn, 'fn');
   const lock = await acquire();
   try {
     const result = await fn(lock);

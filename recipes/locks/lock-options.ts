@@ -3,6 +3,7 @@ import { invalidArgument } from '../../sdk/errors.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
 import { parsePeriod } from '../common/durations.ts';
+import { checkSignal, type Known } from '../line/argument-checks.ts';
 import type { WaitOptions } from '../line/holding.ts';
 import type { Membership } from '../line/line-membership.ts';
 import {
@@ -34,6 +35,14 @@ export type WaitLockOptions = TryLockOptions & {
   readonly timeout?: Duration;
 };
 
+export const knownLockOptions: Known<LockOptions> = { maxHold: true, recheck: true };
+export const knownTryOptions: Known<TryLockOptions> = { meta: true, maxHold: true };
+export const knownWaitOptions: Known<WaitLockOptions> = {
+  ...knownTryOptions,
+  signal: true,
+  timeout: true,
+};
+
 export class LockSettings {
   readonly recheckMs: number | undefined;
   readonly #session: Session;
@@ -59,6 +68,7 @@ export class LockSettings {
   /** @throws ConclaveError INVALID_ARGUMENT */
   wait(options: WaitLockOptions): WaitOptions {
     const { signal, timeout } = options;
+    checkSignal(signal);
     const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
     return { signal, timeoutMs, maxHoldMs: this.maxHoldMs(options) };
   }

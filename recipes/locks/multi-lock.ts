@@ -12,6 +12,7 @@ import { aborted, ConclaveError, invalidArgument, throwIfAborted } from '../../s
 import type { Observable } from '../../sdk/observe.ts';
 import { compare, type Operation, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { linkedSignal, unlessAborted } from '../common/signals.ts';
 import { adoptHold, type Holding, waitForHold } from '../line/holding.ts';
 import { aheadFields, aheadOf, type LineView, type Membership } from '../line/line-membership.ts';
@@ -19,12 +20,16 @@ import { type Entered, enter } from '../line/try-hold.ts';
 import { goneKey, lockPrefix } from '../names.ts';
 import { lockAsObservable, usingLock } from './lock-handle.ts';
 import {
+  knownLockOptions,
+  knownTryOptions,
+  knownWaitOptions,
   type LockOptions,
   LockSettings,
   type TryLockOptions,
   type WaitLockOptions,
 } from './lock-options.ts';
 import { MultiHold, type MultiLockHandle } from './multi-handle.ts';
+import { type LineUp, lineUp } from './mutex.ts';
 
 /** Within etcd's default of 128 operations in a transaction. */
 const namesMax = 50;
@@ -44,11 +49,13 @@ export class MultiLock {
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, names: readonly string[], options: LockOptions = {}) {
-    const distinct = new Set(names);
     if (!Array.isArray(names) || names.length === 0 || names.length > namesMax) {
       throw invalidArgument('names', names, `a list of 1 to ${namesMax} names`);
     }
-    if (distinct.size < names.length) throw invalidArgument('names', names, 'without repetition');
+    if (new Set(names).size < names.length) {
+      throw invalidArgument('names', names, 'without repetition');
+    }
+    checkOptions(options, knownLockOptions);
     this.names = [...names].sort();
     this.#context = context;
     this.#prefixes = this.names.map(lockPrefix);
@@ -72,6 +79,7 @@ export class MultiLock {
    * @throws ConclaveError SESSION_LOST, or what the store answers
    */
   async tryAcquire(options: TryLockOptions = {}): Promise<MultiLockHandle | null> {
+    checkOptions(options, knownTryOptions);
     const maxHoldMs = this.#settings.maxHoldMs(options);
     const attempt = this.#attempt(options);
     const free = this.#prefixes.map((prefix) => compare.range.createRevision({ prefix }, '==', 0n));
@@ -107,7 +115,18 @@ export class MultiLock {
     return lockAsObservable((signal) => this.#acquire({ ...options, signal }));
   }
 
+  /** Who holds and who waits, by name, at one revision. One exchange. */
+  async inspect(): Promise<ReadonlyMap<string, LineUp>> {
+    const lists = this.#prefixes.map((prefix) => op.list({ prefix }));
+    const { responses } = await this.#context.session.client.kv
+      .txn()
+      .then(...lists)
+      .commit();
+    return new Map(this.names.map((name, index) => [name, lineUp(responses[index]?.kvs ?? [])]));
+  }
+
   async #acquire(options: WaitLockOptions): Promise<MultiHold> {
+    checkOptions(options, knownWaitOptions);
     const { signal, timeoutMs, maxHoldMs } = this.#settings.wait(options);
     throwIfAborted(signal);
     const { clock } = this.#context.session.client;

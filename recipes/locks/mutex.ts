@@ -13,8 +13,10 @@ import { invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { checkFunction, checkOptions } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { observe, observeShared } from '../common/streams.ts';
+import { checkBoolean, type Known } from '../line/argument-checks.ts';
 import { adoptHold, waitForHold } from '../line/holding.ts';
 import { type Membership, memberName } from '../line/line-membership.ts';
 import { inLineOrder, type LineEntry, lineEntry } from '../line/line-record.ts';
@@ -22,6 +24,9 @@ import { tryHold } from '../line/try-hold.ts';
 import { etcdLockPrefix, lockPrefix } from '../names.ts';
 import { holdUntil, lockAsObservable, usingLock } from './lock-handle.ts';
 import {
+  knownLockOptions,
+  knownTryOptions,
+  knownWaitOptions,
   type LockOptions,
   LockSettings,
   type TryLockOptions,
@@ -67,6 +72,11 @@ export type AcquireOptions = WaitLockOptions &
 
 export type ResumeOptions = Pick<TryAcquireOptions, 'maxHold' | 'owner'>;
 
+const knownOptions: Known<MutexOptions> = { ...knownLockOptions, reentrant: true, layout: true };
+const knownTry: Known<TryAcquireOptions> = { ...knownTryOptions, owner: true };
+const knownWait: Known<AcquireOptions> = { ...knownWaitOptions, owner: true, onPosition: true };
+const knownResume: Known<ResumeOptions> = { maxHold: true, owner: true };
+
 type Hold = MutexHold | SharedHandle;
 
 type Place = { readonly membership: Membership; readonly writes: OwnWrites };
@@ -85,12 +95,14 @@ export class Mutex {
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, name: string, options: MutexOptions = {}) {
+    checkOptions(options, knownOptions);
     this.name = name;
     this.#context = context;
     const { layout = 'conclave', reentrant = false } = options;
     if (layout !== 'conclave' && layout !== 'etcd') {
       throw invalidArgument('layout', layout, "'conclave' or 'etcd'");
     }
+    checkBoolean(reentrant, 'reentrant');
     this.#prefix = layout === 'etcd' ? etcdLockPrefix(name) : lockPrefix(name);
     if (reentrant) this.#owners = new Owners();
     this.#settings = new LockSettings(context.session, options);
@@ -120,6 +132,7 @@ export class Mutex {
    * @throws ConclaveError SESSION_LOST, or what the store answers
    */
   async tryAcquire(options: TryAcquireOptions = {}): Promise<MutexHandle | null> {
+    checkOptions(options, knownTry);
     const maxHoldMs = this.#settings.maxHoldMs(options);
     return this.#enter(options, async () => {
       const { membership, writes } = this.#place(options);
@@ -138,6 +151,7 @@ export class Mutex {
    *   session or lock, SESSION_LOST
    */
   async resume(sequencer: string, options: ResumeOptions = {}): Promise<MutexHandle> {
+    checkOptions(options, knownResume);
     const maxHoldMs = this.#settings.maxHoldMs(options);
     const hold = await this.#enter(options, async () => {
       const resumed = await resumeHold(this.#context, this.#prefix, sequencer);
@@ -196,10 +210,13 @@ export class Mutex {
    * Asks the holder to let go: its `revocation$` emits. Up to the holder; nothing is taken from it.
    * Resolves to whether there is a holder. Two exchanges.
    *
-   * @throws ConclaveError FAILED_PRECONDITION when a client of another kind holds
+   * @throws ConclaveError FAILED_PRECONDITION when a client of another kind holds, INVALID_ARGUMENT
    */
-  requestRevoke(options: { readonly reason?: string } = {}): Promise<boolean> {
-    return requestRevocation(this.#context.session, this.#prefix, options.reason ?? '');
+  async requestRevoke(options: { readonly reason?: string } = {}): Promise<boolean> {
+    checkOptions(options, { reason: true });
+    const { reason = '' } = options;
+    if (typeof reason !== 'string') throw invalidArgument('reason', reason, 'a text');
+    return requestRevocation(this.#context.session, this.#prefix, reason);
   }
 
   /** Who holds and who waits now. One exchange. */
@@ -213,6 +230,8 @@ export class Mutex {
   }
 
   async #acquire(options: AcquireOptions): Promise<Hold> {
+    checkOptions(options, knownWait);
+    if (options.onPosition !== undefined) checkFunction(options.onPosition, 'onPosition');
     const wait = this.#settings.wait(options);
     const hold = await this.#enter(options, async () => {
       const { onPosition } = options;
@@ -264,7 +283,8 @@ export class Mutex {
   }
 }
 
-function lineUp(kvs: Iterable<KeyValue>): LineUp {
+/** One line, as it is shown. */
+export function lineUp(kvs: Iterable<KeyValue>): LineUp {
   const [holder, ...waiters] = inLineOrder(kvs).map(lineEntry);
   return { holder: holder ?? null, waiters };
 }

@@ -3,8 +3,10 @@ import { aborted, ConclaveError, invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import { type Compare, compare, op } from '../../sdk/txn.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { mayRepeat, untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
+import { checkSignal } from '../line/argument-checks.ts';
 import type { Holding } from '../line/holding.ts';
 import { lineTiming } from '../line/line-membership.ts';
 import { inLineOrder } from '../line/line-record.ts';
@@ -110,7 +112,9 @@ export class RwHold extends HeldLock implements RwHandle {
 
   upgrade(options: UpgradeOptions = {}): Promise<RwHandle> {
     return this.#inTurn(async () => {
+      checkOptions(options, { signal: true, timeout: true });
       const { signal, timeout } = options;
+      checkSignal(signal);
       const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
       this.assertHeld();
       if (this.#mode === 'write') return;

@@ -12,6 +12,7 @@ import { invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { observeShared } from '../common/streams.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
@@ -28,6 +29,9 @@ import { whenChanged } from '../line/wake.ts';
 import { rwPrefix } from '../names.ts';
 import { lockAsObservable, usingLock } from './lock-handle.ts';
 import {
+  knownLockOptions,
+  knownTryOptions,
+  knownWaitOptions,
   type LockOptions,
   LockSettings,
   type TryLockOptions,
@@ -55,6 +59,7 @@ export class RwLock {
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, name: string, options: LockOptions = {}) {
+    checkOptions(options, knownLockOptions);
     this.name = name;
     this.#context = context;
     const prefix = rwPrefix(name);
@@ -100,6 +105,7 @@ export class RwLock {
    * @throws ConclaveError SESSION_LOST, or what the store answers
    */
   async tryAcquire(mode: RwMode, options: TryLockOptions = {}): Promise<RwHandle | null> {
+    checkOptions(options, knownTryOptions);
     const maxHoldMs = this.#settings.maxHoldMs(options);
     const { membership, content } = this.#membership(mode, options);
     const holding = await tryHold(this.#context, this.#subject, membership, maxHoldMs);
@@ -135,6 +141,7 @@ export class RwLock {
   }
 
   async #acquire(mode: RwMode, options: WaitLockOptions): Promise<RwHold> {
+    checkOptions(options, knownWaitOptions);
     const wait = this.#settings.wait(options);
     const { membership, content } = this.#membership(mode, options);
     const holding = await waitForHold(this.#context, this.#subject, membership, wait);

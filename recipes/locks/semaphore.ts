@@ -13,9 +13,11 @@ import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { observeShared } from '../common/streams.ts';
+import type { Known } from '../line/argument-checks.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import type { Membership } from '../line/line-membership.ts';
 import { inLineOrder, type LineEntry, lineEntry } from '../line/line-record.ts';
@@ -23,6 +25,9 @@ import { tryHold } from '../line/try-hold.ts';
 import { semaphorePrefix } from '../names.ts';
 import { HeldLock, type LockHandle, lockAsObservable, usingLock } from './lock-handle.ts';
 import {
+  knownLockOptions,
+  knownTryOptions,
+  knownWaitOptions,
   type LockOptions,
   LockSettings,
   type TryLockOptions,
@@ -56,6 +61,10 @@ type Weight = {
 export type TryPermitOptions = TryLockOptions & Weight;
 export type WaitPermitOptions = WaitLockOptions & Weight;
 
+const knownOptions: Known<SemaphoreOptions> = { ...knownLockOptions, limit: true };
+const knownTry: Known<TryPermitOptions> = { ...knownTryOptions, weight: true };
+const knownWait: Known<WaitPermitOptions> = { ...knownWaitOptions, weight: true };
+
 export interface Permit extends LockHandle {
   readonly weight: number;
 }
@@ -88,6 +97,7 @@ export class Semaphore {
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, name: string, options: SemaphoreOptions = {}) {
+    checkOptions(options, knownOptions);
     this.name = name;
     this.#context = context;
     this.#prefix = semaphorePrefix(name);
@@ -124,6 +134,7 @@ export class Semaphore {
    * @throws ConclaveError MISMATCH, NOT_FOUND, INVALID_ARGUMENT, SESSION_LOST
    */
   async tryAcquire(options: TryPermitOptions = {}): Promise<Permit | null> {
+    checkOptions(options, knownTry);
     const weight = permits(options.weight ?? 1, 'weight');
     const maxHoldMs = this.#settings.maxHoldMs(options);
     const membership = { ...this.#membership(weight, options), reach: 'all' } as const;
@@ -182,6 +193,7 @@ export class Semaphore {
   }
 
   async #acquire(options: WaitPermitOptions): Promise<HeldPermit> {
+    checkOptions(options, knownWait);
     const weight = permits(options.weight ?? 1, 'weight');
     const wait = this.#settings.wait(options);
     const membership = this.#membership(weight, options);

@@ -16,10 +16,12 @@ import { type Duration, parseDuration } from '../../sdk/options.ts';
 import { type Compare, compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { durationOfAtLeast } from '../common/durations.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { pause, untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
 import { observeShared } from '../common/streams.ts';
+import { checkSignal, type Known } from '../line/argument-checks.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import { inLineOrder, type LineEntry, lineEntry, type Meta } from '../line/line-record.ts';
 import { LockSettings } from '../locks/lock-options.ts';
@@ -54,6 +56,9 @@ export type RateLineUp = {
   readonly waiters: readonly LineEntry[];
 };
 
+const knownOptions: Known<RateOptions> = { rate: true, per: true, burst: true, recheck: true };
+const knownTake: Known<TakeOptions> = { signal: true, timeout: true, meta: true };
+
 type Answer = 'taken' | 'line occupied' | 'place lost' | { readonly atMs: number };
 
 export class RateLimiter {
@@ -71,6 +76,7 @@ export class RateLimiter {
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, name: string, options: RateOptions) {
+    checkOptions(options, knownOptions);
     this.name = name;
     this.#context = context;
     this.#prefix = ratePrefix(name);
@@ -110,7 +116,9 @@ export class RateLimiter {
    *   when somebody removed this waiter's key
    */
   async take(permits = 1, options: TakeOptions = {}): Promise<void> {
+    checkOptions(options, knownTake);
     const { signal, timeout } = options;
+    checkSignal(signal);
     this.#check(permits);
     const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
     throwIfAborted(signal);

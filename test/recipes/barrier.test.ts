@@ -422,4 +422,29 @@ describe.skipIf(storeMissing)('barrier', () => {
     await using _one = await one.raise();
     await other.wait();
   });
+
+  test('wrong options are refused by name', async () => {
+    const refused = (words: string) => ({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(words),
+    });
+    const actor = await world.actor();
+    const make = (options: unknown) => () => new Barrier(actor.context, 'x', options as never);
+    expect(make(null)).toThrow(expect.objectContaining(refused("'options'")));
+    expect(make({ rechekc: 1 })).toThrow(expect.objectContaining(refused("'recheck'")));
+    const barrier = of(actor, world.name());
+    for (const raised of [
+      barrier.raise({ mta: {} } as never),
+      barrier.raisePermanently({ mta: {} } as never),
+    ]) {
+      await expect(raised).rejects.toMatchObject(refused("'meta'"));
+    }
+    for (const [options, words] of [
+      [null, "'options'"],
+      [{ tmieout: 10 }, "'timeout'"],
+      [{ signal: {} }, "'signal'"],
+    ] as const) {
+      await expect(barrier.wait(options as never)).rejects.toMatchObject(refused(words));
+    }
+  });
 });

@@ -91,4 +91,23 @@ describe.skipIf(storeMissing)('line with a rule of its own', () => {
     await expect(of(actor, name, { policy: broken }).acquire()).rejects.toThrow('broken rule');
     await lineLength(name, 1);
   });
+
+  test('wrong options are refused by name', async () => {
+    const refused = (words: string) => ({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(words),
+    });
+    const actor = await world.actor();
+    const make = (options: unknown) => () => new CustomLine(actor.context, 'x', options as never);
+    const policy = () => undefined;
+    expect(make(undefined)).toThrow(expect.objectContaining(refused("'options'")));
+    expect(make({ policy, rul: 'x' })).toThrow(expect.objectContaining(refused("'rule'")));
+    expect(make({ policy, rule: 1 })).toThrow(expect.objectContaining(refused("'rule'")));
+    expect(make({ rule: 'x' })).toThrow(expect.objectContaining(refused("'policy'")));
+    const line = of(actor, world.name());
+    const acquired = line.acquire({ tmieout: 10 } as never);
+    await expect(acquired).rejects.toMatchObject(refused("'timeout'"));
+    const tried = line.tryAcquire({ timeout: 10 } as never);
+    await expect(tried).rejects.toMatchObject(refused("'timeout'"));
+  });
 });

@@ -220,7 +220,7 @@ describe.skipIf(storeMissing)('cyclic barrier', () => {
     for (const each of [first, second]) {
       await expect(each).rejects.toMatchObject({
         ...brokenBy('timeout'),
-        code: 'FAILED_PRECONDITION',
+        code: 'BARRIER_BROKEN',
         generation: 1,
         broken: { by: c.session.id },
       });
@@ -576,7 +576,7 @@ describe.skipIf(storeMissing)('cyclic barrier', () => {
     expect(measured).toEqual([
       ['contended', 'cyclic-barrier', 'wait'],
       ['waited', 'cyclic-barrier', 'NOT_ACQUIRED'],
-      ['waited', 'cyclic-barrier', 'FAILED_PRECONDITION'],
+      ['waited', 'cyclic-barrier', 'BARRIER_BROKEN'],
       ['waited', 'cyclic-barrier', 'acquired'],
     ]);
   });
@@ -603,5 +603,44 @@ describe.skipIf(storeMissing)('cyclic barrier', () => {
     await expect(of(a, name).wait({ timeout: 'soon' })).rejects.toThrow(/'timeout'/);
     const signal = AbortSignal.abort('no');
     await expect(of(a, name).wait({ signal })).rejects.toMatchObject({ code: 'ABORTED' });
+  });
+
+  test('a party whose own session has died is told that, the others that a party was gone', async () => {
+    for (const notices of ['itself', 'the others'] as const) {
+      const [a, b] = [await world.actor(), await world.actor()];
+      const name = world.name();
+      const own = notices === 'itself' ? a.context : deafContext(a);
+      const options = { parties: 3, recheck: 60 };
+      const first = quietly(of({ context: own }, name, options).wait());
+      await present(name, 1);
+      const second = quietly(of(b, name, options).wait());
+      await present(name, 2);
+      await a.killLease();
+      await expect(first, notices).rejects.toMatchObject({ code: 'SESSION_LOST' });
+      await expect(second, notices).rejects.toMatchObject({
+        ...brokenBy('gone'),
+        code: 'BARRIER_BROKEN',
+      });
+    }
+  });
+
+  test('wrong options are refused by name', async () => {
+    const refused = (words: string) => ({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(words),
+    });
+    const actor = await world.actor();
+    const make = (options: unknown) => () =>
+      new CyclicBarrier(actor.context, 'x', options as never);
+    expect(make(undefined)).toThrow(expect.objectContaining(refused("'options'")));
+    expect(make({ parties: 1, actoin: 1 })).toThrow(expect.objectContaining(refused("'action'")));
+    const barrier = of(actor, world.name());
+    for (const [options, words] of [
+      [{ tmieout: 10 }, "'timeout'"],
+      [{ signal: {} }, "'signal'"],
+      [null, "'options'"],
+    ] as const) {
+      await expect(barrier.wait(options as never)).rejects.toMatchObject(refused(words));
+    }
   });
 });

@@ -697,4 +697,27 @@ describe.skipIf(storeMissing)('double barrier', () => {
     const signal = AbortSignal.abort('no');
     await expect(of(a, name).enter({ signal })).rejects.toMatchObject({ code: 'ABORTED' });
   });
+
+  test('wrong options are refused by name', async () => {
+    const refused = (words: string) => ({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(words),
+    });
+    const actor = await world.actor();
+    const make = (options: unknown) => () =>
+      new DoubleBarrier(actor.context, 'x', options as never);
+    expect(make(undefined)).toThrow(expect.objectContaining(refused("'options'")));
+    expect(make({ parties: 1, rechekc: 1 })).toThrow(expect.objectContaining(refused("'recheck'")));
+    const barrier = of(actor, world.name(), 1);
+    for (const [options, words] of [
+      [{ tmieout: 10 }, "'timeout'"],
+      [{ signal: {} }, "'signal'"],
+      [null, "'options'"],
+    ] as const) {
+      await expect(barrier.enter(options as never)).rejects.toMatchObject(refused(words));
+      await using inside = await barrier.enter();
+      await expect(inside.leave(options as never)).rejects.toMatchObject(refused(words));
+    }
+    await expect(barrier.using(1 as never)).rejects.toMatchObject(refused("'fn'"));
+  });
 });

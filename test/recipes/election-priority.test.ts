@@ -742,4 +742,21 @@ describe.skipIf(storeMissing)('election by priority', () => {
       expect(() => new Election(a.context, '')).toThrow(/'name'/);
     });
   });
+
+  test('what is no candidate is refused, and the leader goes on', async () => {
+    const actor = await world.actor();
+    const election = new Election<string>(actor.context, world.name(), { priority: 1 });
+    const refused = { code: 'INVALID_ARGUMENT', message: expect.stringContaining("'candidate'") };
+    await using leader = await election.campaign({ value: 'a' });
+    for (const candidate of [undefined, null, 'a', { key: 'a' }]) {
+      await expect(leader.transfer(candidate as never)).rejects.toMatchObject(refused);
+    }
+    expect(leader.isLeader).toBe(true);
+    await leader.resign();
+    const led = election.lead(
+      ({ transferTo }) => expect(() => transferTo(undefined as never)).toThrow(/'candidate'/),
+      { value: 'a' },
+    );
+    await led;
+  });
 });

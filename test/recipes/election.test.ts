@@ -307,4 +307,40 @@ describe.skipIf(storeMissing)('election', () => {
     await settle();
     expect(a.faults.take()).toEqual([]);
   });
+
+  test('wrong options are refused by name', async () => {
+    const refused = (words: string) => ({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(words),
+    });
+    const actor = await world.actor();
+    const make = (options: unknown) => () => new Election(actor.context, 'x', options as never);
+    expect(make(null)).toThrow(expect.objectContaining(refused("'options'")));
+    // It would choose the other form.
+    expect(make({ prioriy: 1 })).toThrow(expect.objectContaining(refused("'priority'")));
+    const election = electionOf(actor, world.name());
+    for (const [options, words] of [
+      [undefined, "'options'"],
+      [{ vlaue: 'a' }, "'value'"],
+      [{ value: 'a', tmieout: 1 }, "'timeout'"],
+      [{ value: 'a', signal: {} }, "'signal'"],
+    ] as const) {
+      await expect(election.campaign(options as never)).rejects.toMatchObject(refused(words));
+    }
+    const run = async () => undefined;
+    for (const [fn, options, words] of [
+      [1, { value: 'a' }, "'fn'"],
+      [run, undefined, "'options'"],
+      [run, { value: 'a', requeu: false }, "'requeue'"],
+      [run, { value: 'a', requeue: 'no' }, "'requeue'"],
+      [run, { value: 'a', signal: {} }, "'signal'"],
+    ] as const) {
+      const led = election.lead(fn as never, options as never);
+      await expect(led).rejects.toMatchObject(refused(words));
+    }
+    const observe = (options: unknown) => () => election.observe(options as never);
+    expect(observe({ singal: undefined })).toThrow(expect.objectContaining(refused("'signal'")));
+    expect(observe({ signal: {} })).toThrow(expect.objectContaining(refused("'signal'")));
+    expect(await election.candidates()).toEqual([]);
+  });
 });

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { Latch, type LatchState } from '../../recipes/barriers/latch.ts';
+import { noMetrics } from '../../recipes/metrics.ts';
 import { latchPrefix } from '../../recipes/names.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
@@ -349,5 +350,46 @@ describe.skipIf(storeMissing)('latch', () => {
     await expect(of(a, name).arrive('x', { signal })).rejects.toMatchObject({ code: 'ABORTED' });
     await world.operator().kv.put(`${latchPrefix(name)}gate`, '{');
     await expect(of(a, name).arrive('x')).rejects.toMatchObject({ code: 'CODEC' });
+  });
+
+  test('arrivals that find their id taken, or the round over, are measured', async () => {
+    const measured: unknown[] = [];
+    const a = await world.actor({
+      metrics: { ...noMetrics, contended: ({ recipe, kind }) => measured.push([recipe, kind]) },
+    });
+    const b = await world.actor();
+    const name = world.name();
+    const latch = of(a, name, 3);
+    await latch.arrive('1');
+    expect(measured).toEqual([]);
+    expect((await latch.arrive('1')).first).toBe(false);
+    expect(measured).toEqual([['latch', 'refused']]);
+    await of(b, name, 3).reset();
+    expect((await latch.arrive('1')).first).toBe(true);
+    expect(measured).toEqual([
+      ['latch', 'refused'],
+      ['latch', 'conflict'],
+    ]);
+  });
+
+  test('wrong options are refused by name', async () => {
+    const refused = (words: string) => ({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(words),
+    });
+    const actor = await world.actor();
+    const make = (options: unknown) => () => new Latch(actor.context, 'x', options as never);
+    expect(make(undefined)).toThrow(expect.objectContaining(refused("'options'")));
+    expect(make({ count: 1, rechekc: 1 })).toThrow(expect.objectContaining(refused("'recheck'")));
+    const latch = of(actor, world.name(), 1);
+    for (const [options, words] of [
+      [{ singal: undefined }, "'signal'"],
+      [{ signal: {} }, "'signal'"],
+      [null, "'options'"],
+    ] as const) {
+      await expect(latch.arrive('1', options as never)).rejects.toMatchObject(refused(words));
+      await expect(latch.wait(options as never)).rejects.toMatchObject(refused(words));
+    }
+    expect((await latch.inspect()).arrived).toEqual([]);
   });
 });

@@ -550,4 +550,33 @@ describe.skipIf(storeMissing)('migrations', () => {
     await a.session.close();
     await expect(of(a, 'x', []).run()).rejects.toMatchObject({ code: 'CLOSED' });
   });
+
+  test('wrong fields and options are refused by name', async () => {
+    const refused = (words: string) => ({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(words),
+    });
+    const actor = await world.actor();
+    const make = (list: unknown, options?: unknown) => () =>
+      new Migrations(actor.context, 'x', list as never, options as never);
+    const run = () => undefined;
+    for (const [list, words] of [
+      [[null], "'migrations[0]'"],
+      // It would block after a crash.
+      [[{ id: '1', run, idempotnt: true }], "'migrations[0].idempotent'"],
+      [[{ id: '1', run, idempotent: 'yes' }], "'migrations[0].idempotent'"],
+    ] as const) {
+      expect(make(list), words).toThrow(expect.objectContaining(refused(words)));
+    }
+    expect(make([], null)).toThrow(expect.objectContaining(refused("'options'")));
+    expect(make([], { rechekc: 1 })).toThrow(expect.objectContaining(refused("'recheck'")));
+    const migrations = of(actor, world.name(), []);
+    for (const options of [{ singal: undefined }, { signal: {} }]) {
+      const calls = [
+        migrations.run(options as never),
+        migrations.resolve('1', 'done', options as never),
+      ];
+      for (const call of calls) await expect(call).rejects.toMatchObject(refused("'signal'"));
+    }
+  });
 });

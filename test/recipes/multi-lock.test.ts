@@ -135,4 +135,47 @@ describe.skipIf(storeMissing)('multi-lock', () => {
     }
     expect(() => new MultiLock(actor.context, 'a' as never)).toThrow(/'names'/);
   });
+
+  test('inspect tells by name who holds and who waits, in one exchange', async () => {
+    const [a, b, c] = [await world.actor(), await world.actor(), await world.actor()];
+    const [x, y] = [world.name(), world.name()];
+    const both = await of(a, x, y).acquire();
+    const single = new Mutex(b.context, y).acquire();
+    await eventually(
+      'a waiter',
+      async () => (await of(c, y).inspect()).get(y)?.waiters.length === 1,
+    );
+    c.faults.take();
+    const seen = await of(c, x, y, `${x}/free`).inspect();
+    expect(kinds(c)).toEqual(['txn']);
+    expect([...seen.keys()].sort()).toEqual([x, `${x}/free`, y].sort());
+    expect(seen.get(x)).toMatchObject({ holder: { session: a.session.id }, waiters: [] });
+    expect(seen.get(y)).toMatchObject({
+      holder: { session: a.session.id },
+      waiters: [{ session: b.session.id }],
+    });
+    expect(seen.get(`${x}/free`)).toEqual({ holder: null, waiters: [] });
+    await both.release();
+    await (await single).release();
+  });
+
+  test('wrong options are refused by name', async () => {
+    const refused = (words: string) => ({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(words),
+    });
+    const actor = await world.actor();
+    const make = (names: unknown, options?: unknown) => () =>
+      new MultiLock(actor.context, names as never, options as never);
+    expect(make(5)).toThrow(expect.objectContaining(refused("'names'")));
+    expect(make('ab')).toThrow(expect.objectContaining(refused("'names'")));
+    expect(make(['a'], null)).toThrow(expect.objectContaining(refused("'options'")));
+    expect(make(['a'], { rechekc: 1 })).toThrow(expect.objectContaining(refused("'recheck'")));
+    const locks = of(actor, world.name());
+    const acquired = locks.acquire({ tmieout: 10 } as never);
+    await expect(acquired).rejects.toMatchObject(refused("'timeout'"));
+    const tried = locks.tryAcquire({ timeout: 10 } as never);
+    await expect(tried).rejects.toMatchObject(refused("'timeout'"));
+    await expect(locks.using(undefined as never)).rejects.toMatchObject(refused("'fn'"));
+  });
 });

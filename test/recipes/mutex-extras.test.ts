@@ -265,4 +265,46 @@ describe.skipIf(storeMissing)('mutex', () => {
       expect(() => new Mutex(actor.context, 'x', { layout })).toThrow(/'layout'/);
     });
   });
+
+  test('wrong options are refused by name: they must not mean their absence', async () => {
+    const refused = (words: string) => ({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(words),
+    });
+    const actor = await world.actor();
+    const make = (options: unknown) => () =>
+      new Mutex(actor.context, world.name(), options as never);
+    for (const [options, words] of [
+      [null, "'options'"],
+      ['10s', "'options'"],
+      [{ maxhold: '1s' }, "did you mean 'maxHold'"],
+      [{ reentrant: 'yes' }, "'reentrant'"],
+    ] as const) {
+      expect(make(options), words).toThrow(expect.objectContaining(refused(words)));
+    }
+    const name = world.name();
+    const mutex = new Mutex(actor.context, name);
+    await using holder = await mutex.acquire();
+    for (const [options, words] of [
+      [{ tmieout: 10 }, "did you mean 'timeout'"],
+      [{ signal: {} }, "'signal'"],
+      [{ signal: null }, "'signal'"],
+      [{ onPosition: 1 }, "'onPosition'"],
+      [null, "'options'"],
+    ] as const) {
+      await expect(mutex.acquire(options as never), words).rejects.toMatchObject(refused(words));
+    }
+    const tried = mutex.tryAcquire({ timeout: 10 } as never);
+    await expect(tried).rejects.toMatchObject(refused("'timeout'"));
+    const resumed = mutex.resume(holder.sequencer, { signal: undefined } as never);
+    await expect(resumed).rejects.toMatchObject(refused("'signal'"));
+    const asked = [
+      mutex.requestRevoke({ raeson: 'x' } as never),
+      mutex.requestRevoke({ reason: 1 as never }),
+    ];
+    for (const each of asked) await expect(each).rejects.toMatchObject(refused("'reason'"));
+    await expect(mutex.using(1 as never)).rejects.toMatchObject(refused("'fn'"));
+    // Nobody who was refused has left anything.
+    expect(await mutex.inspect()).toMatchObject({ holder: { key: holder.key }, waiters: [] });
+  });
 });

@@ -226,6 +226,26 @@ describe.skipIf(storeMissing)('rate limiter', () => {
       await expect(of(actor, world.name()).take(permits)).rejects.toThrow(/'permits'/);
     }
   });
+
+  test('wrong options are refused by name', async () => {
+    const refused = (words: string) => ({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(words),
+    });
+    const actor = await world.actor();
+    const make = (options: unknown) => () => new RateLimiter(actor.context, 'x', options as never);
+    expect(make(undefined)).toThrow(expect.objectContaining(refused("'options'")));
+    expect(make({ rate: 1, brust: 2 })).toThrow(expect.objectContaining(refused("'burst'")));
+    const limiter = of(actor, world.name());
+    for (const [options, words] of [
+      [{ tmieout: 10 }, "'timeout'"],
+      [{ signal: {} }, "'signal'"],
+      [null, "'options'"],
+    ] as const) {
+      await expect(limiter.take(1, options as never)).rejects.toMatchObject(refused(words));
+    }
+    expect((await limiter.inspect()).available).toBeNull();
+  });
 });
 
 test('in no window more is given out than the burst and what the rate adds', () => {

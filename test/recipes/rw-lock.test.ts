@@ -311,6 +311,28 @@ describe.skipIf(storeMissing)('read-write lock', () => {
     watching.unsubscribe();
     expect(seen.flatMap(({ holders }) => holders.map(({ mode }) => mode))).toContain('write');
   });
+
+  test('wrong options are refused by name', async () => {
+    const refused = (words: string) => ({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(words),
+    });
+    const actor = await world.actor();
+    const make = (options: unknown) => () => new RwLock(actor.context, 'x', options as never);
+    expect(make(null)).toThrow(expect.objectContaining(refused("'options'")));
+    expect(make({ maxhold: 1 })).toThrow(expect.objectContaining(refused("'maxHold'")));
+    const lock = of(actor, world.name());
+    const read = lock.read({ tmieout: 10 } as never);
+    await expect(read).rejects.toMatchObject(refused("'timeout'"));
+    const tried = lock.tryAcquire('read', { timeout: 10 } as never);
+    await expect(tried).rejects.toMatchObject(refused("'timeout'"));
+    await using held = await lock.upgradable();
+    for (const options of [{ singal: undefined }, { signal: {} }]) {
+      const upgraded = held.upgrade(options as never);
+      await expect(upgraded).rejects.toMatchObject(refused("'signal'"));
+    }
+    await expect(lock.using('read', 1 as never)).rejects.toMatchObject(refused("'fn'"));
+  });
 });
 
 type Actor2 = {

@@ -277,4 +277,20 @@ describe.skipIf(storeMissing)('semaphore', () => {
     await eventually('the end', () => seen.some(({ used }) => used === 2));
     watching.unsubscribe();
   });
+
+  test('wrong options are refused by name', async () => {
+    const refused = (words: string) => ({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(words),
+    });
+    const actor = await world.actor();
+    const make = (options: unknown) => () => new Semaphore(actor.context, 'x', options as never);
+    expect(make(null)).toThrow(expect.objectContaining(refused("'options'")));
+    expect(make({ limti: 1 })).toThrow(expect.objectContaining(refused("'limit'")));
+    const permits = of(actor, world.name(), 2);
+    const acquired = permits.acquire({ wieght: 2 } as never);
+    await expect(acquired).rejects.toMatchObject(refused("'weight'"));
+    const tried = permits.tryAcquire({ wieght: 2 } as never);
+    await expect(tried).rejects.toMatchObject(refused("'weight'"));
+  });
 });
