@@ -1,6 +1,6 @@
 /** Looks for a mutant with what must find it. */
-import { join } from 'node:path';
 import { type Killer, seedsOf } from './mutant.ts';
+import type { TestReport } from './tester.ts';
 import type { Finished, Workshop } from './workshop.ts';
 
 export type Kill =
@@ -18,17 +18,8 @@ const FILES_AT_ONCE = 5;
 
 const tsx = ['--import', 'tsx'];
 
-/** What does not change from mutant to mutant is read once; one file needs no process of its own. */
-const inShort = [
-  '--experimental.fsModuleCache',
-  '--experimental.fsModuleCachePath=.module-cache',
-  '--pool=threads',
-] as const;
-
 /** The words with which the simulator tells what broke. */
 const BROKEN = /seed (\d+) breaks invariant (\d+)/;
-/** A test that failed, as against a file that could not even be loaded. */
-const FAILED_TEST = /Tests\s+\d+ failed/;
 
 /**
  * @param workshop where the mutant is in place
@@ -50,8 +41,10 @@ export async function complaint(
   if (tests.length === 0) return undefined;
   const files = [...new Set(tests.map(({ file }) => file))];
   const names = [...new Set(tests.map(({ name }) => name))].join('|');
-  const { exitCode, output } = await runTests(workshop, files, names);
-  return exitCode === 0 ? undefined : output;
+  const limitMs = TEST_LIMIT_MS * Math.max(1, files.length / FILES_AT_ONCE);
+  const report = await workshop.test(files, names, limitMs);
+  const trouble = troubles(report);
+  return trouble === '' ? undefined : trouble;
 }
 
 async function simulate(workshop: Workshop, sound: Workshop, killer: Simulation): Promise<Kill> {
@@ -72,12 +65,15 @@ async function test(
   workshop: Workshop,
   { file, name }: Extract<Killer, { kind: 'test' }>,
 ): Promise<Kill> {
-  const finished = await runTests(workshop, [file], name);
+  const report = await workshop.test([file], name, TEST_LIMIT_MS);
   const by = `${file.replace(/^test\/|\.test\.ts$/g, '')}: ${name}`;
-  if (finished.exitCode !== 0 && FAILED_TEST.test(finished.output)) {
+  // A test that failed, as against a file that could not even be loaded.
+  if (report !== undefined && report.failed.length > 0) {
     return { kind: 'killed', by, seeds: undefined };
   }
-  return survived(by, finished);
+  const isMissing = report?.passed === 0 && report.errors.length === 0;
+  const output = isMissing ? 'there is no test of this name' : troubles(report);
+  return survived(by, { exitCode: output === '' ? 0 : 1, output });
 }
 
 function runSeeds(
@@ -90,12 +86,10 @@ function runSeeds(
   return workshop.run([...tsx, 'test/sim/main.ts', ...options], SIMULATION_LIMIT_MS);
 }
 
-/** The tests of the files whose names match. */
-function runTests(workshop: Workshop, files: readonly string[], names: string): Promise<Finished> {
-  const vitest = join('node_modules', 'vitest', 'vitest.mjs');
-  const options = ['--config', 'test/vitest.config.ts', '--bail=1', '-t', names, ...inShort];
-  const limitMs = TEST_LIMIT_MS * Math.max(1, files.length / FILES_AT_ONCE);
-  return workshop.run([vitest, 'run', ...options, ...files], limitMs);
+/** What went wrong beside tests, for people. */
+function troubles(report: TestReport | undefined): string {
+  if (report === undefined) return 'stopped: it took too long';
+  return [...report.failed, ...report.errors].join('\n');
 }
 
 /** An exit code without a finding is a killer that is broken itself: shown, and never a kill. */

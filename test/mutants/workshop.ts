@@ -1,11 +1,12 @@
 /** A private copy of the sources, in which one mutant at a time lives. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Mutant } from './mutant.ts';
+import type { TestReport, TestRequest } from './tester.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const copied = [
@@ -25,6 +26,9 @@ export type Finished = { readonly exitCode: number; readonly output: string };
 
 export class Workshop implements AsyncDisposable {
   readonly #directory: string;
+  /** Files that its tester has not heard of. */
+  readonly #changed = new Set<string>();
+  #tester: Promise<ChildProcess> | undefined;
 
   private constructor(directory: string) {
     this.#directory = directory;
@@ -58,12 +62,59 @@ export class Workshop implements AsyncDisposable {
             `the text to replace occurs ${parts.length - 1} times in ${file}, not once: ${find}`,
           );
         }
-        await writeFile(path, parts.join(replace));
+        await this.#write(path, parts.join(replace));
       }
       return await use();
     } finally {
-      for (const [path, text] of originals) await writeFile(path, text);
+      for (const [path, text] of originals) await this.#write(path, text);
     }
+  }
+
+  /** Runs tests of the copy; undefined when they take longer than `limitMs`. */
+  async test(
+    files: readonly string[],
+    names: string,
+    limitMs: number,
+  ): Promise<TestReport | undefined> {
+    this.#tester ??= this.#startTester();
+    const tester = await this.#tester;
+    const request: TestRequest = { files, names, changed: [...this.#changed] };
+    this.#changed.clear();
+    return new Promise((resolve) => {
+      const end = (report: TestReport | undefined): void => {
+        clearTimeout(timer);
+        tester.off('message', end).off('exit', died);
+        resolve(report);
+      };
+      const died = (): void => {
+        this.#tester = undefined;
+        end(undefined);
+      };
+      const timer = setTimeout(() => endGroup(tester), limitMs);
+      tester.on('message', end).on('exit', died);
+      tester.send(request);
+    });
+  }
+
+  #startTester(): Promise<ChildProcess> {
+    const tester = fork('test/mutants/tester.ts', {
+      cwd: this.#directory,
+      execArgv: ['--import', 'tsx'],
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+      detached: true,
+    });
+    const stop = (): void => endGroup(tester);
+    process.once('exit', stop);
+    tester.once('exit', () => process.off('exit', stop));
+    return new Promise((resolve, reject) => {
+      tester.once('error', reject);
+      tester.once('message', () => resolve(tester));
+    });
+  }
+
+  async #write(path: string, text: string): Promise<void> {
+    this.#changed.add(path);
+    await writeFile(path, text);
   }
 
   /** Runs a program of the copy; a run that takes longer than `limitMs` is stopped and has failed. */
@@ -75,10 +126,7 @@ export class Workshop implements AsyncDisposable {
         stdio: ['ignore', 'pipe', 'pipe'],
         detached: true,
       });
-      // With what it has started.
-      const stop = (): void => {
-        if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
-      };
+      const stop = (): void => endGroup(child);
       process.once('exit', stop);
       let output = '';
       const collect = (chunk: Buffer): void => {
@@ -103,6 +151,13 @@ export class Workshop implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     process.off('exit', this.#removeNow);
+    const tester = await this.#tester;
+    if (tester !== undefined) endGroup(tester);
     await rm(this.#directory, { recursive: true, force: true });
   }
+}
+
+/** With what it has started. */
+function endGroup({ pid }: ChildProcess): void {
+  if (pid !== undefined) process.kill(-pid, 'SIGKILL');
 }
