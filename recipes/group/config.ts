@@ -14,6 +14,7 @@ import { type Observable, StateSource } from '../../sdk/observe.ts';
 import type { Duration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
+import { checkCodec, checkFunction, checkOptions, timeLimits } from '../common/option-checks.ts';
 import { keyId } from '../common/prefix-copy.ts';
 import { type FollowNotice, PrefixFollower } from '../common/prefix-follower.ts';
 import { mayRepeat, untilAnswered } from '../common/repeat.ts';
@@ -36,6 +37,15 @@ export type ConfigOptions<Output, Input = Output> = Contention &
     /** How often the document is compared with the store's, whatever the watch says. @default '15s' */
     readonly recheck?: Duration;
   };
+
+const knownOptions = {
+  ...timeLimits,
+  retries: true,
+  schema: true,
+  codec: true,
+  default: true,
+  recheck: true,
+} as const;
 
 /** An earlier state of the document; `error` says why this client cannot use it. */
 export type ConfigRevision<T> = { readonly revision: bigint } & (
@@ -110,7 +120,9 @@ export class Config<Output, Input = Output> implements AsyncDisposable {
     name: string,
     options: ConfigOptions<Output, Input>,
   ): Promise<Config<Output, Input>> {
+    checkOptions<ConfigOptions<Output, Input>>(options, knownOptions);
     const { schema, codec = json<Input>() } = options;
+    checkCodec(codec);
     if (schema !== undefined && !isStandardSchema(schema)) {
       throw invalidArgument('schema', schema, "an object with '~standard', see standardschema.dev");
     }
@@ -151,12 +163,13 @@ export class Config<Output, Input = Output> implements AsyncDisposable {
    *
    * @throws ConclaveError INVALID_ARGUMENT when the new value is not valid; CODEC when the present
    *   document is not, NOT_FOUND when it was deleted (`set` replaces it); CONFLICT, ABORTED,
-   *   SESSION_LOST, CLOSED, and what `change` throws
+   *   TIMEOUT, SESSION_LOST, CLOSED, and what `change` throws
    */
   async update(
     change: ConfigChange<Output, Input>,
     options: UpdateOptions = {},
   ): Promise<ConfigVersion<Output>> {
+    checkFunction(change, 'change', 'a function that makes the next value');
     return this.#write(async (present) => {
       const { value, stored } = await this.#current(present);
       return this.#format.write(await change(value, stored), 'value');

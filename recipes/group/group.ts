@@ -11,7 +11,9 @@ import { invalidArgument, throwIfAborted } from '../../sdk/errors.ts';
 import type { Duration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
+import { checkCodec, checkOptions, onlySignal, timeLimits } from '../common/option-checks.ts';
 import { onAbort } from '../common/signals.ts';
+import { type TimeLimit, withinTime } from '../common/time-limit.ts';
 import { escapeName, groupPrefix, randomId } from '../names.ts';
 import { type GroupEvent, type GroupSnapshot, type GroupStep, GroupView } from './group-view.ts';
 import { inOrder, type Member, readMember } from './member.ts';
@@ -26,11 +28,10 @@ export type GroupOptions<T> = {
   readonly recheck?: Duration;
 };
 
-export type JoinOptions<T> = {
+/** When the time is over, or the signal aborts, nobody has joined. */
+export type JoinOptions<T> = TimeLimit & {
   /** Must differ between members; joining with an id again replaces the earlier one. @default random */
   readonly id?: string;
-  /** Gives up waiting for the store: rejects with ABORTED, and nobody has joined. */
-  readonly signal?: AbortSignal;
 } & (undefined extends T ? { readonly data?: T } : { /** What others see. */ readonly data: T });
 
 export class Group<T> {
@@ -47,10 +48,12 @@ export class Group<T> {
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, name: string, options: GroupOptions<T> = {}) {
+    checkOptions<GroupOptions<T>>(options, { codec: true, recheck: true });
     this.name = name;
     this.#context = context;
     this.#prefix = groupPrefix(name);
-    const codec = options.codec ?? json<T>();
+    const { codec = json<T>() } = options;
+    checkCodec(codec);
     this.#codec = codec;
     const recheckMs = parsePeriod(options.recheck ?? '15s', 'recheck');
     this.#recheckMs = recheckMs;
@@ -67,11 +70,13 @@ export class Group<T> {
    * Joins; resolves when the store has the member. It stays, over lost sessions too, until it leaves or
    * the session that this was made from is closed. One exchange, and a session of its own.
    *
-   * @throws ConclaveError INVALID_ARGUMENT, ABORTED, CODEC, CLOSED, PERMISSION_DENIED, TOO_LARGE, NO_SPACE
+   * @throws ConclaveError INVALID_ARGUMENT, ABORTED, TIMEOUT, CODEC, CLOSED, PERMISSION_DENIED,
+   *   TOO_LARGE, NO_SPACE
    */
   async join(options: JoinOptions<T>): Promise<Membership<T>> {
-    const { signal } = options;
-    const id = options.id ?? randomId(this.#context.session.client.random);
+    checkOptions<Partial<JoinOptions<unknown>>>(options, { ...timeLimits, id: true, data: true });
+    const { client } = this.#context.session;
+    const id = options.id ?? randomId(client.random);
     const joining = {
       name: this.name,
       id,
@@ -80,18 +85,21 @@ export class Group<T> {
       recheckMs: this.#recheckMs,
       members$: this.members$,
     };
-    throwIfAborted(signal);
-    const membership = new Membership<T>(this.#context, joining, options.data as T);
-    const stopListening = onAbort(signal, () => void membership.leave());
-    try {
-      await membership.start();
-      return membership;
-    } catch (error) {
+    const what = `Joining group '${this.name}'`;
+    return withinTime(client.clock, options, what, async (signal) => {
       throwIfAborted(signal);
-      throw error;
-    } finally {
-      stopListening();
-    }
+      const membership = new Membership<T>(this.#context, joining, options.data as T);
+      const stopListening = onAbort(signal, () => void membership.leave());
+      try {
+        await membership.start();
+        return membership;
+      } catch (error) {
+        throwIfAborted(signal);
+        throw error;
+      } finally {
+        stopListening();
+      }
+    });
   }
 
   /** Who is there now, in order. One exchange. */
@@ -107,6 +115,7 @@ export class Group<T> {
    * behind gets one reset for all of them.
    */
   changes(options: { readonly signal?: AbortSignal } = {}): AsyncIterable<GroupEvent<T>> {
+    checkOptions<{ readonly signal?: AbortSignal }>(options, onlySignal);
     return iterateEvents(this.#steps$, whole, options.signal);
   }
 
@@ -120,9 +129,11 @@ export class Group<T> {
     target: number | ((members: readonly Member<T>[]) => boolean),
     options: WaitOptions = {},
   ): Promise<GroupSnapshot<T>> {
-    if (typeof target === 'number' && !(Number.isSafeInteger(target) && target >= 0)) {
+    const isCount = Number.isSafeInteger(target) && Number(target) >= 0;
+    if (typeof target !== 'function' && !isCount) {
       throw invalidArgument('target', target, 'a whole number, 0 or more, or a condition');
     }
+    checkOptions<WaitOptions>(options, timeLimits);
     const holds =
       typeof target === 'number'
         ? (members: readonly Member<T>[]) => members.length >= target

@@ -1,7 +1,7 @@
 /** Being a member of a group, over lost sessions too, until one leaves. */
 import { combineLatest, distinctUntilChanged, map, type Observable, takeWhile } from 'rxjs';
 import { type Codec, encodeWith } from '../../sdk/codec.ts';
-import { ConclaveError, isConclaveError } from '../../sdk/errors.ts';
+import { ConclaveError, type ErrorCode, isConclaveError } from '../../sdk/errors.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { KeptEntry, type KeptState } from '../common/kept-entry.ts';
 import type { Member } from './member.ts';
@@ -103,8 +103,20 @@ export class Membership<T> implements AsyncDisposable {
 
   /** Resolves when the store has the member. */
   async start(): Promise<void> {
-    const { clock } = this.#context.session.client;
-    await this.#kept.start();
+    const { session, metrics } = this.#context;
+    const { clock } = session.client;
+    const startedMs = clock.monotonicMs();
+    const report = (outcome: 'acquired' | ErrorCode) => {
+      const ms = clock.monotonicMs() - startedMs;
+      metrics.waited({ recipe: 'group', name: this.#name, ms, outcome });
+    };
+    try {
+      await this.#kept.start();
+    } catch (error) {
+      report(isConclaveError(error) ? error.code : 'INTERNAL');
+      throw error;
+    }
+    report('acquired');
     this.#sinceMs = clock.monotonicMs();
     this.#kept.state$.subscribe({ complete: () => this.#ended() });
   }

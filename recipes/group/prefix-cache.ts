@@ -12,6 +12,13 @@ import { type Observable, StateSource } from '../../sdk/observe.ts';
 import type { Duration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
+import {
+  checkCodec,
+  checkOptions,
+  isWellFormed,
+  onlySignal,
+  timeLimits,
+} from '../common/option-checks.ts';
 import type { CopyChange } from '../common/prefix-copy.ts';
 import { type FollowNotice, PrefixFollower } from '../common/prefix-follower.ts';
 import { mayRepeat, pause, untilAnswered } from '../common/repeat.ts';
@@ -39,6 +46,11 @@ export type CacheOptions<V> = {
   readonly maxBytes?: number;
 };
 
+const knownOptions = { codec: true, recheck: true, maxEntries: true, maxBytes: true } as const;
+
+/** Longest prefix, in bytes of UTF-8: each comparison, list and watch of the cache carries it. */
+const prefixBytesMax = 1_024;
+
 /** How long the watch may take to bring a revision that somebody waits for. */
 const hurryMs = 1_000;
 
@@ -62,16 +74,16 @@ export class PrefixCache<V> implements AsyncDisposable {
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, prefix: string, options: CacheOptions<V> = {}) {
-    const { maxEntries, maxBytes } = options;
-    if (typeof prefix !== 'string' || !prefix.endsWith('/')) {
-      throw invalidArgument('prefix', prefix, "a text that ends in '/'");
-    }
+    checkPrefix(prefix);
+    checkOptions<CacheOptions<V>>(options, knownOptions);
+    const { maxEntries, maxBytes, codec = json<V>() } = options;
+    checkCodec(codec);
     checkBound(maxEntries, 'maxEntries');
     checkBound(maxBytes, 'maxBytes');
     const recheckMs = parsePeriod(options.recheck ?? '15s', 'recheck');
     this.prefix = prefix;
     this.#context = context;
-    this.#codec = options.codec ?? json<V>();
+    this.#codec = codec;
     this.#live$ = defer(() => (isConclaveError(this.#over, 'CLOSED') ? EMPTY : this.#steps));
     this.changes$ = eventsOf(this.#live$, whole);
     const follow = {
@@ -109,6 +121,7 @@ export class PrefixCache<V> implements AsyncDisposable {
    *   CLOSED as soon as the session ends
    */
   async ready(options: WaitOptions = {}): Promise<void> {
+    checkOptions<WaitOptions>(options, timeLimits);
     const take = () => {
       if (this.#over) throw this.#over;
       if (this.#follower.known) return true;
@@ -181,6 +194,7 @@ export class PrefixCache<V> implements AsyncDisposable {
     if (typeof revision !== 'bigint' || revision < 0n) {
       throw invalidArgument('revision', revision, 'a bigint, 0n or more');
     }
+    checkOptions<WaitOptions>(options, timeLimits);
     let failure: unknown;
     const take = () => {
       if (this.#over) throw this.#over;
@@ -205,6 +219,7 @@ export class PrefixCache<V> implements AsyncDisposable {
    * behind gets one reset for all of them.
    */
   changes(options: { readonly signal?: AbortSignal } = {}): AsyncIterable<CacheEvent<V>> {
+    checkOptions<{ readonly signal?: AbortSignal }>(options, onlySignal);
     return iterateEvents(this.#live$, whole, options.signal);
   }
 
@@ -324,6 +339,15 @@ export class PrefixCache<V> implements AsyncDisposable {
 
 const whole = <V>(snapshot: () => CacheSnapshot<V>, reason: 'start' | 'overflow') =>
   ({ type: 'reset', reason, snapshot: snapshot() }) as const;
+
+function checkPrefix(prefix: string): void {
+  const allowed = `a well-formed text of at most ${prefixBytesMax} bytes of UTF-8 that ends in '/'`;
+  if (typeof prefix !== 'string' || !prefix.endsWith('/') || !isWellFormed(prefix)) {
+    throw invalidArgument('prefix', prefix, allowed);
+  }
+  const length = Buffer.byteLength(prefix);
+  if (length > prefixBytesMax) throw invalidArgument('prefix', `${length} bytes`, allowed);
+}
 
 function checkBound(bound: number | undefined, field: string): void {
   if (bound !== undefined && !(Number.isSafeInteger(bound) && bound >= 1)) {

@@ -1,6 +1,7 @@
 /** Keys as texts of one character a byte: their order as texts is their order as bytes. */
 import { invalidArgument } from '../../sdk/errors.ts';
 import { type Key, type KeyRange, Keyspace } from '../../sdk/keys.ts';
+import { isWellFormed } from '../common/option-checks.ts';
 
 /** Keys from one on, up to another, which is excluded; to the end without. */
 export type Span = { readonly from: string; readonly to: string | undefined };
@@ -8,8 +9,17 @@ export type Span = { readonly from: string; readonly to: string | undefined };
 const keys = new Keyspace();
 const noEnd = '\0';
 
+/** Ends of ranges may be empty, keys may not: the keyspace tells. */
+function assertText(key: unknown, field: string): void {
+  const isKey = typeof key === 'string' ? isWellFormed(key) : key instanceof Uint8Array;
+  if (!isKey) throw invalidArgument(field, key, 'a well-formed text or bytes');
+}
+
 /** @throws ConclaveError INVALID_ARGUMENT */
-export const textOf = (key: Key): string => keys.key(key).toString('latin1');
+export function textOf(key: Key): string {
+  assertText(key, 'key');
+  return keys.key(key).toString('latin1');
+}
 
 export const bytesOf = (text: string): Buffer => Buffer.from(text, 'latin1');
 
@@ -17,6 +27,10 @@ export const bytesOf = (text: string): Buffer => Buffer.from(text, 'latin1');
 export function spanOf(range: KeyRange): Span {
   if (typeof range === 'string' || range instanceof Uint8Array) {
     throw invalidArgument('range', range, '{ prefix }, { from, to } or { all: true }');
+  }
+  for (const part of ['prefix', 'from', 'to'] as const) {
+    const bound: unknown = Object(range)[part];
+    if (bound !== undefined) assertText(bound, `range.${part}`);
   }
   const { key, rangeEnd } = keys.span(range);
   const to = rangeEnd.toString('latin1');

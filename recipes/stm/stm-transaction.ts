@@ -3,6 +3,7 @@ import { type Codec, decodeWith, encodeWith, json } from '../../sdk/codec.ts';
 import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
 import type { Key, KeyRange } from '../../sdk/keys.ts';
 import { type Operation, type Operations, op, type Txn } from '../../sdk/txn.ts';
+import { checkCodec, checkFunction, checkOptions } from '../common/option-checks.ts';
 import { byKey, bytesOf, includes, shownAs, spanOf, textOf } from './stm-keys.ts';
 import { StmReads } from './stm-reads.ts';
 import type { RangeRequest, StmSnapshot } from './stm-snapshot.ts';
@@ -64,6 +65,11 @@ export interface StmTransaction {
   guard(held: StmGuard): void;
 }
 
+function codecOf<T>({ codec = json<T>() }: StmValueOptions<T>): Codec<T> {
+  checkCodec(codec);
+  return codec;
+}
+
 /** Null deletes. */
 export type StmWrite = { readonly value: Buffer; readonly lease: bigint | undefined } | null;
 
@@ -85,11 +91,10 @@ export class StmRun implements StmTransaction {
     this.#probe = probe;
   }
 
-  async get<T = unknown>(
-    key: Key,
-    { codec = json<T>() }: StmValueOptions<T> = {},
-  ): Promise<T | undefined> {
+  async get<T = unknown>(key: Key, options: StmValueOptions<T> = {}): Promise<T | undefined> {
     this.#assertOpen();
+    checkOptions<StmValueOptions<T>>(options, { codec: true });
+    const codec = codecOf(options);
     const text = textOf(key);
     const decode = (value: Uint8Array) => decodeWith(codec, value, shownAs(text));
     const written = this.writes.get(text);
@@ -102,9 +107,12 @@ export class StmRun implements StmTransaction {
 
   async range<T = unknown>(
     range: KeyRange,
-    { codec = json<T>(), limit, descending = false }: StmRangeOptions<T> = {},
+    options: StmRangeOptions<T> = {},
   ): Promise<readonly StmEntry<T>[]> {
     this.#assertOpen();
+    checkOptions<StmRangeOptions<T>>(options, { codec: true, limit: true, descending: true });
+    const codec = codecOf(options);
+    const { limit, descending = false } = options;
     if (limit !== undefined && (!Number.isSafeInteger(limit) || limit < 1)) {
       throw invalidArgument('limit', limit, 'a whole number, 1 or more');
     }
@@ -133,8 +141,14 @@ export class StmRun implements StmTransaction {
       });
   }
 
-  put<T>(key: Key, value: T, { codec = json<T>(), lease }: StmPutOptions<T> = {}): void {
+  put<T>(key: Key, value: T, options: StmPutOptions<T> = {}): void {
     this.#assertOpen();
+    checkOptions<StmPutOptions<T>>(options, { codec: true, lease: true });
+    const codec = codecOf(options);
+    const { lease } = options;
+    if (lease !== undefined && typeof lease !== 'bigint') {
+      throw invalidArgument('lease', lease, 'the id of a lease: a bigint');
+    }
     this.writes.set(textOf(key), { value: encodeWith(codec, value), lease });
   }
 
@@ -145,6 +159,7 @@ export class StmRun implements StmTransaction {
 
   guard(held: StmGuard): void {
     this.#assertOpen();
+    checkFunction(held?.guard, 'held.guard', 'the guard() of something held');
     held.guard(this.#probe);
     this.guards.add(held);
   }

@@ -9,10 +9,10 @@ import {
   isConclaveError,
   throwIfAborted,
 } from '../../sdk/errors.ts';
-import { refuseUnknownOptions } from '../../sdk/known-options.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { linkedSignal, unlessAborted } from '../common/signals.ts';
 import { type Contention, parseRetries, untilUncontended } from '../values/contention.ts';
@@ -150,7 +150,7 @@ async function runOnce<R>(
 
 function parse(body: unknown, options: StmOptions) {
   if (typeof body !== 'function') throw invalidArgument('body', body, 'a function');
-  refuseUnknownOptions<StmOptions>(options, knownOptions);
+  checkOptions<StmOptions>(options, knownOptions);
   const { isolation = 'serializable', name = 'transaction', maxOperations = 128 } = options;
   if (!isolations.includes(isolation)) {
     throw invalidArgument('isolation', isolation, isolations.map((one) => `'${one}'`).join(', '));
@@ -159,6 +159,7 @@ function parse(body: unknown, options: StmOptions) {
     const allowed = `a whole number, ${leastOperations} or more`;
     throw invalidArgument('maxOperations', maxOperations, allowed);
   }
+  if (typeof name !== 'string') throw invalidArgument('name', name, 'a text');
   const timeoutMs =
     options.timeout === undefined ? undefined : parseDuration(options.timeout, 'timeout');
   return { isolation, name, retries: parseRetries(options), timeoutMs, maxOperations };

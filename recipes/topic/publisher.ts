@@ -9,22 +9,28 @@ import {
   type PutOperation,
   type Txn,
 } from '../../sdk/txn.ts';
+import { checkOptions } from '../common/option-checks.ts';
+import type { TimeLimit } from '../common/time-limit.ts';
 import { escapeName, randomId } from '../names.ts';
 import { ResultLease } from '../queue/result-lease.ts';
 import { commitOnce } from '../values/commit-once.ts';
 import { spentAtOnce, spentRecords } from '../values/spent-records.ts';
-import { envelope, messagesMax, type NewMessage, publicationBytesMax } from './message.ts';
+import {
+  envelope,
+  type Message,
+  messagesMax,
+  type NewMessage,
+  publicationBytesMax,
+} from './message.ts';
 import type { TopicCore } from './topic-core.ts';
 import { messageId } from './topic-keys.ts';
 
-export type PublishOptions = {
+export type PublishOptions = TimeLimit & {
   /**
    * The publication's own name, 1 to 200 bytes: publishing under it again, by whomever, within two
    * minutes at least, adds nothing. @default none
    */
   readonly id?: string;
-  /** Stops trying: rejects with ABORTED, whose `outcome` tells whether it may have been published. */
-  readonly signal?: AbortSignal;
 };
 
 export type Published = {
@@ -33,6 +39,18 @@ export type Published = {
   /** Whether it had been published under the same id before; nothing was added then. */
   readonly duplicate: boolean;
 };
+
+/** A message that was received may be published as it is: what is not the caller's to say is left out. */
+type MessageFields = Partial<NewMessage<unknown> & Message<unknown>>;
+
+const knownFields = {
+  data: true,
+  key: true,
+  headers: true,
+  id: true,
+  revision: true,
+  publishedAt: true,
+} as const satisfies Record<keyof MessageFields, true>;
 
 const dedupMs = 120_000;
 
@@ -53,9 +71,11 @@ export class Publisher {
   async publish<T>(
     messages: readonly NewMessage<T>[],
     codec: Codec<T>,
-    { id, signal }: PublishOptions,
+    id: string | undefined,
+    signal: AbortSignal | undefined,
   ): Promise<Published> {
     const { keys, client, context, retention } = this.#core;
+    if (!Array.isArray(messages)) throw invalidArgument('messages', messages, 'a list of messages');
     if (messages.length === 0 || messages.length > messagesMax) {
       throw invalidArgument('messages', messages.length, `1 to ${messagesMax} messages`);
     }
@@ -126,7 +146,9 @@ export class Publisher {
     return txn.if(isNew).then(put);
   }
 
-  #put<T>({ data, key, headers }: NewMessage<T>, codec: Codec<T>): PutOperation {
+  #put<T>(message: NewMessage<T>, codec: Codec<T>): PutOperation {
+    checkOptions<MessageFields>(message, knownFields, 'message');
+    const { data, key, headers } = message;
     if (key !== undefined) escapeName(key, 'key');
     checkHeaders(headers);
     const value = envelope(
@@ -147,6 +169,9 @@ export class Publisher {
 }
 
 function checkHeaders(headers: Readonly<Record<string, string>> | undefined): void {
+  if (headers !== undefined && (typeof headers !== 'object' || headers === null)) {
+    throw invalidArgument('message.headers', headers, 'an object of texts');
+  }
   for (const [name, value] of Object.entries(headers ?? {})) {
     if (typeof value !== 'string') throw invalidArgument(`headers.${name}`, value, 'a text');
   }

@@ -8,6 +8,7 @@ import type { KeyValue } from '../../sdk/kv.ts';
 import type { CallOptions, Duration } from '../../sdk/options.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import { durationOfAtLeast } from '../common/durations.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { unlessAborted } from '../common/signals.ts';
 import { byRevision, type IndexEntry } from './topic-index.ts';
@@ -42,8 +43,17 @@ export type StoredRetention = {
   readonly unacked?: 'keep';
 };
 
+const knownRetention = {
+  messages: true,
+  bytes: true,
+  age: true,
+  acked: true,
+  unacked: true,
+} as const;
+
 /** @throws ConclaveError INVALID_ARGUMENT */
 export function parseRetention(retention: Retention): StoredRetention {
+  checkOptions<Retention>(retention, knownRetention, 'retention');
   const { messages, bytes, age, acked = 'keep', unacked = 'remove' } = retention;
   for (const [field, value] of Object.entries({ messages, bytes })) {
     if (value === undefined || (Number.isSafeInteger(value) && value >= 1)) continue;
@@ -75,7 +85,7 @@ export function readRetention(kv: KeyValue | null | undefined): StoredRetention 
   try {
     const parsed: unknown = JSON.parse(Buffer.from(kv.value).toString('utf8'));
     if (typeof parsed === 'object' && parsed !== null) {
-      const { ageMs, ...others } = parsed as StoredRetention;
+      const { v: _version, ageMs, ...others } = parsed as StoredRetention;
       return parseRetention({ ...others, ...(ageMs === undefined ? {} : { age: ageMs }) });
     }
   } catch {

@@ -2,6 +2,7 @@
 import { invalidArgument } from '../../sdk/errors.ts';
 import type { Duration } from '../../sdk/options.ts';
 import { durationOfAtLeast, parsePeriod } from '../common/durations.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { messagesMax } from './message.ts';
 import { checkStart, type Start } from './start.ts';
 import { subscriptionLevel } from './topic-keys.ts';
@@ -43,6 +44,38 @@ export type GroupOptions = SubscribeOptions & {
    */
   readonly maxPending?: number;
 };
+
+type AnyOptions = Partial<DurableOptions & GroupOptions>;
+
+const forGroups = {
+  ackDeadline: true,
+  maxDeliveries: true,
+  maxInFlight: true,
+  maxPending: true,
+} as const;
+
+const knownOptions = {
+  ...forGroups,
+  from: true,
+  signal: true,
+  buffer: true,
+  recheck: true,
+  durable: true,
+  group: true,
+} as const;
+
+/**
+ * A misspelt 'group' or 'durable' would make a subscription of another kind.
+ *
+ * @throws ConclaveError INVALID_ARGUMENT
+ */
+export function checkSubscribeOptions(options: AnyOptions): void {
+  checkOptions<AnyOptions>(options, knownOptions);
+  if ('group' in options) return;
+  for (const [name, value] of Object.entries(options)) {
+    if (name in forGroups) throw invalidArgument(name, value, "used with 'group'");
+  }
+}
 
 /** @throws ConclaveError INVALID_ARGUMENT */
 export function parseSubscription({

@@ -16,8 +16,10 @@ import type { CallOptions, Duration } from '../../sdk/options.ts';
 import { type Operations, op, type PutOperation, type Txn } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
+import { checkCodec, checkOptions, onlySignal, timeLimits } from '../common/option-checks.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { abortable, observe } from '../common/streams.ts';
+import { withinTime } from '../common/time-limit.ts';
 import { queueKeys } from '../names.ts';
 import { DeadLetters } from '../queue/dead-letters.ts';
 import { type Dispatched, dispatchedCodec } from './dispatched.ts';
@@ -29,6 +31,7 @@ import type { NewMessage } from './message.ts';
 import type { Published, PublishOptions } from './publisher.ts';
 import type { Retention } from './retention.ts';
 import {
+  checkSubscribeOptions,
   type DurableOptions,
   type GroupOptions,
   parseDurable,
@@ -61,6 +64,8 @@ export class Topic<T> {
 
   /** @throws ConclaveError INVALID_ARGUMENT, MISMATCH */
   constructor(context: RecipeContext, name: string, options: TopicOptions<T> = {}) {
+    checkOptions<TopicOptions<T>>(options, { codec: true, retention: true, trimEvery: true });
+    if (options.codec !== undefined) checkCodec(options.codec);
     this.name = name;
     this.#codec = options.codec ?? json<T>();
     this.#trimEveryMs = parsePeriod(options.trimEvery ?? '10s', 'trimEvery');
@@ -76,7 +81,7 @@ export class Topic<T> {
   /**
    * Publishes a message. One exchange. Repeated until the store answers, and published once.
    *
-   * @throws ConclaveError INVALID_ARGUMENT, CODEC, TOO_LARGE, MISMATCH, NO_SPACE, and ABORTED,
+   * @throws ConclaveError INVALID_ARGUMENT, CODEC, TOO_LARGE, MISMATCH, NO_SPACE, and ABORTED, TIMEOUT,
    *   SESSION_LOST with `outcome` 'unknown' when an answer was lost
    */
   publish(message: NewMessage<T>, options: PublishOptions = {}): Promise<Published> {
@@ -93,8 +98,13 @@ export class Topic<T> {
     messages: readonly NewMessage<T>[],
     options: PublishOptions = {},
   ): Promise<Published> {
+    checkOptions<PublishOptions>(options, { ...timeLimits, id: true });
     this.#takePart();
-    return this.#core.publisher.publish(messages, this.#codec, options);
+    const { publisher, client } = this.#core;
+    const what = `The publication to topic '${this.name}'`;
+    return withinTime(client.clock, options, what, (signal) =>
+      publisher.publish(messages, this.#codec, options.id, signal),
+    );
   }
 
   /**
@@ -149,13 +159,15 @@ export class Topic<T> {
 
   /** The cursor of now: what is published after this call comes after it. One exchange. */
   async cursor(options: CallOptions = {}): Promise<bigint> {
+    checkOptions<CallOptions>(options, timeLimits);
     const { client, keys } = this.#core;
     const read = () => client.kv.list(keys.floor, { ...options, keysOnly: true });
     return (await untilAnswered(client, read, options.signal)).revision;
   }
 
   /** What the topic holds, who reads it, and how far they are. Reads the key of each message. */
-  info(options: CallOptions = {}): Promise<TopicInfo> {
+  async info(options: CallOptions = {}): Promise<TopicInfo> {
+    checkOptions<CallOptions>(options, timeLimits);
     return inspectTopic(this.#core, options);
   }
 
@@ -173,6 +185,7 @@ export class Topic<T> {
     if (kind !== 'durable' && kind !== 'group') {
       throw invalidArgument('kind', kind, "'durable' or 'group'");
     }
+    checkOptions<CallOptions>(options, timeLimits);
     const { client, keys } = this.#core;
     const level = subscriptionLevel(kind, name);
     const unsettled = `${keys.root}${queueKeys(name).root}`;
@@ -190,12 +203,14 @@ export class Topic<T> {
    *
    * @throws ConclaveError INVALID_ARGUMENT
    */
-  setRetention(retention: Retention, options: CallOptions = {}): Promise<void> {
+  async setRetention(retention: Retention, options: CallOptions = {}): Promise<void> {
+    checkOptions<CallOptions>(options, timeLimits);
     return this.#core.retention.replace(retention, options);
   }
 
   /** Removes now what is not kept. Clients do it by themselves, now and then. */
   async trim(options: Pick<CallOptions, 'signal'> = {}): Promise<Trimmed> {
+    checkOptions<Pick<CallOptions, 'signal'>>(options, onlySignal);
     await this.#core.retention.agree(options.signal);
     return this.#core.trimmer.trim(options.signal);
   }
@@ -208,6 +223,7 @@ export class Topic<T> {
   #opener(
     options: SubscribeOptions | DurableOptions | GroupOptions,
   ): (signal: AbortSignal) => AsyncGenerator<TopicEvent<T> | GroupEvent<T>> {
+    checkSubscribeOptions(options);
     const core = this.#core;
     const codec = this.#codec;
     const reading = { ...parseSubscription(options), core, codec };

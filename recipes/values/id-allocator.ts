@@ -7,7 +7,9 @@
  */
 import { invalidArgument, throwIfAborted } from '../../sdk/errors.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { checkOptions, timeLimits } from '../common/option-checks.ts';
 import { unlessAborted } from '../common/signals.ts';
+import { type TimeLimit, withinTime } from '../common/time-limit.ts';
 import { idsPrefix } from '../names.ts';
 import { type AdditionOptions, Additions } from './additions.ts';
 import { Tally } from './tally.ts';
@@ -29,14 +31,15 @@ export class IdAllocator {
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, name: string, options: IdOptions = {}) {
-    const { block = 100 } = options;
+    checkOptions<IdOptions>(options, { block: true, retries: true });
+    const { block = 100, retries } = options;
     if (!Number.isSafeInteger(block) || block < 1) {
       throw invalidArgument('block', block, 'a whole number, 1 or more');
     }
     const root = idsPrefix(name);
     this.name = name;
     this.#context = context;
-    this.#additions = new Additions(context, root, options);
+    this.#additions = new Additions(context, root, retries === undefined ? {} : { retries });
     this.#tally = new Tally(context.session, `${root}sum/0`);
     this.#block = BigInt(block);
   }
@@ -44,10 +47,16 @@ export class IdAllocator {
   /**
    * The next id, 1n or more. No exchange while the block lasts; one for a new one, as `Counter.add`.
    *
-   * @throws ConclaveError CONFLICT, ABORTED, SESSION_LOST, CODEC
+   * @throws ConclaveError CONFLICT, ABORTED, TIMEOUT, SESSION_LOST, CODEC, INVALID_ARGUMENT
    */
-  async next(options: { readonly signal?: AbortSignal } = {}): Promise<bigint> {
-    const { signal } = options;
+  async next(options: TimeLimit = {}): Promise<bigint> {
+    checkOptions<TimeLimit>(options, timeLimits);
+    const { clock } = this.#context.session.client;
+    const what = `Taking an id of '${this.name}'`;
+    return withinTime(clock, options, what, (signal) => this.#take(signal));
+  }
+
+  async #take(signal: AbortSignal | undefined): Promise<bigint> {
     for (;;) {
       throwIfAborted(signal);
       this.#context.session.assertLive();

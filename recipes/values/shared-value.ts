@@ -10,10 +10,12 @@ import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { checkCodec, checkFunction, checkOptions, timeLimits } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { untilAnswered } from '../common/repeat.ts';
-import { linkedSignal } from '../common/signals.ts';
+import { linkedSignal, unlessAborted } from '../common/signals.ts';
 import { observeShared } from '../common/streams.ts';
+import { type TimeLimit, withinTime } from '../common/time-limit.ts';
 import type { RecipeKind } from '../metrics.ts';
 import { randomId, valuePrefix } from '../names.ts';
 import { commitOnce } from './commit-once.ts';
@@ -31,10 +33,7 @@ export type Versioned<T> = {
   readonly revision: bigint;
 };
 
-export type UpdateOptions = {
-  /** Stops trying: rejects with ABORTED, whose `outcome` tells whether it may have taken effect. */
-  readonly signal?: AbortSignal;
-};
+export type UpdateOptions = TimeLimit;
 
 /** Which recipe the value belongs to, and where its keys are. */
 export type ValuePlace = { readonly recipe: RecipeKind; readonly root: string };
@@ -62,9 +61,12 @@ export class SharedValue<T> {
     options: ValueOptions<T> = {},
     place: ValuePlace = { recipe: 'value', root: valuePrefix(name) },
   ) {
+    checkOptions<ValueOptions<T>>(options, { codec: true, retries: true });
+    const { codec = json<T>() } = options;
+    checkCodec(codec);
     this.name = name;
     this.#context = context;
-    this.#codec = options.codec ?? json<T>();
+    this.#codec = codec;
     this.#retries = parseRetries(options);
     this.#recipe = place.recipe;
     this.#root = place.root;
@@ -93,17 +95,19 @@ export class SharedValue<T> {
    * Sets the value if its revision is still `expected`, 0n for "there is none". Null when it is
    * another: nothing changed then. One exchange.
    *
-   * @throws ConclaveError ABORTED, SESSION_LOST, CODEC, INVALID_ARGUMENT
+   * @throws ConclaveError ABORTED, TIMEOUT, SESSION_LOST, CODEC, INVALID_ARGUMENT
    */
   async compareAndSet(
     expected: bigint,
     value: T,
-    { signal }: UpdateOptions = {},
+    options: UpdateOptions = {},
   ): Promise<Versioned<T> | null> {
     if (typeof expected !== 'bigint' || expected < 0n) {
       throw invalidArgument('expected', expected, 'a revision: a bigint, 0n or more');
     }
-    const attempt = await this.#attempt(expected, value, signal);
+    const attempt = await this.#withinTime(options, (signal) =>
+      this.#attempt(expected, value, signal),
+    );
     return 'set' in attempt ? attempt.set : null;
   }
 
@@ -117,21 +121,35 @@ export class SharedValue<T> {
    * one more for each time that somebody else came first; `change` is then called again with
    * what they wrote, so it should do nothing else. What it throws ends the update.
    *
-   * @throws ConclaveError CONFLICT after too many conflicts, ABORTED, SESSION_LOST, CODEC
+   * @throws ConclaveError CONFLICT after too many conflicts, ABORTED, TIMEOUT, SESSION_LOST, CODEC,
+   *   INVALID_ARGUMENT
    */
   async update(
     change: (value: T | undefined) => Promise<T> | T,
-    { signal }: UpdateOptions = {},
+    options: UpdateOptions = {},
   ): Promise<Versioned<T>> {
-    let base = await this.#read(signal);
+    checkFunction(change, 'change', 'a function that makes the next value');
     const subject = { recipe: this.#recipe, name: this.name };
-    return untilUncontended(this.#context, subject, this.#retries, signal, async () => {
-      const next = await change(this.#decode(base)?.value);
-      const attempt = await this.#attempt(base?.modRevision ?? 0n, next, signal);
-      if ('set' in attempt) return attempt.set;
-      base = attempt.found;
-      return 'conflict';
+    return this.#withinTime(options, async (signal) => {
+      let base = await this.#read(signal);
+      return untilUncontended(this.#context, subject, this.#retries, signal, async () => {
+        const made = Promise.resolve(this.#decode(base)?.value).then(change);
+        const next = await unlessAborted(made, signal);
+        const attempt = await this.#attempt(base?.modRevision ?? 0n, next, signal);
+        if ('set' in attempt) return attempt.set;
+        base = attempt.found;
+        return 'conflict';
+      });
     });
+  }
+
+  #withinTime<R>(
+    options: UpdateOptions,
+    call: (signal: AbortSignal | undefined) => Promise<R>,
+  ): Promise<R> {
+    checkOptions<UpdateOptions>(options, timeLimits);
+    const { clock } = this.#context.session.client;
+    return withinTime(clock, options, `The change of ${this.#recipe} '${this.name}'`, call);
   }
 
   async #attempt(expected: bigint, value: T, signal?: AbortSignal): Promise<Attempt<T>> {

@@ -405,6 +405,29 @@ describe.skipIf(storeMissing)('cache', () => {
     await unready.close();
   });
 
+  test('names options that do not exist, and what is of another type', async () => {
+    const actor = await world.actor();
+    const prefix = newPrefix();
+    expect(() => of(actor, prefix, { maxEntires: 1 } as object)).toThrow(/mean 'maxEntries'/);
+    expect(() => of(actor, prefix, { codec: {} as never })).toThrow(/'codec'/);
+    expect(() => of(actor, prefix, null as never)).toThrow(/'options'/);
+    await using cache = of(actor, prefix);
+    await expect(cache.ready({ timeuot: 1 } as object)).rejects.toThrow(/'timeuot'/);
+    await expect(cache.waitForRevision(1n, { timeuot: 1 } as object)).rejects.toThrow(/'timeuot'/);
+    expect(() => cache.changes({ singal: 1 } as object)).toThrow(/'singal'/);
+  });
+
+  test('a prefix that is not well-formed would show the keys of another: it is refused', async () => {
+    const actor = await world.actor();
+    const root = world.name();
+    await kv().put(`${root}\ufffd/key`, '1');
+    expect(() => of(actor, `${root}\ud800/`)).toThrow(/'prefix': it must be a well-formed text/);
+    expect(() => of(actor, `${'x'.repeat(1_024)}/`)).toThrow(/1025 bytes.*at most 1024 bytes/);
+    await using cache = of(actor, `${root}\u{1f600}/`);
+    await cache.ready();
+    expect(cache.size).toBe(0);
+  });
+
   test('wrong use: closing twice is harmless, a closed cache refuses, bad input is named', async () => {
     const actor = await world.actor();
     const prefix = newPrefix();

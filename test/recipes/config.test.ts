@@ -386,6 +386,21 @@ describe.skipIf(storeMissing)('config', () => {
     expect(actor.context.background.size).toBe(0);
   });
 
+  test('names options that do not exist, and what is of another type', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const fallback = { default: { port: 1 } };
+    await expect(open(actor, name, { defualt: 1 } as object)).rejects.toThrow(/mean 'default'/);
+    await expect(open(actor, name, { codec: {} as never })).rejects.toThrow(/'codec'/);
+    await expect(Config.open(actor.context, name, null as never)).rejects.toThrow(/'options'/);
+    await using config = await open(actor, name, fallback);
+    await expect(config.update(1 as never)).rejects.toThrow(/'change'/);
+    await expect(config.set({ port: 2 }, { timeuot: 1 } as object)).rejects.toThrow(/'timeuot'/);
+    actor.faults.plan = ({ write }) => (write ? 'refuse' : 'pass');
+    const late = config.set({ port: 3 }, { timeout: '20ms' });
+    await expect(late).rejects.toMatchObject({ code: 'TIMEOUT', outcome: 'not-applied' });
+  });
+
   test('wrong use: closing twice is harmless, what is not valid is refused, bad input is named', async () => {
     const actor = await world.actor();
     const name = world.name();

@@ -1,6 +1,7 @@
 /** The rules of discovery by themselves: who is ejected, held back, near, healthy, selected. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { httpCheck } from '../../recipes/discovery/checks.ts';
 import {
   afterFlap,
   type DampingRules,
@@ -46,6 +47,13 @@ const instance = (
   statusSince: new Date(0),
   createRevision: 1n,
   modRevision: 1n,
+});
+
+test('rules name options that do not exist', () => {
+  expect(() => outliers({ minCall: 1 } as object)).toThrow(/did you mean 'eject.minCalls'/);
+  expect(() => flapDamping({ halfLive: 1 } as object)).toThrow(/did you mean 'damping.halfLife'/);
+  expect(() => outliers(null as never)).toThrow(/'eject'/);
+  expect(() => httpCheck('http://host', { acept: 1 } as object)).toThrow(/did you mean 'accept'/);
 });
 
 describe('outliers', () => {

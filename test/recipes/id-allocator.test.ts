@@ -22,6 +22,20 @@ describe.skipIf(storeMissing)('id allocator', () => {
     expect(await theirs.next()).toBe(9n);
   });
 
+  test('names options that do not exist; a wait for a block ends with its timeout', async () => {
+    const actor = await world.actor();
+    const ids = of(actor, world.name());
+    expect(() => of(actor, 'x', { blokc: 5 } as object)).toThrow(/did you mean 'block'/);
+    expect(() => of(actor, 'x', { remember: '1h' } as object)).toThrow(/'remember'/);
+    expect(() => of(actor, 'x', null as never)).toThrow(/'options'/);
+    await expect(ids.next({ timeuot: 1 } as object)).rejects.toThrow(/did you mean 'timeout'/);
+    await expect(ids.next(null as never)).rejects.toThrow(/'options'/);
+    actor.faults.plan = () => 'refuse';
+    await expect(ids.next({ timeout: '20ms' })).rejects.toMatchObject({ code: 'TIMEOUT' });
+    actor.faults.heal();
+    expect(await ids.next({ timeout: '10s' })).toBe(1n);
+  });
+
   test('tasks that wait share one block', async () => {
     const actor = await world.actor();
     const ids = of(actor, world.name(), { block: 10 });

@@ -4,6 +4,7 @@ import { connect } from '../../recipes/connect.ts';
 import { Group, type GroupOptions } from '../../recipes/group/group.ts';
 import type { GroupEvent } from '../../recipes/group/group-view.ts';
 import type { Membership, Share } from '../../recipes/group/membership.ts';
+import { noMetrics } from '../../recipes/metrics.ts';
 import { groupPrefix } from '../../recipes/names.ts';
 import { text } from '../../sdk/codec.ts';
 import type { Call } from '../support/faulty-kv.ts';
@@ -490,6 +491,49 @@ describe.skipIf(storeMissing)('membership', () => {
     expect(ids((await of(actor, name).members()).members)).toEqual([two.id]);
     await actor.close();
     expect(await entries(name)).toEqual([]);
+  });
+
+  test('names options that do not exist, and what is of another type', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const group = of(actor, name);
+    const invalid = (field: string) => ({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(`'${field}'`),
+    });
+    expect(() => of(actor, name, { rechekc: 1 } as object)).toThrow(/did you mean 'recheck'/);
+    expect(() => of(actor, name, { codec: {} as never })).toThrow(/'codec'/);
+    expect(() => of(actor, name, null as never)).toThrow(/'options'/);
+    await expect(group.join(undefined as never)).rejects.toMatchObject(invalid('options'));
+    await expect(group.join(null as never)).rejects.toMatchObject(invalid('options'));
+    await expect(group.join({ date: 1 } as never)).rejects.toMatchObject(invalid('date'));
+    for (const target of ['2', undefined, null, {}, 2n]) {
+      const wait = group.waitFor(target as never, { timeout: '1s' });
+      await expect(wait).rejects.toMatchObject(invalid('target'));
+    }
+    await expect(group.waitFor(0, { timeuot: 1 } as object)).rejects.toThrow(/'timeuot'/);
+    expect(() => group.changes({ singal: 1 } as object)).toThrow(/'singal'/);
+    expect(await entries(name)).toEqual([]);
+  });
+
+  test('joining ends with its timeout: nobody has joined', async () => {
+    const waits: unknown[] = [];
+    const metrics = { ...noMetrics, waited: (event: object) => waits.push(event) };
+    const actor = await world.actor({ metrics });
+    const name = world.name();
+    const group = of(actor, name);
+    actor.faults.plan = ({ write }) => (write ? 'refuse' : 'pass');
+    const late = group.join({ data, timeout: '20ms' });
+    await expect(late).rejects.toMatchObject({ code: 'TIMEOUT', outcome: 'not-applied' });
+    actor.faults.heal();
+    expect(await entries(name)).toEqual([]);
+    const member = await group.join({ data, timeout: '10s' });
+    expect(member.state).toBe('joined');
+    const measured = { recipe: 'group', name, ms: expect.any(Number) };
+    expect(waits).toEqual([
+      { ...measured, outcome: 'CLOSED' },
+      { ...measured, outcome: 'acquired' },
+    ]);
   });
 
   test('wrong use: leaving twice is harmless, a membership that ended refuses, bad input is named', async () => {

@@ -12,6 +12,7 @@ import {
   weighted,
 } from '../../recipes/discovery/strategies.ts';
 import { servicePrefix } from '../../recipes/names.ts';
+import { bytes, type Codec } from '../../sdk/codec.ts';
 import type { Call } from '../support/faulty-kv.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';
@@ -29,6 +30,100 @@ describe.skipIf(storeMissing)('registry', () => {
   const meta = { version: 1 };
   const back = (registration: Registration<Meta>) =>
     eventually('the entry to be back', () => registration.state === 'registered');
+
+  test('names options that do not exist, and what is of another type', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const service = serviceOf(actor, name);
+    const invalid = (field: string) => ({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(`'${field}'`),
+    });
+    const register = (options?: unknown) => service.register(options as never);
+    const least = { address: 'host:1', meta };
+    await expect(register()).rejects.toMatchObject(invalid('options'));
+    await expect(register(null)).rejects.toMatchObject(invalid('options'));
+    await expect(register({})).rejects.toMatchObject(invalid('address'));
+    await expect(register({ ...least, wieght: 2 })).rejects.toThrow(/did you mean 'weight'/);
+    await expect(register({ ...least, health: null })).rejects.toMatchObject(invalid('health'));
+    const health = { check: () => true, intreval: 1 };
+    await expect(register({ ...least, health })).rejects.toThrow(/mean 'health.interval'/);
+    expect(await entries(name)).toEqual([]);
+    const registration = await register(least);
+    const change = { wieght: 2 } as object;
+    await expect(registration.update(change)).rejects.toThrow(/did you mean 'change.weight'/);
+    await expect(registration.update(null as never)).rejects.toMatchObject(invalid('change'));
+    await expect(registration.set('down' as never)).rejects.toMatchObject(invalid('status'));
+    await expect(registration.retire({ garce: 1 } as object)).rejects.toThrow(/mean 'grace'/);
+    expect(registration.status).toBe('up');
+    const pool = (options: unknown) => () => service.pool(options as never);
+    expect(pool({ startegy: 1 })).toThrow(/did you mean 'strategy'/);
+    expect(pool({ strategy: 'rr' })).toThrow(/"rr" as 'strategy': it must be a strategy such as/);
+    expect(pool(null)).toThrow(/'options'/);
+    expect(pool({ eject: { consecutiveFailures: 3 } })).toThrow(/'eject'.*made by outliers\(\)/);
+    expect(pool({ damping: null })).toThrow(/'damping'.*made by flapDamping\(\)/);
+    expect(pool({ panic: { treshold: 1 } })).toThrow(/did you mean 'panic.threshold'/);
+    expect(pool({ locality: { zoen: 'eu' } })).toThrow(/did you mean 'locality.zone'/);
+    expect(pool({ probe: { check: () => true, rize: 1 } })).toThrow(/mean 'probe.rise'/);
+    expect(pool({ probe: {} })).toThrow(/'probe.check'/);
+    await using ready = service.pool();
+    expect(() => ready.pick({ expect: [] } as object)).toThrow(/did you mean 'except'/);
+    await expect(ready.acquire({ timeuot: 1 } as object)).rejects.toThrow(/'timeuot'/);
+    await expect(ready.using(1 as never)).rejects.toMatchObject(invalid('work'));
+  });
+
+  test('registering ends with its timeout: nothing is registered', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const service = serviceOf(actor, name);
+    actor.faults.plan = ({ write }) => (write ? 'refuse' : 'pass');
+    const late = service.register({ address: 'host:1', meta, timeout: '20ms' });
+    await expect(late).rejects.toMatchObject({ code: 'TIMEOUT', outcome: 'not-applied' });
+    actor.faults.heal();
+    expect(await entries(name)).toEqual([]);
+    const registration = await service.register({ address: 'host:1', meta, timeout: '10s' });
+    expect(registration.state).toBe('registered');
+  });
+
+  test('a codec writes and reads metadata; what it cannot read is told at the look', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const version: Codec<Meta> = {
+      encode: ({ version: number }) => `v${number}`,
+      decode: (data) => {
+        const number = Number(/^v(\d+)$/.exec(`${data}`)?.[1]);
+        if (Number.isNaN(number)) throw new Error('no version');
+        return { version: number };
+      },
+    };
+    const service = new Discovery<Meta>(actor.context, name, { codec: version });
+    const registration = await service.register({ id: 'a', address: 'a:1', meta });
+    const [entry] = await entries(name);
+    expect(JSON.parse(`${entry?.value}`)).toMatchObject({ metaText: 'v1' });
+    expect(await service.list()).toMatchObject([{ id: 'a', meta }]);
+    await using pool = service.pool();
+    await pool.ready();
+    await registration.update({ meta: { version: 2 } });
+    await eventually('the update', () => pool.snapshot[0]?.meta.version === 2);
+    await expect(registration.update({ meta: null as never })).rejects.toMatchObject({
+      code: 'CODEC',
+    });
+    const [seenWithout] = await serviceOf(actor, name).list();
+    expect(seenWithout?.address).toBe('a:1');
+    expect(() => seenWithout?.meta).toThrow(/could not decode/);
+
+    const binary = new Discovery<Uint8Array>(actor.context, `${name}/b`, { codec: bytes() });
+    await binary.register({ address: 'b:1', meta: Uint8Array.of(0xff, 0) });
+    const [found] = await binary.list();
+    expect([...(found?.meta ?? [])]).toEqual([0xff, 0]);
+    expect(() => new Discovery(actor.context, name, { codec: {} as never })).toThrow(/'codec'/);
+    expect(() => new Discovery(actor.context, name, { kodec: 1 } as object)).toThrow(/'kodec'/);
+    const cyclic: { version: number; self?: unknown } = { version: 1 };
+    cyclic.self = cyclic;
+    await expect(
+      serviceOf(actor, name).register({ address: 'c:1', meta: cyclic }),
+    ).rejects.toMatchObject({ code: 'CODEC' });
+  });
 
   test('registering takes one exchange on an open session; the entry lives by its lease', async () => {
     const actor = await world.actor();

@@ -135,6 +135,42 @@ describe.skipIf(storeMissing)('shared value', () => {
     expect(await world.operator().kv.count({ prefix: `${valuePrefix(name)}op/` })).toBe(1n);
   });
 
+  test('names options that do not exist, and what is of another type', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const value = of(actor, name);
+    expect(() => of(actor, name, { codecs: 1 } as object)).toThrow(/did you mean 'codec'/);
+    expect(() => of(actor, name, { codec: {} as never })).toThrow(/'codec'/);
+    expect(() => of(actor, name, null as never)).toThrow(/'options'/);
+    const invalid = { code: 'INVALID_ARGUMENT' };
+    await expect(value.update(1 as never)).rejects.toMatchObject({
+      ...invalid,
+      message: expect.stringContaining("Cannot use 1 as 'change'"),
+    });
+    await expect(value.update(undefined as never)).rejects.toMatchObject(invalid);
+    await expect(value.set(1, { timeuot: 1 } as object)).rejects.toThrow(/'timeuot'/);
+    await expect(value.set(1, null as never)).rejects.toThrow(/'options'/);
+    await expect(value.compareAndSet(0n, 1, { singal: 1 } as object)).rejects.toThrow(/'singal'/);
+    expect(await value.get()).toBeNull();
+  });
+
+  test('a change ends with its timeout, and tells what became of it', async () => {
+    const actor = await world.actor();
+    const value = of(actor, world.name());
+    const timeout = '20ms';
+    actor.faults.plan = ({ write }) => (write ? 'refuse' : 'pass');
+    const late = { code: 'TIMEOUT', outcome: 'not-applied' };
+    await expect(value.set(1, { timeout })).rejects.toMatchObject(late);
+    await expect(value.compareAndSet(0n, 1, { timeout })).rejects.toMatchObject(late);
+    actor.faults.plan = ({ write }) => (write ? 'lose-answer' : 'pass');
+    const unknown = value.compareAndSet(0n, 2, { timeout });
+    await expect(unknown).rejects.toMatchObject({ code: 'TIMEOUT', outcome: 'unknown' });
+    actor.faults.heal();
+    const never = () => new Promise<number>(() => undefined);
+    await expect(value.update(never, { timeout })).rejects.toMatchObject(late);
+    expect((await value.set(3, { timeout: '10s' })).value).toBe(3);
+  });
+
   test('refuses what it cannot use', async () => {
     const actor = await world.actor();
     const name = world.name();

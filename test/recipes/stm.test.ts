@@ -397,6 +397,48 @@ describe.skipIf(storeMissing)('stm', () => {
     expect(kvs.length).toBeLessThanOrEqual(12);
   });
 
+  test('keys that are not well-formed would be those of others: they are refused', async () => {
+    const actor = await world.actor();
+    const lone = `${world.name()}\ud800`;
+    const bodies: StmFunction<unknown>[] = [
+      (tx) => tx.get(lone),
+      (tx) => tx.put(lone, 1),
+      (tx) => tx.delete(lone),
+      (tx) => tx.range({ prefix: lone }),
+      (tx) => tx.range({ from: lone }),
+      (tx) => tx.range({ from: 'a', to: lone }),
+      (tx) => tx.range({ prefix: 5 as never }),
+      (tx) => tx.get(undefined as never),
+    ];
+    for (const body of bodies) {
+      await expect(stm(actor, body)).rejects.toThrow(/must be a well-formed text or bytes/);
+    }
+    expect(kinds(actor)).toEqual([]);
+  });
+
+  test('names options that do not exist, and what is of another type', async () => {
+    const actor = await world.actor();
+    const wrong: [StmFunction<unknown>, RegExp][] = [
+      [(tx) => tx.get('a', { codecs: 1 } as object), /did you mean 'codec'/],
+      [(tx) => tx.get('a', { codec: {} as never }), /'codec'/],
+      [(tx) => tx.range({ prefix: 'a' }, { limt: 1 } as object), /did you mean 'limit'/],
+      [(tx) => tx.put('a', 1, { laese: 1n } as object), /did you mean 'lease'/],
+      [(tx) => tx.put('a', 1, { lease: 1 as never }), /'lease'/],
+      [(tx) => tx.put('a', 1, null as never), /'options'/],
+      [(tx) => tx.guard(undefined as never), /'held.guard'/],
+    ];
+    for (const [body, told] of wrong) {
+      const error = await stm(actor, body).catch((reason: unknown) => reason);
+      expect(error).toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringMatching(told),
+      });
+    }
+    await expect(stm(actor, () => 1, null as never)).rejects.toThrow(/'options'/);
+    await expect(stm(actor, () => 1, { name: 5 as never })).rejects.toThrow(/'name'/);
+    await expect(stm(actor, 5 as never)).rejects.toThrow(/'body'/);
+  });
+
   test('wrong use is told by name', async () => {
     const actor = await world.actor();
     const fails = (body: unknown, options: object) =>

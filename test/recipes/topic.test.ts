@@ -379,6 +379,81 @@ describe.skipIf(storeMissing)('topic', () => {
     await reader.leave();
   });
 
+  test('an option that does not exist is named, with what may have been meant', async () => {
+    const actor = await world.actor();
+    const topic = of(actor, world.name());
+    const make = (options: object) => () => of(actor, 'x', options);
+    expect(make({ codecs: 1 })).toThrow(/no option 'codecs': did you mean 'codec'/);
+    expect(make({ retention: { mesages: 1 } })).toThrow(
+      /'retention.mesages': did you mean 'retention.messages'/,
+    );
+    const read = (options: object) => () => topic.subscribe(options);
+    expect(read({ gruop: 'g' })).toThrow(/'gruop': did you mean 'group'/);
+    expect(() => topic.subscribe$({ durabel: 'd' } as object)).toThrow(/did you mean 'durable'/);
+    expect(read({ ackDeadline: '1s' })).toThrow(/'ackDeadline': it must be used with 'group'/);
+    expect(read({ durable: 'd', maxPending: 64 })).toThrow(/'maxPending'/);
+    const sent = (message: object, options: object = {}) =>
+      topic.publish(message as never, options);
+    await expect(sent({ data: 1 }, { ids: 'a' })).rejects.toThrow(/'ids': did you mean 'id'/);
+    await expect(sent({ data: 1, hedaers: {} })).rejects.toThrow(/did you mean 'message.headers'/);
+    const limits = { timeuot: 1 } as object;
+    await expect(topic.setRetention({ mesages: 1 } as object)).rejects.toThrow(
+      /'retention.mesages'/,
+    );
+    await expect(topic.setRetention({}, limits)).rejects.toThrow(/'timeuot'/);
+    await expect(topic.cursor(limits)).rejects.toThrow(/'timeuot'/);
+    await expect(topic.info(limits)).rejects.toThrow(/'timeuot'/);
+    await expect(topic.trim(limits)).rejects.toThrow(/'timeuot'/);
+    await expect(topic.forget('group', 'g', limits)).rejects.toThrow(/'timeuot'/);
+    expect(await topic.info()).toMatchObject({ messages: 0, retention: {} });
+  });
+
+  test('what is missing or of another type is named', async () => {
+    const actor = await world.actor();
+    const topic = of(actor, world.name());
+    const invalid = (field: string) => ({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(`'${field}'`),
+    });
+    const publish = (...given: unknown[]) => topic.publish(...(given as [never]));
+    await expect(publish()).rejects.toMatchObject(invalid('message'));
+    await expect(publish(null)).rejects.toMatchObject(invalid('message'));
+    await expect(publish({ data: 1 }, null)).rejects.toMatchObject(invalid('options'));
+    await expect(publish({ data: 1, headers: null })).rejects.toMatchObject(
+      invalid('message.headers'),
+    );
+    await expect(topic.publishAll(undefined as never)).rejects.toMatchObject(invalid('messages'));
+    expect(() => topic.subscribe(null as never)).toThrow(/'options'/);
+    expect(() => of(actor, 'x', null as never)).toThrow(/'options'/);
+    expect(() => of(actor, 'x', { codec: {} as never })).toThrow(/'codec'/);
+    expect(() => of(actor, 'x', { retention: null as never })).toThrow(/'retention'/);
+  });
+
+  test('a message that was received may be published again as it is', async () => {
+    const actor = await world.actor();
+    const topic = of(actor, world.name());
+    await topic.publish({ data: 7, key: 'k' });
+    const [event] = await take(topic.subscribe({ from: 'earliest' }), 1);
+    const [message] = event?.type === 'messages' ? event.messages : [];
+    if (message === undefined) throw new Error('there was no message');
+    await topic.publish(message);
+    expect(await all(topic, 2)).toEqual([[7], [7]]);
+  });
+
+  test('a publication ends with its timeout, and tells what became of it', async () => {
+    const actor = await world.actor();
+    const topic = of(actor, world.name());
+    actor.faults.plan = ({ write }) => (write ? 'refuse' : 'pass');
+    const refused = topic.publish({ data: 1 }, { timeout: '20ms' });
+    await expect(refused).rejects.toMatchObject({ code: 'TIMEOUT', outcome: 'not-applied' });
+    actor.faults.plan = ({ write }) => (write ? 'lose-answer' : 'pass');
+    const lost = topic.publish({ data: 2 }, { timeout: '20ms' });
+    await expect(lost).rejects.toMatchObject({ code: 'TIMEOUT', outcome: 'unknown' });
+    actor.faults.heal();
+    await expect(topic.publish({ data: 3 }, { timeout: -1 })).rejects.toThrow(/'timeout'/);
+    await topic.publish({ data: 4 }, { timeout: '10s' });
+  });
+
   test('refuses what it cannot use', async () => {
     const actor = await world.actor();
     const topic = of(actor, world.name());
