@@ -27,10 +27,10 @@ describe.skipIf(storeMissing !== undefined)('the examples of the documentation',
 
   // Two pages at a time; the examples of one page, which may use the same names, one by one.
   const runs: Promise<void>[] = [];
-  test.concurrent.each(pages.map((page, index) => ({ page, index })))(
-    '$page shows what runs',
+  test.concurrent.each(pages.map((page, index) => [page, index] as const))(
+    '%s shows what runs',
     { timeout: 90_000 },
-    async ({ page, index }) => {
+    async (page, index) => {
       const run = Promise.allSettled([runs[index - 2]]).then(() => runPage(page));
       runs[index] = run;
       await run;
