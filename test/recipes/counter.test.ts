@@ -241,10 +241,11 @@ describe.skipIf(storeMissing)('counter', () => {
     expect(await ours.add()).toBe(2n);
     expect(await new IdAllocator(a.context, name).next()).toBe(101n);
     a.faults.take();
-    const adder = new Adder(a.context, name, { shards: 8 });
-    await adder.add();
-    // The one that was read is the one that is added to.
-    expect(kinds(a)).toEqual(['txn', 'txn']);
+    // The shard that was read is the one that is added to.
+    for (let time = 0; time < 4; time++) {
+      await new Adder(a.context, name, { shards: 8 }).add();
+      expect(kinds(a)).toEqual(['txn', 'txn']);
+    }
     expect(conflicts).toEqual([]);
     // Somebody else did come first.
     await theirs.add();
