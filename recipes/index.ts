@@ -192,7 +192,7 @@ export type { BatchHandler, BatchJob } from './queue/batch.ts';
 export type { Cancelled } from './queue/cancellation.ts';
 export type { ChildResult } from './queue/child-results.ts';
 export type { Claim, KeptResult, NackOptions } from './queue/claim.ts';
-export type { Cron, CronEvent, CronOptions } from './queue/cron.ts';
+export type { Cron, CronEvent, CronInspection, CronOptions } from './queue/cron.ts';
 export type {
   DeadLetter,
   DeadLetterFilter,
@@ -200,6 +200,7 @@ export type {
   DeadLetters,
 } from './queue/dead-letters.ts';
 export type { FlowChild, FlowIds, FlowNode } from './queue/flow.ts';
+export type { ActiveJob, QueueWorker } from './queue/inspection.ts';
 export type { Handler, Job, JobContext, WorkerEvent } from './queue/job.ts';
 export { JobStoppedError, type StopReason, UnrecoverableJobError } from './queue/job.ts';
 export type { ChildFailurePolicy } from './queue/job-record.ts';
@@ -213,7 +214,7 @@ export type { Place, QueueEvent, QueueGap } from './queue/queue-events.ts';
 export type { QueueLimits, QueueRate } from './queue/queue-limits.ts';
 export type { MissedPolicy } from './queue/schedule.ts';
 export type { Swept } from './queue/sweep.ts';
-export type { CloseOptions, Worker, WorkerOptions } from './queue/worker.ts';
+export type { BatchOptions, CloseOptions, Worker, WorkerOptions } from './queue/worker.ts';
 export type { RateLimiter, RateLineUp, RateOptions, TakeOptions } from './rate/rate-limiter.ts';
 export { RecipeSession } from './session.ts';
 export type { StmFunction, StmOptions } from './stm/stm.ts';

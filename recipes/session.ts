@@ -32,7 +32,7 @@ import type { Handler, WorkerEvent } from './queue/job.ts';
 import { type ProcessOptions, type Processor, processor } from './queue/process.ts';
 import { Queue, type QueueOptions } from './queue/queue.ts';
 import { type ConsumerOptions, QueueConsumer } from './queue/queue-consumer.ts';
-import { Worker, type WorkerOptions } from './queue/worker.ts';
+import { type BatchOptions, batchWorker, Worker, type WorkerOptions } from './queue/worker.ts';
 import { RateLimiter, type RateOptions } from './rate/rate-limiter.ts';
 import { runStm, type StmFunction, type StmOptions } from './stm/stm.ts';
 import { Topic, type TopicOptions } from './topic/topic.ts';
@@ -179,10 +179,9 @@ export class RecipeSession implements Session {
   batchWorker<T, R = void>(
     name: string,
     handler: BatchHandler<T, R>,
-    options: WorkerOptions<T> & { readonly size: number },
+    options: BatchOptions<T>,
   ): Worker<T, R> {
-    const { size, ...workerOptions } = options;
-    return new Worker<T, R>(this.#open, name, { size, handleBatch: handler }, workerOptions);
+    return batchWorker<T, R>(this.#open, name, handler, options);
   }
 
   /**

@@ -66,6 +66,11 @@ export const knownWorker = {
   sweepEvery: true,
 } as const;
 
+export type BatchOptions<T> = WorkerOptions<T> & {
+  /** Jobs in a batch at most: 1 to 32. */
+  readonly size: number;
+};
+
 export type CloseOptions = {
   /** How long running handlers may take to finish before their jobs are given back. @default '30s' */
   readonly grace?: Duration;
@@ -271,6 +276,18 @@ export class Worker<T, R> implements AsyncDisposable {
     for (const { id, reason } of returned) this.#events.emit({ type: 'recovered', id, reason });
     for (const { id, reason } of dead) this.#events.emit({ type: 'dead', id, reason });
   }
+}
+
+/** @throws ConclaveError INVALID_ARGUMENT */
+export function batchWorker<T, R>(
+  context: RecipeContext,
+  name: string,
+  handleBatch: BatchHandler<T, R>,
+  options: BatchOptions<T>,
+): Worker<T, R> {
+  checkOptions<BatchOptions<T>>(options, { ...knownWorker, size: true });
+  const { size, ...others } = options;
+  return new Worker<T, R>(context, name, { size, handleBatch }, others);
 }
 
 function checkHandler<T, R>(handler: Handler<T, R> | Batching<T, R>): void {

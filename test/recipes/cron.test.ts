@@ -1,6 +1,7 @@
 /** Schedules over a store, on clocks of their own; and processors that are subscriptions. */
 import { NEVER, of, throwError } from 'rxjs';
 import { describe, expect, test } from 'vitest';
+import { noMetrics, type RecipeMetrics } from '../../recipes/metrics.ts';
 import { cronKey, queueKeys } from '../../recipes/names.ts';
 import { constant } from '../../recipes/queue/backoff.ts';
 import { Cron, type CronEvent, type CronOptions } from '../../recipes/queue/cron.ts';
@@ -122,6 +123,51 @@ describe.skipIf(storeMissing)('cron', () => {
     await second.cron.close();
     await expect(start(a, name, { missed: 'no' as 'skip' })).rejects.toThrow(/'missed'/);
     await expect(start(a, name, { lateAfter: 0 })).rejects.toThrow(/'lateAfter'/);
+  });
+
+  test('the schedule can be inspected, and says what it waits for and whom it met', async () => {
+    const clock = new ManualClock();
+    const name = world.name();
+    const told: string[] = [];
+    const metrics: RecipeMetrics = {
+      ...noMetrics,
+      waited: ({ recipe, name: of, outcome }) => told.push(`${recipe} ${of} ${outcome}`),
+      contended: ({ recipe, name: of, kind }) => told.push(`${recipe} ${of} ${kind}`),
+      lost: ({ recipe, name: of, reason }) => told.push(`${recipe} ${of} ${reason}`),
+    };
+    const actors = [
+      await world.actor({ clock, ttl: '1h', metrics }),
+      await world.actor({ clock, ttl: '1h', metrics }),
+    ] as const;
+    const [one, two] = [await start(actors[0], name), await start(actors[1], name)];
+    const began = clock.wallMs();
+    expect(await one.cron.inspect()).toEqual({
+      pattern: '* * * * *',
+      tz: 'UTC',
+      missed: 'run-once',
+      queue: name,
+      last: new Date(began),
+      next: new Date(Math.floor(began / minuteMs) * minuteMs + minuteMs),
+    });
+    await pass(clock, minuteMs);
+    await eventually('both to have looked', async () => {
+      clock.advance(50);
+      await settle(5);
+      return told.length >= 2;
+    });
+    expect(told.sort()).toEqual([`cron ${name} acquired`, `cron ${name} conflict`]);
+    expect((await two.cron.inspect())?.last.getTime()).toBe(await lasts(name));
+    const third = await start(actors[0], name, { pattern: '0 * * * *', replace: true });
+    await eventually('the others to be told', async () => {
+      clock.advance(10_000);
+      await settle(5);
+      return told.filter((line) => line.endsWith('MISMATCH')).length === 2;
+    });
+    // As it is stored now, whoever looks.
+    expect(await one.cron.inspect()).toMatchObject({ pattern: '0 * * * *' });
+    await Promise.all([one, two, third].map(({ cron }) => cron.close()));
+    await world.operator().kv.delete(cronKey(name));
+    expect(await one.cron.inspect()).toBeNull();
   });
 });
 
