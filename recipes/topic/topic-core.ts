@@ -8,6 +8,7 @@ import { EventSource } from '../../sdk/observe.ts';
 import type { Background, RecipeContext } from '../common/context.ts';
 import { SessionKeeper } from '../common/session-keeper.ts';
 import { expectManyListeners, linkedSignal } from '../common/signals.ts';
+import { noMetrics, type RecipeMetrics } from '../metrics.ts';
 import { Publisher } from './publisher.ts';
 import { WantedRetention } from './retention.ts';
 import { scopedSession } from './scoped-session.ts';
@@ -15,6 +16,15 @@ import { type TopicKeys, topicKeys } from './topic-keys.ts';
 import { keepTrimmed, Trimmer } from './trimmer.ts';
 
 const cores = new WeakMap<RecipeContext, Map<string, TopicCore>>();
+
+/**
+ * What the queue under a group reports: conflicts, as the topic's. Deliveries are measured as such,
+ * and are not to be counted twice, nor under the name of a queue that nobody made.
+ */
+const underneath = (metrics: RecipeMetrics, name: string): RecipeMetrics => ({
+  ...noMetrics,
+  contended: ({ kind }) => metrics.contended({ recipe: 'topic', name, kind }),
+});
 
 export class TopicCore implements Background {
   readonly name: string;
@@ -37,7 +47,7 @@ export class TopicCore implements Background {
     this.keys = topicKeys(name);
     this.context = context;
     const session = scopedSession(context.session, this.keys.root);
-    this.scoped = { ...context, session };
+    this.scoped = { ...context, session, metrics: underneath(context.metrics, name) };
     this.keeper = new SessionKeeper(context.session, 'shared');
     this.retention = new WantedRetention(this.client, this.keys);
     this.trimmer = new Trimmer(this.client, this.keys);
