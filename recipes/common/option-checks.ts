@@ -12,7 +12,8 @@ export const onlySignal = { signal: true } as const;
 /**
  * @param known every option there is; typed as a record, so that none is forgotten
  * @param field the option that these belong to, such as 'probe'; without, they are the call's own
- * @throws ConclaveError INVALID_ARGUMENT when they are no object, or one of them is unknown
+ * @throws ConclaveError INVALID_ARGUMENT when they are no object, one of them is unknown, or `signal`
+ *   is something else
  */
 export function checkOptions<Options extends object>(
   options: Options,
@@ -23,6 +24,10 @@ export function checkOptions<Options extends object>(
     throw invalidArgument(field ?? 'options', options, 'an object of options');
   }
   refuseUnknownOptions(options, known, field === undefined ? '' : `${field}.`);
+  if (!('signal' in options) || options.signal === undefined) return;
+  if (!(options.signal instanceof AbortSignal)) {
+    throw invalidArgument('signal', options.signal, 'an AbortSignal');
+  }
 }
 
 /** @throws ConclaveError INVALID_ARGUMENT */

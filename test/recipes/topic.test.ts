@@ -419,6 +419,9 @@ describe.skipIf(storeMissing)('topic', () => {
     await expect(publish()).rejects.toMatchObject(invalid('message'));
     await expect(publish(null)).rejects.toMatchObject(invalid('message'));
     await expect(publish({ data: 1 }, null)).rejects.toMatchObject(invalid('options'));
+    const signal = 5;
+    await expect(publish({ data: 1 }, { signal })).rejects.toMatchObject(invalid('signal'));
+    expect(() => topic.subscribe({ signal: signal as never })).toThrow(/'signal'/);
     await expect(publish({ data: 1, headers: null })).rejects.toMatchObject(
       invalid('message.headers'),
     );
