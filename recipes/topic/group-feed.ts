@@ -36,6 +36,9 @@ export type GroupFeed = {
   readonly maxPending: number;
 };
 
+/** Everything up to here was handed over when this feeder last knew; undefined before it knows. */
+type Progress = { at: bigint | undefined };
+
 /** Takes its turn at feeding until the signal aborts. @throws ConclaveError what cannot be repeated */
 export async function feedGroup(feed: GroupFeed, signal: AbortSignal): Promise<void> {
   const level = `${subscriptionLevel('group', feed.name)}/`;
@@ -51,9 +54,10 @@ export async function feedGroup(feed: GroupFeed, signal: AbortSignal): Promise<v
 
 async function feedWhile(feed: GroupFeed, signal: AbortSignal): Promise<void> {
   const { clock, random } = feed.core.client;
+  const progress: Progress = { at: undefined };
   for (let failures = 0; !signal.aborted; failures++) {
     try {
-      await feedFromPosition(feed, signal);
+      await feedFromPosition(feed, progress, signal);
       failures = 0;
     } catch (error) {
       if (signal.aborted) return;
@@ -65,12 +69,19 @@ async function feedWhile(feed: GroupFeed, signal: AbortSignal): Promise<void> {
 }
 
 /** Until somebody else has moved the position, or it went back with a restored store. */
-async function feedFromPosition(feed: GroupFeed, signal: AbortSignal): Promise<void> {
+async function feedFromPosition(
+  feed: GroupFeed,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<void> {
   const { core, name, start, buffer, recheckMs, maxPending } = feed;
   const { client, keys } = core;
   const level = subscriptionLevel('group', name);
-  const cursor = await cursorOf(client, keys, start, signal);
+  // A group that was forgotten under its members would miss what came since, if it began at now.
+  const begin = start === 'new' ? progress.at : undefined;
+  const cursor = begin ?? (await cursorOf(client, keys, start, signal));
   let position = await openPosition(client, keys.position + level, cursor, signal);
+  progress.at = position.at;
   const producer = Producer.of(core.scoped, name);
   const agreed = producer.limits({ capacity: maxPending });
   const reading = linkedSignal(signal);
@@ -84,17 +95,25 @@ async function feedFromPosition(feed: GroupFeed, signal: AbortSignal): Promise<v
     for (;;) {
       const found = await ahead.take(together());
       const last = found.at(-1);
-      if (last === undefined || found.some(isRestored)) return;
+      if (last === undefined) return;
+      if (found.some(isRestored)) {
+        progress.at = undefined;
+        return;
+      }
       producer.heard(position.modRevision);
+      const upTo = last.type === 'gap' ? last.to : last.revision;
       const along = {
         key: `position/${level}`,
         revision: position.modRevision,
-        value: writePosition(last.type === 'gap' ? last.to : last.revision),
+        value: writePosition(upTo),
       };
       const jobs = found.flatMap((each) => jobsOf(core, each));
       await producer.push(jobs, { signal, timeoutMs: undefined, whenFull: 'wait', agreed, along });
+      progress.at = upTo;
       // The next one compares the position's new revision, which the push does not tell.
       position = await reread(core, keys.position + level, signal);
+      // Somebody else has moved it since: what was read ahead here may be handed over already.
+      if (position.at !== upTo) return;
     }
   } catch (error) {
     if (!isConclaveError(error, 'CONFLICT')) throw error;

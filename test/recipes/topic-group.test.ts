@@ -3,6 +3,7 @@ import { queueKeys, topicPrefix } from '../../recipes/names.ts';
 import type { GroupOptions } from '../../recipes/topic/subscribe-options.ts';
 import { Topic } from '../../recipes/topic/topic.ts';
 import type { GroupEvent } from '../../recipes/topic/topic-events.ts';
+import type { Call } from '../support/faulty-kv.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { faultyEverywhere, topicOf as of, publish, Reader, seenGap } from './topic-tools.ts';
@@ -215,6 +216,48 @@ describe.skipIf(storeMissing)('topic, groups', () => {
     await eventually('all are handled', () => last.handled.length === 3);
     await last.end();
     expect(last.handled).toEqual([0, 1, 2]);
+  });
+
+  test('a feeder whose position another moved on drops what it has read ahead', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const topic = everywhere(actor, name);
+    const member = work(topic);
+    await publish(topic, 1);
+    await eventually('the first', () => member.handled.length === 1);
+    const position = `${topicPrefix(name)}position/group/g`;
+    const isPush = ({ parts }: Call) =>
+      parts?.success.some((each) => each.kind === 'put' && `${each.key}` === 'position/group/g');
+    actor.faults.after = async (call) => {
+      if (!isPush(call)) return;
+      actor.faults.heal();
+      // Another feeder hands a message over before this one has read its position again.
+      const { revision } = await publish(topic, 3);
+      await world.operator().kv.put(position, JSON.stringify({ v: 1, at: `${revision}` }));
+    };
+    await publish(topic, 2);
+    await eventually('the second', () => member.handled.length >= 2);
+    await publish(topic, 4);
+    await eventually('the last', () => member.handled.includes(4));
+    await member.end();
+    expect(member.handled).toEqual([1, 2, 4]);
+  });
+
+  test("a group that is forgotten under its members goes on, also when it begins 'new'", async () => {
+    const actor = await world.actor();
+    const topic = of(actor, world.name());
+    const member = work(topic, { from: 'new' });
+    const isThere = async () => (await topic.info()).subscriptions.length === 1;
+    await eventually('the group', isThere);
+    await publish(topic, 1);
+    await eventually('the first', async () => {
+      return member.handled.length === 1 && (await info(topic)).pending === 0;
+    });
+    await topic.forget('group', 'g');
+    for (const number of [2, 3]) await publish(topic, number);
+    await eventually('the last', () => member.handled.includes(3));
+    await member.end();
+    expect(member.handled).toEqual([1, 2, 3]);
   });
 
   test('drop the reply of every write: each message is acknowledged once', async () => {
