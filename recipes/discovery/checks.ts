@@ -37,8 +37,10 @@ const isSuccess = (status: number): boolean => status >= 200 && status <= 299;
 /** Passes when a connection can be made. @throws ConclaveError INVALID_ARGUMENT */
 export function tcpCheck(address: string): HealthCheck {
   const { host, port } = parseAddress(address);
-  return (signal) =>
-    new Promise<void>((resolve, reject) => {
+  return async (signal) => {
+    // A socket that is opened now would be left without anybody to hear of its errors.
+    signal.throwIfAborted();
+    await new Promise<void>((resolve, reject) => {
       const socket = connect({ host, port });
       const settle = (how: () => void): void => {
         stopListening();
@@ -49,6 +51,7 @@ export function tcpCheck(address: string): HealthCheck {
       socket.once('connect', () => settle(resolve));
       socket.once('error', (error) => settle(() => reject(error)));
     });
+  };
 }
 
 function parseAddress(address: string): { readonly host: string; readonly port: number } {

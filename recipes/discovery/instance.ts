@@ -78,12 +78,12 @@ function readMeta<M>(
   codec: Codec<M> | undefined,
   key: string,
 ): M {
-  const data =
-    typeof metaBase64 === 'string'
-      ? Buffer.from(metaBase64, 'base64')
-      : Buffer.from(metaText ?? '');
-  const isEncoded = metaText !== undefined || metaBase64 !== undefined;
-  if (isEncoded) return decodeWith(codec ?? json<M>(), data, key);
+  if (typeof metaBase64 === 'string') {
+    return decodeWith(codec ?? json<M>(), Buffer.from(metaBase64, 'base64'), key);
+  }
+  if (typeof metaText === 'string') {
+    return decodeWith(codec ?? json<M>(), Buffer.from(metaText), key);
+  }
   if (codec === undefined || meta === undefined) return meta as M;
   return decodeWith(codec, Buffer.from(JSON.stringify(meta)), key);
 }
@@ -107,7 +107,7 @@ export function stampOfInstance(kv: KeyValue): Partial<Stamp> {
   };
 }
 
-/** undefined when the key holds something else. */
+/** undefined when the key holds something else. What is not well formed in it counts as not given. */
 export function readInstance<M>(
   prefix: string,
   kv: KeyValue,
@@ -115,7 +115,7 @@ export function readInstance<M>(
 ): Instance<M> | undefined {
   const record = readInstanceRecord<M>(kv);
   if (typeof record.address !== 'string') return undefined;
-  const sinceMs = record.sinceMs ?? 0;
+  const registeredAt = readTime(record.sinceMs) ?? new Date(0);
   return {
     id: unescapeName(kv.key.slice(prefix.length)),
     address: record.address,
@@ -123,18 +123,27 @@ export function readInstance<M>(
       return readMeta<M>(record, codec, kv.key);
     },
     weight: readWeight(record.weight),
-    zone: record.zone,
+    zone: textOrNone(record.zone),
     status: readStatus(record.status),
-    reason: record.reason,
-    registeredAt: new Date(sinceMs),
-    statusSince: new Date(record.statusMs ?? sinceMs),
+    reason: textOrNone(record.reason),
+    registeredAt,
+    statusSince: readTime(record.statusMs) ?? registeredAt,
     createRevision: kv.createRevision,
     modRevision: kv.modRevision,
   };
 }
 
+const textOrNone = (value: unknown): string | undefined =>
+  typeof value === 'string' ? value : undefined;
+
+/** undefined when it is no time that a Date can tell. */
+function readTime(ms: unknown): Date | undefined {
+  const time = new Date(typeof ms === 'number' ? ms : Number.NaN);
+  return Number.isNaN(time.getTime()) ? undefined : time;
+}
+
 const readWeight = (weight: unknown): number =>
-  typeof weight === 'number' && weight >= 0 ? weight : 1;
+  typeof weight === 'number' && Number.isFinite(weight) && weight >= 0 ? weight : 1;
 
 /** A status that this version does not know is not one to send work to. */
 const readStatus = (status: unknown = 'up'): InstanceStatus =>

@@ -94,6 +94,8 @@ export class Pool<M> implements AsyncDisposable {
       mark: (stale) => this.#events.emit({ type: stale ? 'stale' : 'fresh' }),
     });
     context.background.add(this);
+    // Too late to be ended with the session.
+    if (isConclaveError(context.session.signal.reason, 'CLOSED')) void this.close();
   }
 
   /** The instances last known, in the order of their ids; empty until the first answer. */

@@ -277,6 +277,32 @@ describe.skipIf(storeMissing)('a pool', () => {
     expect(seen).toEqual([]);
   });
 
+  test('what somebody else wrote badly is read as not given, and stops nobody', async () => {
+    const { name, pool } = await setUp({ locality: 'eu/eu-1' }, ['a']);
+    const put = (id: string, record: object) =>
+      world.operator().kv.put(servicePrefix(name) + id, JSON.stringify(record));
+    const odd = { zone: 5, reason: {}, sinceMs: 'noon', statusMs: 1e300, weight: 'heavy' };
+    await put('b', { address: 'b:1', ...odd, metaText: 7 });
+    await put('c', { address: 'c:1', metaBase64: [], sinceMs: 1_000 });
+    await eventually('both', () => pool.snapshot.length === 3);
+    expect(pool.stale).toBe(false);
+    expect(pool.snapshot[1]).toMatchObject({ zone: undefined, reason: undefined, weight: 1 });
+    expect(pool.snapshot.map(({ meta }) => meta)).toEqual([undefined, undefined, undefined]);
+    const times = pool.snapshot.slice(1).map(({ statusSince }) => statusSince.getTime());
+    expect(times).toEqual([0, 1_000]);
+    expect(picks(pool, 40)).toBe('abc');
+  });
+
+  test('of a session that was closed it is closed from the start', async () => {
+    const actor = await world.actor();
+    const service = new Discovery<undefined>(actor.context, world.name());
+    await actor.session.close();
+    const pool = service.pool();
+    await expect(pool.ready()).rejects.toMatchObject({ code: 'CLOSED' });
+    await expect(pool.acquire()).rejects.toMatchObject({ code: 'CLOSED' });
+    expect(actor.context.background.size).toBe(0);
+  });
+
   test('an unhealthy instance is shown with its reason, and not picked', async () => {
     const { register, pool } = await setUp({}, ['a']);
     const check = () => {

@@ -538,6 +538,14 @@ describe('checks', () => {
     }
     expect(tcpCheck('[::1]:80')).toBeTypeOf('function');
   });
+
+  test('tcp: with a signal that has aborted it connects to nobody, and no error is left unheard', async () => {
+    const server = createServer((socket) => socket.destroy());
+    const port = await listen(server);
+    await new Promise((resolve) => server.close(resolve));
+    const check = tcpCheck(`127.0.0.1:${port}`);
+    await expect(check(AbortSignal.abort(new Error('over')))).rejects.toThrow('over');
+  });
 });
 
 test('rest is only when there is no work for a while', async () => {
