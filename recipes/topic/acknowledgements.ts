@@ -18,6 +18,7 @@ export class Acknowledgements {
   #position: Position;
   #wanted: bigint;
   #moving: Promise<void> | undefined;
+  readonly #forgotten = new AbortController();
 
   /** @param key of the position */
   constructor(name: string, holding: Holding, key: string, position: Position) {
@@ -28,9 +29,20 @@ export class Acknowledgements {
     this.#wanted = position.at;
   }
 
+  /** Aborts when the position is found to be gone, while the consumer is the active one still. */
+  get forgotten(): AbortSignal {
+    return this.#forgotten.signal;
+  }
+
+  /** How far the position is known to have come. */
+  get at(): bigint {
+    return this.#position.at;
+  }
+
   /** @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED, ABORTED */
   async ack(revision: bigint, signal: AbortSignal | undefined): Promise<void> {
     if (signal?.aborted) throw aborted(signal);
+    if (this.forgotten.aborted) throw this.forgotten.reason;
     if (revision > this.#wanted) this.#wanted = revision;
     while (this.#position.at < revision) {
       this.#moving ??= this.#move(this.#wanted).finally(() => {
@@ -64,9 +76,14 @@ export class Acknowledgements {
           return;
         }
         const [found, own] = result.responses;
-        if (own?.createRevision !== this.#holding.createRevision || found === null) {
+        if (own?.createRevision !== this.#holding.createRevision) {
           this.#holding.verify();
           throw roleLost(this.#name, undefined);
+        }
+        if (found === null) {
+          const message = `The subscription '${this.#name}' was forgotten, and begins anew`;
+          this.#forgotten.abort(new ConclaveError('CLAIM_LOST', message));
+          throw this.forgotten.reason;
         }
         // Nobody else writes it: an attempt whose answer was lost did, or an operator.
         this.#position = readPosition(found);

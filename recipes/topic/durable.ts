@@ -9,7 +9,7 @@ import { linkedSignal } from '../common/signals.ts';
 import type { Holding } from '../line/holding.ts';
 import { Acknowledgements } from './acknowledgements.ts';
 import { shownEvent } from './free.ts';
-import { readMessages } from './message-reader.ts';
+import { type Cursor, readMessages } from './message-reader.ts';
 import { openPosition } from './position.ts';
 import { holdRole, roleLost } from './role.ts';
 import { cursorOf, type Start } from './start.ts';
@@ -38,7 +38,10 @@ export async function* consumeDurably<T>(
     const stop = linkedSignal(signal, holding.signal);
     const told = lostSignal(name, holding);
     try {
-      yield* consumeActively(parts, holding, told.signal, stop.signal);
+      let begin: Cursor | undefined;
+      do {
+        begin = yield* consumeActively(parts, begin, holding, told.signal, stop.signal);
+      } while (begin !== undefined);
     } catch (error) {
       if (!stop.signal.aborted) throw error;
     } finally {
@@ -48,28 +51,46 @@ export async function* consumeDurably<T>(
   }
 }
 
-/** From the position on, until the role ends or the store was restored to an older state. */
+/**
+ * From the position on, until the role ends, the store was restored to an older state, or the
+ * subscription was forgotten.
+ *
+ * @param begin where the subscription begins, if it does not exist; by default as its options say
+ * @returns where it is to begin anew, when it was forgotten
+ */
 async function* consumeActively<T>(
   { core, codec, name, start, buffer, recheckMs }: DurableParts<T>,
+  begin: Cursor | undefined,
   holding: Holding,
   lost: AbortSignal,
   signal: AbortSignal,
-): AsyncGenerator<DurableEvent<T>> {
+): AsyncGenerator<DurableEvent<T>, Cursor | undefined> {
   const { client, keys } = core;
   const key = keys.position + subscriptionLevel('durable', name);
-  const cursor = await cursorOf(client, keys, start, signal);
+  const cursor = begin ?? (await cursorOf(client, keys, start, signal));
   const position = await openPosition(client, key, cursor, signal);
   const acks = new Acknowledgements(name, holding, key, position);
-  const options = { signal, buffer, recheckMs };
-  for await (const found of readMessages(client, keys, position.at, options)) {
-    // The position went back with the store: it is read again.
-    if (found.type === 'gap' && found.reason === 'restored') return;
-    const upTo = found.type === 'gap' ? found.to : found.revision;
-    yield {
-      ...shownEvent(keys, found, codec),
-      signal: lost,
-      ack: (call: Pick<CallOptions, 'signal'> = {}) => acks.ack(upTo, call.signal),
-    };
+  const reading = linkedSignal(signal, acks.forgotten);
+  const over = linkedSignal(lost, acks.forgotten);
+  const options = { signal: reading.signal, buffer, recheckMs };
+  try {
+    for await (const found of readMessages(client, keys, position.at, options)) {
+      if (acks.forgotten.aborted) break;
+      // The position went back with the store: it is read again.
+      if (found.type === 'gap' && found.reason === 'restored') return undefined;
+      const upTo = found.type === 'gap' ? found.to : found.revision;
+      yield {
+        ...shownEvent(keys, found, codec),
+        signal: over.signal,
+        ack: (call: Pick<CallOptions, 'signal'> = {}) => acks.ack(upTo, call.signal),
+      };
+    }
+    if (!acks.forgotten.aborted) return undefined;
+    // Who began at what is new would miss what came since, if that were now.
+    return start === 'new' ? acks.at : await cursorOf(client, keys, start, signal);
+  } finally {
+    reading.unlink();
+    over.unlink();
   }
 }
 

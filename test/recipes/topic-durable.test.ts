@@ -206,6 +206,32 @@ describe.skipIf(storeMissing)('topic, durable subscriptions', () => {
     await reader.leave();
   });
 
+  test.each([
+    { from: 'earliest', again: [1, 2, 3] },
+    { from: 'new', again: [2, 3] },
+  ] as const)('a running consumer begins a forgotten subscription anew, $from', async (each) => {
+    const actor = await world.actor();
+    const topic = of(actor, world.name());
+    const reader = new Reader(topic.subscribe({ durable: 'd', from: each.from }));
+    const first = reader.next();
+    await eventually('the subscription', async () => (await subscriptions(topic)).length === 1);
+    await publish(topic, 1);
+    await (await first).ack();
+    await topic.forget('durable', 'd');
+    for (const number of [2, 3]) await publish(topic, number);
+    const second = await reader.next();
+    await expect(second.ack()).rejects.toMatchObject({ code: 'CLAIM_LOST' });
+    expect(second.signal.aborted).toBe(true);
+    await expect(second.ack()).rejects.toMatchObject({ code: 'CLAIM_LOST' });
+    for (const number of each.again) {
+      const event = await reader.next();
+      expect(seen(event)).toEqual([number]);
+      await event.ack();
+    }
+    expect(await subscriptions(topic)).toMatchObject([{ lag: 0 }]);
+    await reader.leave();
+  });
+
   test('re-grant a lease id: revives nothing', async () => {
     const [a, b] = [await world.actor(), await world.actor()];
     const name = world.name();
