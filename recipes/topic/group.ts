@@ -6,7 +6,7 @@
 import type { Codec } from '../../sdk/codec.ts';
 import { isConclaveError } from '../../sdk/errors.ts';
 import type { Background } from '../common/context.ts';
-import { closingPatienceMs, fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
+import { fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
 import { Bell } from '../queue/bell.ts';
 import type { Claim } from '../queue/claim.ts';
@@ -16,6 +16,7 @@ import { deliver } from './delivery.ts';
 import { type Dispatched, dispatchedCodec } from './dispatched.ts';
 import { feedGroup, type GroupFeed } from './group-feed.ts';
 import type { GroupEvent } from './topic-events.ts';
+import { WaitingClaims } from './waiting-claims.ts';
 
 export type GroupMember<T> = GroupFeed & {
   readonly codec: Codec<T>;
@@ -24,9 +25,6 @@ export type GroupMember<T> = GroupFeed & {
   /** Deliveries to this member that are not settled, at most. */
   readonly maxInFlight: number;
 };
-
-/** Messages claimed in one exchange at most. */
-const claimedAtOnce = 32;
 
 export async function* consumeInGroup<T>(
   member: GroupMember<T>,
@@ -56,15 +54,17 @@ export async function* consumeInGroup<T>(
   const room = new Bell(1);
   let inFlight = 0;
   let failures = 0;
-  let claims: readonly Claim<Dispatched<T>>[] = [];
+  const waiting = new WaitingClaims<Dispatched<T>>(client.clock, ackDeadlineMs);
   try {
     while (!stop.signal.aborted) {
       if (inFlight >= maxInFlight) {
         await room.heard(stop.signal);
         continue;
       }
-      const most = Math.min(claimedAtOnce, maxInFlight - inFlight);
+      const sinceMs = client.clock.monotonicMs();
+      let claims: readonly Claim<Dispatched<T>>[];
       try {
+        const most = Math.min(waiting.most, maxInFlight - inFlight);
         claims = await consumer.claimMany(most, stop.signal);
         failures = 0;
       } catch (error) {
@@ -73,22 +73,25 @@ export async function* consumeInGroup<T>(
         await pause(client.clock, fullJitterMs(failures, client.random), stop.signal);
         continue;
       }
-      if (claims.length === 0) await attention.mayBeJob(stop.signal);
-      for (let [claim] = claims; claim !== undefined; [claim] = claims) {
-        claims = claims.slice(1);
+      if (claims.length === 0) {
+        await attention.mayBeJob(stop.signal);
+        continue;
+      }
+      waiting.put(claims, sinceMs);
+      for (let claim = waiting.take(); claim !== undefined; claim = waiting.take()) {
         inFlight += 1;
         yield deliver(core.context, core.name, claim, () => {
           inFlight -= 1;
           room.ring();
         });
       }
+      waiting.adapt();
     }
   } catch (error) {
     if (!stop.signal.aborted) throw error;
   } finally {
     stop.abort();
-    const limits = { timeout: closingPatienceMs };
-    await Promise.allSettled(claims.map((claim) => claim.giveBack(limits)));
+    await waiting.close();
     await background;
     await consumer.close();
   }

@@ -353,6 +353,25 @@ describe.skipIf(storeMissing)('topic, groups', () => {
     expect(sorted(next.handled)).toEqual([0, 2, 3, 4]);
   });
 
+  test('a loop that becomes slow gets no delivery that is lost already, and uses up no attempts', async () => {
+    const clock = new ManualClock();
+    const actor = await world.actor({ clock, ttl: '1h' });
+    const topic = of(actor, world.name());
+    await publish(topic, ...upTo(16));
+    const handled: number[] = [];
+    const slow = { ...options, ackDeadline: '10s', maxInFlight: 16, maxDeliveries: 1 } as const;
+    for await (const event of topic.subscribe(slow)) {
+      expect(event.signal.aborted).toBe(false);
+      // The first are handled at once, so more and more are claimed together.
+      if (handled.length >= 7) clock.advance(3_000);
+      await event.ack();
+      handled.push(numberOf(event));
+      if (handled.length === 16) break;
+    }
+    expect(sorted(handled)).toEqual(upTo(16));
+    expect(await info(topic)).toMatchObject({ pending: 0, parked: 0 });
+  });
+
   test('what retention removed before it was handed over is a gap, for one member', async () => {
     const actor = await world.actor();
     const topic = of(actor, world.name(), { retention: { messages: 1 } });
