@@ -17,6 +17,7 @@ import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { checkFunction, checkOptions } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
+import { fullJitterMs, pause } from '../common/repeat.ts';
 import { SessionKeeper } from '../common/session-keeper.ts';
 import { linkedSignal } from '../common/signals.ts';
 import { abortable, observeShared } from '../common/streams.ts';
@@ -198,18 +199,28 @@ export class Election<T> {
     keeper: SessionKeeper,
     stop: AbortSignal,
   ): Promise<R> {
+    const { clock, random } = keeper.client;
+    let failed = 0;
     for (;;) {
       const session = await keeper.live(stop);
-      try {
-        const reign = await this.#campaign({ ...this.#context, session }, value, { signal: stop });
-        const turn = await reign.run(fn, stop);
-        if (turn.kind === 'done') return turn.value;
-        throw turn.reason;
-      } catch (error) {
+      const reign = await this.#campaign({ ...this.#context, session }, value, {
+        signal: stop,
+      }).catch((error: unknown) => {
         const lost =
           isConclaveError(error, 'SESSION_LOST') || isConclaveError(error, 'LEADERSHIP_LOST');
         if (!lost || !requeue || stop.aborted) throw error;
+        return undefined;
+      });
+      if (reign === undefined) {
+        await pause(clock, fullJitterMs(failed, random), stop);
+        failed += 1;
+        continue;
       }
+      failed = 0;
+      // What the function throws of losses elsewhere is its own affair: only its term's ends in a rerun.
+      const turn = await reign.run(fn, stop);
+      if (turn.kind === 'done') return turn.value;
+      if (!requeue || stop.aborted) throw turn.reason;
     }
   }
 

@@ -96,6 +96,8 @@ export class Reign<T> implements Leadership<T> {
   /** The revision of the last proclamation: a late repetition of an older one fails on it. */
   #proclaimed: bigint;
   #lastProclaim: Promise<void> = Promise.resolve();
+  /** Set when the store showed the end of the term before the handle heard of it. */
+  #overtaken: ConclaveError | undefined;
 
   constructor(name: string, office: Office, encode: (value: T) => string | Uint8Array) {
     const { holding, term, preemption$ } = office;
@@ -173,11 +175,11 @@ export class Reign<T> implements Leadership<T> {
     });
     try {
       const value = await fn(this.#contextFor(stopping.signal, transferTo));
-      const reason = this.#holding.lostReason ?? preempted;
+      const reason = this.#lossOfTerm ?? preempted;
       return reason ? { kind: 'lost', reason } : { kind: 'done', value };
     } catch (error) {
       // A function that stops by throwing when its term is over has done what it should.
-      const reason = this.#holding.lostReason ?? preempted;
+      const reason = this.#lossOfTerm ?? preempted;
       if (!reason) throw error;
       return { kind: 'lost', reason };
     } finally {
@@ -187,6 +189,10 @@ export class Reign<T> implements Leadership<T> {
       if (heir) await this.#passTo(heir).catch(() => undefined);
       await this[Symbol.asyncDispose]();
     }
+  }
+
+  get #lossOfTerm(): ConclaveError | undefined {
+    return this.#holding.lostReason ?? this.#overtaken;
   }
 
   #passTo(candidate: CandidateRef): Promise<void> {
@@ -242,7 +248,11 @@ export class Reign<T> implements Leadership<T> {
       // The place is there as it was: then it is the term that is over.
       if (!stands || found.modRevision === this.#proclaimed) {
         this.#holding.verify();
-        throw new ConclaveError('LEADERSHIP_LOST', `Another leads '${this.name}' by now`);
+        this.#overtaken = new ConclaveError(
+          'LEADERSHIP_LOST',
+          `Another leads '${this.name}' by now`,
+        );
+        throw this.#overtaken;
       }
       this.#proclaimed = found.modRevision;
       // An attempt whose answer was lost did take effect.

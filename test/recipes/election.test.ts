@@ -3,10 +3,11 @@ import type { Leader } from '../../recipes/election/candidates.ts';
 import { Election } from '../../recipes/election/election.ts';
 import { electionPrefix } from '../../recipes/names.ts';
 import { json } from '../../sdk/codec.ts';
+import { ConclaveError } from '../../sdk/errors.ts';
 import { op } from '../../sdk/txn.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
-import { type Actor, eventually, settle, useWorld } from './world.ts';
+import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
 
 describe.skipIf(storeMissing)('election', () => {
   const world = useWorld();
@@ -259,6 +260,40 @@ describe.skipIf(storeMissing)('election', () => {
     );
     await expect(led).rejects.toThrow('no good leader');
     expect(await candidates(name)).toHaveLength(0);
+  });
+
+  test('lead passes on losses that are not of its own term', async () => {
+    const a = await world.actor();
+    for (const code of ['SESSION_LOST', 'LEADERSHIP_LOST'] as const) {
+      let runs = 0;
+      const led = electionOf(a, world.name()).lead(
+        () => {
+          runs += 1;
+          throw runs === 1 ? new ConclaveError(code, 'of another one') : new Error('run again');
+        },
+        { value: 'a' },
+      );
+      await expect(led).rejects.toMatchObject({ code });
+      expect(runs).toBe(1);
+    }
+  });
+
+  test('lead campaigns again when its own proclamation is the first to learn of the loss', async () => {
+    const a = await world.actor();
+    const deaf = { ...a, context: deafContext(a) } as Actor;
+    const name = world.name();
+    let runs = 0;
+    const led = electionOf(deaf, name).lead(
+      async ({ key, proclaim }) => {
+        runs += 1;
+        if (runs > 1) return 'led again';
+        await world.operator().kv.delete(key);
+        await proclaim('too late');
+        return 'never';
+      },
+      { value: 'a' },
+    );
+    expect(await led).toBe('led again');
   });
 
   test('the signal of lead asks the function to stop, and it leads until it has stopped', async () => {
