@@ -104,15 +104,14 @@ export class GateKeeper implements HeldMember {
 
   async #remove(): Promise<boolean> {
     const { key, createRevision, spent } = this.#gate;
-    const deletes: Operation[] = [
-      op.delete(key),
-      ...(spent === undefined ? [] : [op.delete(spent)]),
-    ];
+    // What says that it was raised goes in any case, also when somebody else lowered it.
+    const record: Operation[] = spent === undefined ? [] : [op.delete(spent)];
     try {
       await this.#session.client.kv
         .txn()
         .if(compare.createRevision(key, '==', createRevision))
-        .then(...deletes)
+        .then(op.delete(key), ...record)
+        .else(...record)
         .commit();
     } catch (error) {
       if (!isConclaveError(error, 'LEASE_NOT_FOUND')) throw error;

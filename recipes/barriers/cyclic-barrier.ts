@@ -40,6 +40,7 @@ import {
   encodeRecord,
   firstRecord,
   resetOf,
+  unreadable,
 } from './cyclic-record.ts';
 import { defaultRecheckMs, knownWaitOptions, type WaitBarrierOptions } from './key-wait.ts';
 import { largestMuster } from './muster.ts';
@@ -202,7 +203,12 @@ export class CyclicBarrier {
     const { client, signal } = session;
     const { record: key } = this.#keys;
     const read = () => client.kv.get(key, { signal });
-    const before = decodeRecord(await untilAnswered(client, read, signal));
+    const decode = (kv: KeyValue | null): CyclicRecord | undefined => {
+      const record = decodeRecord(kv);
+      if (record === undefined && kv !== null) throw unreadable(this.#keys);
+      return record;
+    };
+    const before = decode(await untilAnswered(client, read, signal));
     for (let record = before; record && record.generation === before?.generation; ) {
       const { generation } = record;
       const next = resetOf(record);
@@ -216,19 +222,27 @@ export class CyclicBarrier {
         )
         .else(op.get(key));
       const result = await untilAnswered(client, () => txn.commit(), signal);
-      record = result.succeeded ? next : decodeRecord(result.responses[0]);
+      record = result.succeeded ? next : decode(result.responses[0]);
       knownOf(this.#context, this.name).record = record;
     }
   }
 
   /**
-   * Forgets the barrier and its number of parties, so that another number may be used. One exchange.
+   * Forgets the barrier and its number of parties, so that another number may be used. Two exchanges.
    *
    * @throws ConclaveError FAILED_PRECONDITION while anybody waits; SESSION_LOST
    */
   async forget(): Promise<void> {
-    const { root, folders } = this.#keys;
-    await resetWhenEmpty(this.#context.session, `cyclic barrier '${this.name}'`, root, folders);
+    const { session } = this.#context;
+    session.assertLive();
+    const { client, signal } = session;
+    const { root, record: key, folders, folder } = this.#keys;
+    const stored = await untilAnswered(client, () => client.kv.get(key, { signal }), signal);
+    const record = decodeRecord(stored);
+    // What is left of generations that have ended is nobody who waits.
+    const prefix = record === undefined ? folders : folder(record.generation);
+    const isSame = compare.modRevision(key, '==', stored?.modRevision ?? 0n);
+    await resetWhenEmpty(session, `cyclic barrier '${this.name}'`, root, prefix, [isSame]);
     knownOf(this.#context, this.name).record = undefined;
   }
 

@@ -1,5 +1,5 @@
 /** The calls of one party of a cyclic barrier, each safe to repeat, and what it leaves in the store. */
-import { isConclaveError } from '../../sdk/errors.ts';
+import { ConclaveError, isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue, ListResult } from '../../sdk/kv.ts';
 import type { Session } from '../../sdk/session.ts';
 import { compare, type Operation, op } from '../../sdk/txn.ts';
@@ -7,7 +7,7 @@ import { fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
 import { firstAttempt } from '../line/line-membership.ts';
 import { goneKey, randomId } from '../names.ts';
 import { type BreakReason, BrokenBarrierError } from './broken.ts';
-import type { CyclicEvent, CyclicRecord, CyclicView } from './cyclic.ts';
+import { type CyclicEvent, type CyclicRecord, type CyclicView, judge } from './cyclic.ts';
 import {
   brokenBy,
   type CyclicKeys,
@@ -15,6 +15,7 @@ import {
   decodeRecord,
   encodeRecord,
   firstRecord,
+  unreadable,
 } from './cyclic-record.ts';
 import { partiesDiffer } from './double-record.ts';
 import { directMusterMax, type Mustered, muster } from './muster.ts';
@@ -70,6 +71,7 @@ export class CyclicCalls {
       try {
         const entered = await this.#tryEnter(record);
         if (entered) return entered;
+        if (this.#lingering > 0) return { kind: 'refused', error: this.#overtaken(generation) };
         attempt = 0;
         continue;
       } catch (error) {
@@ -125,7 +127,11 @@ export class CyclicCalls {
           compare.value(keys.record, '==', encodeRecord(record)),
           compare.version(keys.arrivals(generation), '==', BigInt(parties)),
         ],
-        writes: [op.put(keys.record, encodeRecord(next)), op.delete(keys.arrivals(generation))],
+        writes: [
+          op.put(keys.record, encodeRecord(next)),
+          op.delete(keys.arrivals(generation)),
+          op.delete({ prefix: keys.folder(generation - 1) }),
+        ],
         reads: this.#reads(generation, own),
         sealPrefix: `${keys.seals(generation)}${id}-${randomId(client.random)}/`,
       },
@@ -135,12 +141,6 @@ export class CyclicCalls {
     if (!result.succeeded) return this.#seen(revision, result.responses);
     known.record = next;
     return { revision, record: next, own, arrivals: parties, present: parties, elder: undefined };
-  }
-
-  /** Removes the keys of a complete generation. Apart from its end, so that all hear of that first. */
-  async sweep(generation: number): Promise<boolean> {
-    await this.#session.client.kv.delete({ prefix: this.#plan.keys.folder(generation) });
-    return true;
   }
 
   /** Declares the generation broken unless it has ended. Resolves to the record as it is then. */
@@ -200,14 +200,22 @@ export class CyclicCalls {
       op.put(arrivals, ''),
       op.get(arrivals),
       op.list({ prefix: folder }, { order: 'create', descending: true, limit, keysOnly: true }),
-      // Whatever was left behind by generations that have ended.
-      op.delete({ from: keys.folders, to: folder }),
+      // What is left of generations that have ended. The last one stays until the next is complete: a
+      // party whose answer was lost finds there that it was among it.
+      op.delete({ from: keys.folders, to: keys.folder(generation - 1) }),
     ] as const;
     const first = firstAttempt(key, this.member);
+    const isAbsent = compare.createRevision(keys.record, '==', 0n);
+    // Somebody removed the record: who waited has been told, and what they left does not count.
+    const clear = client.kv
+      .txn()
+      .if(isAbsent, compare.createRevision(arrivals, '!=', 0n))
+      .then(op.delete(arrivals), op.delete({ prefix: keys.folders }));
     const begin = client.kv
       .txn()
-      .if(...first, compare.createRevision(keys.record, '==', 0n))
-      .then<readonly Operation[]>(...entry, op.put(keys.record, encodeRecord(record)));
+      .if(...first, isAbsent, compare.createRevision(arrivals, '==', 0n))
+      .then<readonly Operation[]>(...entry, op.put(keys.record, encodeRecord(record)))
+      .else<readonly Operation[]>(op.txn(clear));
     const result = await client.kv
       .txn()
       .if(
@@ -248,11 +256,32 @@ export class CyclicCalls {
       this.#lingering -= 1;
       return { kind: 'found', generation, own };
     }
-    const now = decodeRecord(stored as KeyValue | null);
+    const now = this.#decode(stored as KeyValue | null);
     known.record = now ?? firstRecord(parties);
     const isSame = now?.generation === generation && now.broken === undefined;
     const count = Number((arrived as KeyValue | null)?.version ?? 0n);
     return isSame && count >= parties ? { kind: 'full', generation, revision } : undefined;
+  }
+
+  /**
+   * The generation ended while it was not known whether this party had entered it, and what it left
+   * there is gone. To enter the next one might make it wait twice for one turn.
+   */
+  #overtaken(generation: number): ConclaveError {
+    const { known, what } = this.#plan;
+    const verdict = judge(generation, known.record);
+    if (verdict !== undefined && 'reason' in verdict && verdict.reason !== 'unknown') {
+      return new BrokenBarrierError(what, generation, verdict.reason, verdict.broken);
+    }
+    const message = `${what}: generation ${generation} ended before this party knew whether it was in it`;
+    return new ConclaveError('OUTCOME_UNKNOWN', message);
+  }
+
+  /** @throws ConclaveError CODEC */
+  #decode(stored: KeyValue | null): CyclicRecord | undefined {
+    const record = decodeRecord(stored);
+    if (record !== undefined || stored === null) return record;
+    throw unreadable(this.#plan.keys);
   }
 
   #reads(generation: number, own: bigint | undefined): Operation[] {

@@ -239,10 +239,10 @@ export class CyclicParty {
     this.#record.stop();
     this.#parties.stop();
     this.#stop.abort();
-    // A key that stays would look like a party that waits.
-    if (end.kind === 'failed') this.#session.reap(() => this.#calls.remove());
-    if (end.kind === 'passed' && end.position === this.#plan.parties) {
-      this.#session.reap(() => this.#calls.sweep(end.generation));
+    // A key that stays would look like a party that waits. What passed or broke is cleared with it.
+    const mayStay = end.kind === 'failed' || end.kind === 'gave-up';
+    if (mayStay || (end.kind === 'broken' && end.reason === 'unknown')) {
+      this.#session.reap(() => this.#calls.remove());
     }
     this.#handlers.ended(end);
   }

@@ -1,4 +1,5 @@
 /** What a cyclic barrier keeps in the store, and where. */
+import { ConclaveError } from '../../sdk/errors.ts';
 import { sortableHex } from '../names.ts';
 import { type Break, breakReasons } from './broken.ts';
 import { type CyclicRecord, pastMax } from './cyclic.ts';
@@ -29,6 +30,12 @@ export function decodeRecord(kv: Stored): CyclicRecord | undefined {
     text: textOf(kv),
   };
 }
+
+/** Somebody else's, or of a later version: nothing may be concluded from it. */
+export const unreadable = ({ record }: CyclicKeys): ConclaveError =>
+  new ConclaveError('CODEC', `'${record}' holds no record of a cyclic barrier`, {
+    outcome: 'not-applied',
+  });
 
 function decodeBreak(written: unknown): Break | undefined {
   if (typeof written !== 'object' || written === null) return undefined;

@@ -119,7 +119,8 @@ export class Latch {
    * exchange. One exchange; one more after a reset that this object has not heard of. Arrivals at an
    * open latch are noted and change nothing.
    *
-   * @throws ConclaveError MISMATCH when others count to another number, SESSION_LOST, ABORTED
+   * @throws ConclaveError MISMATCH when others count to another number, SESSION_LOST, ABORTED;
+   *   OUTCOME_UNKNOWN when an answer was lost and a reset came before the next
    */
   async arrive(id: string, options: ArriveOptions = {}): Promise<Arrived> {
     checkOptions(options, { meta: true, signal: true });
@@ -151,8 +152,13 @@ export class Latch {
         if (!first) this.#contended('refused');
         return { first, arrived: Number(result.tally?.version ?? 0n), open: isOpen(gate) };
       }
-      if (encodeGate(gate) === encodeGate(guess))
-        throw new ConclaveError('CODEC', `'${this.#gateKey}' holds no gate of a latch`);
+      if (encodeGate(gate) === encodeGate(guess)) throw this.#unreadable();
+      // An answer was lost, and the round in which this arrival may have counted is over. Another
+      // arrival would tell the new round of work that was done in the old one.
+      if (result.isDoubtful) {
+        const message = `The latch '${this.name}' was reset while '${id}' arrived`;
+        throw new ConclaveError('OUTCOME_UNKNOWN', message);
+      }
       // A reset came first: the arrival is made again, in the new round.
       this.#contended('conflict');
     }
@@ -198,6 +204,7 @@ export class Latch {
     const read = () => client.kv.get(this.#gateKey, { signal });
     const before = decodeGate(await untilAnswered(client, read, signal));
     for (let gate = before; gate.round === before.round; ) {
+      session.assertLive();
       const next = { ...gate, round: gate.round + 1 };
       const txn = client.kv
         .txn()
@@ -207,8 +214,10 @@ export class Latch {
           op.delete({ prefix: roundKeys(this.#root, gate.round).root }),
         )
         .else(op.get(this.#gateKey));
-      const result = await untilAnswered(client, () => txn.commit(), signal);
-      gate = result.succeeded ? next : decodeGate(result.responses[0]);
+      const result = await untilAnswered(client, () => txn.commit({ signal }), signal);
+      const seen = result.succeeded ? next : decodeGate(result.responses[0]);
+      if (encodeGate(seen) === encodeGate(gate)) throw this.#unreadable();
+      gate = seen;
       this.#known = gate;
     }
     return this.#known.round;
@@ -218,6 +227,10 @@ export class Latch {
   async inspect(): Promise<LatchState> {
     const { kvs } = await this.#context.session.client.kv.list({ prefix: this.#root });
     return this.#stateOf(kvs);
+  }
+
+  #unreadable(): ConclaveError {
+    return new ConclaveError('CODEC', `'${this.#gateKey}' holds no gate of a latch`);
   }
 
   #contended(kind: ContentionKind): void {
@@ -272,7 +285,8 @@ export class Latch {
         return { counted: true, arrived } as const;
       }
       const [id, gate, tallied] = result.succeeded ? [null, null, null] : result.responses;
-      return { counted: false, id: id ?? null, gate, tally: tallied } as const;
+      const isDoubtful = (outcome as string) === 'unknown';
+      return { counted: false, isDoubtful, id: id ?? null, gate, tally: tallied } as const;
     } catch (error) {
       if (session.state === 'lost') {
         const lost = sessionLost(session);

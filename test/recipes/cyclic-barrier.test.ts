@@ -6,6 +6,7 @@ import {
   type CyclicBarrierOptions,
   type CyclicBarrierState,
 } from '../../recipes/barriers/cyclic-barrier.ts';
+import { cyclicKeys, decodeRecord } from '../../recipes/barriers/cyclic-record.ts';
 import { cyclicBarrierPrefix } from '../../recipes/names.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
@@ -84,11 +85,15 @@ describe.skipIf(storeMissing)('cyclic barrier', () => {
     const { kvs } = await world.operator().kv.list({ prefix });
     return kvs.map(({ key }) => key.slice(prefix.length));
   };
+  /** Parties of the generation that is open: what is left of the one before waits for nothing. */
   const present = (name: string, count: number) =>
-    eventually(
-      `${count} parties`,
-      async () => (await keys(name)).filter((key) => key.startsWith('in/')).length === count,
-    );
+    eventually(`${count} parties`, async () => {
+      const prefix = cyclicBarrierPrefix(name);
+      const { kv } = world.operator();
+      const { generation } = decodeRecord(await kv.get(`${prefix}record`)) ?? { generation: 1 };
+      const listed = await kv.list({ prefix: cyclicKeys(prefix).folder(generation) });
+      return listed.kvs.length === count;
+    });
   const outcome = (wait: Promise<unknown>) => Promise.race([wait, Promise.resolve('waiting')]);
   const compact = async () => {
     const { kv } = world.operator();
@@ -116,17 +121,17 @@ describe.skipIf(storeMissing)('cyclic barrier', () => {
     expect(second).toEqual({ generation: 1, position: 2 });
     expect(await first).toEqual({ generation: 1, position: 1 });
     expect(kinds(a)).toEqual(['txn', 'watch', 'watch']);
-    // And the keys are removed, which nobody waits for.
+    expect(kinds(b)).toEqual(['txn', 'txn']);
     await present(name, 0);
-    expect(kinds(b)).toEqual(['txn', 'txn', 'delete']);
-    expect(await keys(name)).toEqual(['record']);
     const again = of(b, name).wait();
     await watching(b);
     await of(a, name).wait();
     await again;
     await present(name, 0);
     expect(kinds(b)).toEqual(['txn', 'watch', 'watch']);
-    expect(kinds(a)).toEqual(['txn', 'txn', 'delete']);
+    expect(kinds(a)).toEqual(['txn', 'txn']);
+    // Only the last generation is still to be seen.
+    expect(await keys(name)).toHaveLength(3);
   });
 
   test('again and again: nobody goes on before all are there', async () => {
@@ -581,6 +586,62 @@ describe.skipIf(storeMissing)('cyclic barrier', () => {
     ]);
   });
 
+  test('an entry whose answer was lost passes with the generation it counted in', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    let passed: Promise<unknown> = Promise.resolve();
+    a.faults.next('lose-answer');
+    a.faults.after = async () => {
+      a.faults.after = () => undefined;
+      // The generation is complete, and the next one has begun, before the entry is tried again.
+      await of(b, name).wait();
+      passed = quietly(of(b, name).wait());
+      await present(name, 1);
+    };
+    expect(await of(a, name).wait({ timeout: '8s' })).toEqual({ generation: 1, position: 1 });
+    await of(a, name).wait();
+    expect(await passed).toEqual({ generation: 2, position: 1 });
+  });
+
+  test('an entry whose generation is long over by its next attempt joins no later one', async () => {
+    const [a, b, c] = [await world.actor(), await world.actor(), await world.actor()];
+    const name = world.name();
+    a.faults.next('lose-answer');
+    a.faults.after = async () => {
+      a.faults.after = () => undefined;
+      await of(b, name).wait();
+      for (let round = 0; round < 2; round++)
+        await Promise.all([of(b, name), of(c, name)].map((one) => one.wait()));
+    };
+    const late = of(a, name).wait({ timeout: '8s' });
+    await expect(late).rejects.toMatchObject({ code: 'OUTCOME_UNKNOWN' });
+    await present(name, 0);
+  });
+
+  test('a record that is removed by hand leaves nobody behind whom the next one would meet', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    const prefix = cyclicBarrierPrefix(name);
+    const waits = quietly(of(a, name).wait());
+    await watching(a);
+    await world.operator().kv.delete(`${prefix}record`);
+    await expect(waits).rejects.toMatchObject(brokenBy('unknown'));
+    const alone = of(b, name).wait({ timeout: '1s' });
+    await present(name, 1);
+    expect(await outcome(alone)).toBe('waiting');
+    await of(a, name).wait();
+    expect(await alone).toMatchObject({ position: 1 });
+  });
+
+  test('a record that this version cannot read is refused, and not asked again and again', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    await world.operator().kv.put(`${cyclicBarrierPrefix(name)}record`, '{"v":2}');
+    await expect(of(actor, name).wait()).rejects.toMatchObject({ code: 'CODEC' });
+    expect(kinds(actor)).toEqual(['txn']);
+    await expect(of(actor, name).reset()).rejects.toMatchObject({ code: 'CODEC' });
+  });
+
   test('wrong use: other numbers of parties are a MISMATCH, the rest is refused by name', async () => {
     const [a, b] = [await world.actor(), await world.actor()];
     const name = world.name();
@@ -589,9 +650,8 @@ describe.skipIf(storeMissing)('cyclic barrier', () => {
     await expect(of(b, name, { parties: 3 }).wait()).rejects.toMatchObject({ code: 'MISMATCH' });
     await expect(of(b, name).forget()).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
     await of(b, name).wait();
-    await first;
-    await present(name, 0);
     await of(b, name).forget();
+    await first;
     expect(await keys(name)).toEqual([]);
     await of(a, name, { parties: 1 }).wait();
     for (const parties of [0, 1.5, 4_033, Number.NaN]) {

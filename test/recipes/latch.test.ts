@@ -372,6 +372,26 @@ describe.skipIf(storeMissing)('latch', () => {
     ]);
   });
 
+  test('an arrival whose answer was lost before a reset does not count in the new round', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    a.faults.next('lose-answer');
+    a.faults.after = async () => {
+      a.faults.after = () => undefined;
+      await of(b, name, 1).reset();
+    };
+    const arrival = of(a, name, 1).arrive('node-1');
+    await expect(arrival).rejects.toMatchObject({ code: 'OUTCOME_UNKNOWN', outcome: 'unknown' });
+    expect(await of(b, name, 1).inspect()).toMatchObject({ arrived: [], open: false });
+  });
+
+  test('a gate that this version cannot read is not reset', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    await world.operator().kv.put(`${latchPrefix(name)}gate`, '{"v":2}');
+    await expect(of(actor, name, 1).reset()).rejects.toMatchObject({ code: 'CODEC' });
+  });
+
   test('wrong options are refused by name', async () => {
     const refused = (words: string) => ({
       code: 'INVALID_ARGUMENT',
