@@ -96,25 +96,48 @@ export class MigrationRunner {
   /**
    * Writes a record in place of what was there, with other writes; takes effect once.
    *
-   * @throws ConclaveError LEADERSHIP_LOST, SESSION_LOST, or what the store answers
+   * @param signal ends the attempts @default the session's
+   * @throws ConclaveError LEADERSHIP_LOST, SESSION_LOST, ABORTED by the signal, or what the store answers
    */
   async record(
     key: string,
     before: Pick<KeyValue, 'modRevision'> | undefined,
     record: MigrationRecord,
     writes: readonly Operation[] = [],
+    signal?: AbortSignal,
   ): Promise<Pick<KeyValue, 'modRevision'>> {
-    const { client, signal } = this.#holding.session;
+    const { client, signal: life } = this.#holding.session;
     const txn = this.#holding
       .guard(client.kv.txn())
       .if(compare.modRevision(key, '==', before?.modRevision ?? 0n))
       .then<readonly Operation[]>(op.put(key, JSON.stringify(record)), ...writes)
       .else(op.get(key));
-    const result = await untilAnswered(client, () => txn.commit(), signal);
+    const commit = () => txn.commit(signal === undefined ? {} : { signal });
+    const result = await untilAnswered(client, commit, signal ?? life);
     if (result.succeeded) return { modRevision: result.revision };
     const [found] = result.responses;
     // An attempt whose answer was lost did it.
     if (found && Buffer.from(found.value).toString('utf8') === JSON.stringify(record)) return found;
+    this.#holding.verify();
+    throw this.#lost();
+  }
+
+  /**
+   * Removes a record, so that its migration counts as never begun.
+   *
+   * @param signal ends the attempts
+   * @throws as `record`
+   */
+  async forget({ kv }: Recorded, signal: AbortSignal): Promise<void> {
+    const { client } = this.#holding.session;
+    const txn = this.#holding
+      .guard(client.kv.txn())
+      .if(compare.modRevision(kv.key, '==', kv.modRevision))
+      .then(op.delete(kv.key))
+      .else(op.get(kv.key));
+    const result = await untilAnswered(client, () => txn.commit({ signal }), signal);
+    // A record that is gone was removed by an attempt whose answer was lost.
+    if (result.succeeded || result.responses[0] === null) return;
     this.#holding.verify();
     throw this.#lost();
   }

@@ -16,7 +16,6 @@ import {
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
-import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
 import { checkOptions } from '../common/option-checks.ts';
@@ -147,7 +146,7 @@ export class Migrations {
     checkSignal(options.signal);
     throwIfAborted(options.signal);
     await this.#inTheLead(options, undefined, async (holding, stop) => {
-      await this.#settle(new MigrationRunner(this.name, holding, stop), holding, id, how);
+      await this.#settle(new MigrationRunner(this.name, holding, stop), stop, id, how);
       return { ran: [] };
     });
   }
@@ -206,11 +205,11 @@ export class Migrations {
 
   async #settle(
     runner: MigrationRunner,
-    holding: Holding,
+    stop: AbortSignal,
     id: string,
     how: 'done' | 'again',
   ): Promise<void> {
-    const { client } = holding.session;
+    const { clock } = this.#context.session.client;
     const recorded = this.#records((await this.#read()).entries.values());
     const found = recorded.find(({ record }) => record.id === id);
     if (found === undefined) {
@@ -221,17 +220,12 @@ export class Migrations {
       throw new ConclaveError('FAILED_PRECONDITION', `Migration '${id}' of '${this.name}' is done`);
     }
     if (how === 'done') {
-      const finishedMs = client.clock.wallMs();
-      await runner.record(kv.key, kv, { ...record, state: 'done', finishedMs, resolved: true });
+      const finishedMs = clock.wallMs();
+      const settled = { ...record, state: 'done', finishedMs, resolved: true } as const;
+      await runner.record(kv.key, kv, settled, [], stop);
       return;
     }
-    const txn = holding
-      .guard(client.kv.txn())
-      .if(compare.modRevision(kv.key, '==', kv.modRevision))
-      .then(op.delete(kv.key))
-      .else(op.get(kv.key));
-    const result = await untilAnswered(client, () => txn.commit(), holding.session.signal);
-    if (!result.succeeded && result.responses[0] !== null) holding.assertHeld();
+    await runner.forget(found, stop);
   }
 
   /** Does the work when this process is first in line; or nothing, once `seen` shows all done. */
@@ -309,6 +303,10 @@ export class Migrations {
     const either = linkedSignal(holding.signal, stop);
     try {
       return await work(holding, either.signal);
+    } catch (error) {
+      // Stopped by the loss, not by the caller.
+      if (isConclaveError(error, 'ABORTED') && !stop.aborted) throw holding.lostReason ?? error;
+      throw error;
     } finally {
       either.unlink();
       await holding[Symbol.asyncDispose]();

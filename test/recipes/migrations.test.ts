@@ -236,6 +236,35 @@ describe.skipIf(storeMissing)('migrations', () => {
     });
   });
 
+  test('settling fails when the guard refuses it and the record is still there', async () => {
+    const a = await world.actor();
+    const name = world.name();
+    const list: Migration[] = [
+      {
+        id: 'bad',
+        run: () => {
+          throw new Error('half done');
+        },
+      },
+    ];
+    await expect(of(a, name, list).run()).rejects.toThrow('half done');
+    for (const how of ['done', 'again'] as const) {
+      // The second to write: the first joins the line.
+      let writes = 0;
+      a.faults.before = async ({ write }) => {
+        writes += write ? 1 : 0;
+        const prefix = `${migrationsPrefix(name)}line/`;
+        if (write && writes === 2) await world.operator().kv.delete({ prefix });
+      };
+      const deaf = { ...a, context: deafContext(a) } as Actor;
+      await expect(of(deaf, name, list).resolve('bad', how), how).rejects.toMatchObject({
+        code: 'LEADERSHIP_LOST',
+      });
+      a.faults.heal();
+      expect((await of(a, name, list).inspect()).steps[0]?.state).toBe('failed');
+    }
+  });
+
   test('what a migration throws reaches its caller, is shown, and stops those who wait', async () => {
     const [a, b] = [await world.actor(), await world.actor()];
     const name = world.name();
