@@ -16,9 +16,11 @@
  *     conclave/rate/<name>/line/<session>-<attempt>   who waits, in order
  *     conclave/barrier/<name>/gate                    the barrier, while it is raised
  *     conclave/barrier/<name>/waiting/<session>-…     who waits for it to be lowered
+ *     conclave/barrier/<name>/op/<session>-…          that it was raised. Leased
  *     conclave/double-barrier/<name>/terms            how many parties, and the generation that forms
  *     conclave/double-barrier/<name>/in/<n>/<session>-… a party of generation <n>
  *     conclave/double-barrier/<name>/ready/<n>        generation <n> was complete, and is inside
+ *     conclave/{double,cyclic}-barrier/<name>/seal/…  a crowd is being counted, a part at a time
  *     conclave/cyclic-barrier/<name>/record           how many parties, the generation, what broke it
  *     conclave/cyclic-barrier/<name>/in/<n>/<session>-… a party that waits in generation <n>
  *     conclave/cyclic-barrier/<name>/arrivals/<n>     its version counts the arrivals of generation <n>

@@ -20,6 +20,7 @@ import {
   readEnds,
   readFolder,
   type Terms,
+  unreadableTerms,
 } from './double-record.ts';
 import { directMusterMax, type Mustered, muster } from './muster.ts';
 
@@ -312,7 +313,9 @@ export class DoubleCalls {
       place.lingering -= 1;
       return { kind: 'found', generation, own };
     }
-    known.terms = decodeTerms(stored as KeyValue | null) ?? { parties, generation: 1 };
+    const now = decodeTerms(stored as KeyValue | null);
+    if (now === undefined && stored !== null) throw unreadableTerms(keys.terms);
+    known.terms = now ?? { parties, generation: 1 };
     return undefined;
   }
 

@@ -25,6 +25,12 @@ export function decodeTerms(kv: Stored): Terms | undefined {
   return { parties, generation, text: textOf(kv) };
 }
 
+/** Somebody else's, or of a later version: nothing may be concluded from it. */
+export const unreadableTerms = (key: string): ConclaveError =>
+  new ConclaveError('CODEC', `'${key}' holds no terms of a double barrier`, {
+    outcome: 'not-applied',
+  });
+
 export const partiesDiffer = (what: string, theirs: number, ours: number): ConclaveError =>
   new ConclaveError('MISMATCH', `${what} takes ${theirs} parties, not ${ours}`, {
     remedy:

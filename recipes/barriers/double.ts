@@ -10,7 +10,7 @@
  *     …/ready/7       through 118           written when 118 saw that there are two
  *
  * This file is the algorithm and nothing else: it does no I/O, reads no clock and rolls no dice;
- * `double-driver.ts` runs the effects. The invariants, and where they are kept:
+ * `double-member.ts` runs the effects. The invariants, and where they are kept:
  *
  * - D1 A generation is exactly as many parties as it takes. `form` writes `ready` under the condition
  *   that the keys of all counted parties stand, and moves on the generation in the same transaction;

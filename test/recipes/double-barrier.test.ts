@@ -698,6 +698,15 @@ describe.skipIf(storeMissing)('double barrier', () => {
     await expect(of(a, name).enter({ signal })).rejects.toMatchObject({ code: 'ABORTED' });
   });
 
+  test('terms that this version cannot read are refused, and not asked again and again', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    await world.operator().kv.put(`${doubleBarrierPrefix(name)}terms`, '{"v":2}');
+    await expect(of(actor, name).enter()).rejects.toMatchObject({ code: 'CODEC' });
+    // The second one makes sure that nothing is left.
+    expect(kinds(actor)).toEqual(['txn', 'txn']);
+  });
+
   test('wrong options are refused by name', async () => {
     const refused = (words: string) => ({
       code: 'INVALID_ARGUMENT',
