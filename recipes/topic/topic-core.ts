@@ -13,7 +13,7 @@ import { Publisher } from './publisher.ts';
 import { WantedRetention } from './retention.ts';
 import { scopedSession } from './scoped-session.ts';
 import { type TopicKeys, topicKeys } from './topic-keys.ts';
-import { keepTrimmed, Trimmer } from './trimmer.ts';
+import { idleMs, keepTrimmed, Trimmer } from './trimmer.ts';
 
 const cores = new WeakMap<RecipeContext, Map<string, TopicCore>>();
 
@@ -36,11 +36,15 @@ export class TopicCore implements Background {
   readonly retention: WantedRetention;
   readonly trimmer: Trimmer;
   readonly publisher: Publisher;
-  /** Failures in the background that are not tried again. */
+  /** Failures in the background that are not tried again at once. */
   readonly errors = new EventSource<unknown>();
   readonly #closing = new AbortController();
   readonly #running = new Set<Promise<void>>();
+  /** The shortest that was asked for. */
+  trimEveryMs = Number.POSITIVE_INFINITY;
   #isKept = false;
+  #readers = 0;
+  #usedMs = 0;
 
   private constructor(context: RecipeContext, name: string) {
     this.name = name;
@@ -69,13 +73,26 @@ export class TopicCore implements Background {
     return this.context.session.client;
   }
 
-  /** Takes part in keeping the topic trimmed, from the first call on. */
+  /** Takes part in keeping the topic trimmed, as of now and until it is idle. */
   keepTrimmed(everyMs: number): void {
+    this.#usedMs = this.client.clock.monotonicMs();
+    this.trimEveryMs = Math.min(this.trimEveryMs, everyMs);
     if (this.#isKept) return;
     this.#isKept = true;
     // Also for those who only ever publish in transactions of their own.
     this.run((signal) => this.retention.agree(signal));
-    this.run((signal) => keepTrimmed(this, everyMs, signal));
+    this.run(async (signal) => {
+      while (await keepTrimmed(this, signal)) {
+        // Unless it was used while that came to its end.
+        if (this.isIdle) break;
+      }
+      this.#isKept = false;
+    });
+  }
+
+  /** Whether no subscription is open here, and for a while nobody has published by it either. */
+  get isIdle(): boolean {
+    return this.#readers === 0 && this.client.clock.monotonicMs() - this.#usedMs >= idleMs;
   }
 
   /** Runs it in the background until the session is closed. */
@@ -92,9 +109,12 @@ export class TopicCore implements Background {
     generate: (signal: AbortSignal) => AsyncGenerator<E>,
   ): AsyncGenerator<E> {
     const stop = linkedSignal(...signals, this.#closing.signal);
+    this.#readers += 1;
     try {
       yield* generate(stop.signal);
     } finally {
+      this.#readers -= 1;
+      this.#usedMs = this.client.clock.monotonicMs();
       stop.unlink();
     }
   }

@@ -52,7 +52,10 @@ export type TopicOptions<T> = {
    * stored, messages are kept for ever
    */
   readonly retention?: Retention;
-  /** How often the client whose turn it is removes what is not kept: '10ms' or more. @default '10s' */
+  /**
+   * How often the client whose turn it is removes what is not kept: '10ms' or more. The shortest that a
+   * session's objects of this topic ask for counts. @default '10s'
+   */
   readonly trimEvery?: Duration;
 };
 
@@ -73,7 +76,10 @@ export class Topic<T> {
     if (options.retention !== undefined) this.#core.retention.want(options.retention);
   }
 
-  /** What went wrong in the background and is not tried again: MISMATCH, PERMISSION_DENIED. */
+  /**
+   * What went wrong in the background: MISMATCH; and, told once and tried again with the next trim,
+   * PERMISSION_DENIED, NO_SPACE.
+   */
   get errors$(): Observable<unknown> {
     return this.#core.errors.observable;
   }

@@ -22,6 +22,9 @@ import { parseMessageKey, type TopicKeys, writeFloor } from './topic-keys.ts';
 /** Keys removed in one transaction. */
 const removedAtOnce = 100;
 
+/** Who has not published or subscribed for this long need not keep the topic trimmed. */
+export const idleMs = 60_000;
+
 export type Trimmed = {
   /** Messages that this call removed. */
   readonly removed: number;
@@ -70,6 +73,12 @@ export class Trimmer {
     const removed = await this.#remove(index, through, look, signal, also);
     this.#quiet = removed === 0 ? seen : undefined;
     return { removed };
+  }
+
+  /** Whether nothing will have to be removed if nobody publishes or acknowledges. One exchange. */
+  async mayRest(signal: AbortSignal): Promise<boolean> {
+    const { policy, oldestMs } = await this.#look(signal);
+    return policy.ageMs === undefined || oldestMs === undefined;
   }
 
   async #look(signal: AbortSignal | undefined): Promise<Look> {
@@ -149,32 +158,69 @@ export class Trimmer {
 const fingerprint = ({ policyRevision, positions, count, oldestMs }: Look): string =>
   [policyRevision, ...positions, count, oldestMs].join();
 
-/** Trims now and then, one client at a time, until the signal aborts. */
-export async function keepTrimmed(
-  core: TopicCore,
-  everyMs: number,
-  signal: AbortSignal,
-): Promise<void> {
-  const { clock, random } = core.client;
-  const rest = (stop: AbortSignal) => pause(clock, everyMs * (0.75 + 0.5 * random()), stop);
+/**
+ * Trims now and then, one client at a time, until the signal aborts or nobody here has had anything to
+ * do with the topic for a while and time alone removes nothing. What fails for good is told once and
+ * tried again with the next pass: room comes back, and permissions do.
+ *
+ * @returns whether it ended because the topic is idle
+ */
+export async function keepTrimmed(core: TopicCore, signal: AbortSignal): Promise<boolean> {
+  const stop = linkedSignal(signal);
+  const watching = untilIdle(core, stop.signal).then((isIdle) => {
+    stop.abort();
+    return isIdle;
+  });
   try {
-    // Who is gone before the first rest is over does not even line up.
-    await rest(signal);
-    for await (const holding of holdRole(core, 'trim/', signal)) {
-      const stop = linkedSignal(signal, holding.signal);
-      try {
-        for (;;) {
-          const isHolder = compare.createRevision(holding.key, '==', holding.createRevision);
-          await core.trimmer.trim(stop.signal, [isHolder]);
-          await rest(stop.signal);
-        }
-      } catch (error) {
-        if (!stop.signal.aborted && !mayRepeat(error)) throw error;
-      } finally {
-        stop.unlink();
-      }
-    }
-  } catch (error) {
-    if (!signal.aborted && !isConclaveError(error, 'CLOSED')) throw error;
+    await trimInTurn(core, stop.signal);
+  } finally {
+    stop.abort();
   }
+  return watching;
+}
+
+async function trimInTurn(core: TopicCore, signal: AbortSignal): Promise<void> {
+  const { clock, random } = core.client;
+  const rest = (stop: AbortSignal) =>
+    pause(clock, core.trimEveryMs * (0.75 + 0.5 * random()), stop);
+  let told: unknown;
+  while (!signal.aborted) {
+    try {
+      // Who is gone before the first rest is over does not even line up.
+      await rest(signal);
+      for await (const holding of holdRole(core, 'trim/', signal)) {
+        const stop = linkedSignal(signal, holding.signal);
+        try {
+          for (;;) {
+            const isHolder = compare.createRevision(holding.key, '==', holding.createRevision);
+            await core.trimmer.trim(stop.signal, [isHolder]);
+            told = undefined;
+            await rest(stop.signal);
+          }
+        } catch (error) {
+          if (!stop.signal.aborted && !mayRepeat(error)) throw error;
+        } finally {
+          stop.unlink();
+        }
+      }
+    } catch (error) {
+      if (signal.aborted || isConclaveError(error, 'CLOSED')) return;
+      const what = isConclaveError(error) ? error.code : error;
+      if (what !== told) core.errors.emit(error);
+      told = what;
+    }
+  }
+}
+
+/** False when the signal aborts first. */
+async function untilIdle(core: TopicCore, signal: AbortSignal): Promise<boolean> {
+  while (!signal.aborted) {
+    try {
+      await pause(core.client.clock, idleMs, signal);
+      if (core.isIdle && (await core.trimmer.mayRest(signal))) return true;
+    } catch {
+      // It goes on then: who cannot look does not know that nothing is left to do.
+    }
+  }
+  return false;
 }

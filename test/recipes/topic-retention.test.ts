@@ -3,6 +3,8 @@ import { topicPrefix } from '../../recipes/names.ts';
 import { parseRetention, type Retention, removableThrough } from '../../recipes/topic/retention.ts';
 import type { Topic, TopicOptions } from '../../recipes/topic/topic.ts';
 import type { IndexEntry } from '../../recipes/topic/topic-index.ts';
+import { ConclaveError } from '../../sdk/errors.ts';
+import type { Call } from '../support/faulty-kv.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { topicOf as of, publish, Reader, seen, take } from './topic-tools.ts';
@@ -206,6 +208,57 @@ describe.skipIf(storeMissing)('topic, retention', () => {
     await publish(other, 5);
     await eventually('another trim', async () => (await other.info()).messages === 2);
     expect(await left(other)).toEqual([[4], [5]]);
+  });
+
+  test('a trim that the store refuses for good is told once, and tried again with the next', async () => {
+    const actor = await world.actor();
+    const topic = of(actor, world.name(), { retention: { messages: 1 }, trimEvery: 20 });
+    const errors: unknown[] = [];
+    topic.errors$.subscribe((error) => errors.push(error));
+    let refused = 0;
+    const isRemoval = ({ parts }: Call) =>
+      parts?.success.some((each) => each.kind === 'put' && `${each.key}`.endsWith('/floor'));
+    actor.faults.before = (call) => {
+      if (!isRemoval(call) || refused === 3) return;
+      refused += 1;
+      throw new ConclaveError('NO_SPACE', 'the database is full');
+    };
+    for (const number of [1, 2, 3]) await publish(topic, number);
+    await eventually('a trim', async () => (await topic.info()).messages === 1);
+    expect(refused).toBe(3);
+    expect(errors).toMatchObject([{ code: 'NO_SPACE' }]);
+    const prefix = `${topicPrefix(topic.name)}active/trim/`;
+    expect(await world.operator().kv.count({ prefix })).toBe(1n);
+  });
+
+  test('a topic that is idle costs nothing: who has not used it for a while leaves the line', async () => {
+    const clock = new ManualClock();
+    const actor = await world.actor({ clock, ttl: '1h' });
+    const names = { plain: world.name(), aged: world.name() };
+    const plain = of(actor, names.plain);
+    const aged = of(actor, names.aged, { retention: { age: '10m' } });
+    const inLine = (name: string) =>
+      world.operator().kv.count({ prefix: `${topicPrefix(name)}active/trim/` });
+    const becomes = (what: string, name: string, count: bigint) =>
+      eventually(what, async () => {
+        clock.advance(1_000);
+        return (await inLine(name)) === count;
+      });
+    for (const topic of [plain, aged]) await publish(topic, 1);
+    for (const name of [names.plain, names.aged]) await becomes('in line', name, 1n);
+    const reader = new Reader(plain.subscribe({ from: 'earliest' }));
+    await reader.next();
+    clock.advance(180_000);
+    expect(await inLine(names.plain)).toBe(1n);
+    await reader.leave();
+    await becomes('idle', names.plain, 0n);
+    // The other has a message that time will remove.
+    expect(await inLine(names.aged)).toBe(1n);
+    clock.advance(600_000);
+    await becomes('idle as well', names.aged, 0n);
+    expect((await aged.info()).messages).toBe(0);
+    await publish(plain, 2);
+    await becomes('in line again', names.plain, 1n);
   });
 
   test('a subscriber that is behind finds every message that is kept, and a gap for the rest', async () => {
