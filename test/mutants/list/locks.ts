@@ -229,4 +229,26 @@ export const lockMutants: readonly Mutant[] = [
     ],
     recipe('counter', 'named additions share one lease'),
   ),
+  mutant(
+    590,
+    'sum of an adder that misses a shard',
+    [
+      'values/adder.ts',
+      'for (const kv of kvs) sum += readNumber(kv);',
+      'for (const kv of [...kvs].slice(1)) sum += readNumber(kv);',
+    ],
+    recipe('counter', 'an adder spreads over its shards'),
+    runsOf('counter'),
+  ),
+  mutant(
+    591,
+    'repetition by another session counts in a shard of its own choice',
+    [
+      'values/adder.ts',
+      'await this.#additions.add(delta, options,',
+      'const opId = options.opId && options.opId + this.#context.session.id;\n    await this.#additions.add(delta, opId ? { ...options, opId } : options,',
+    ],
+    recipe('counter', 'an adder spreads over its shards'),
+    runsOf('counter'),
+  ),
 ];

@@ -15,12 +15,23 @@ type Known = Outcome<unknown>['kind'];
 /** What is known of the additions to one counter. */
 class Account {
   readonly outcomes: Known[] = [];
+  /** Additions that anybody may repeat under their name. */
+  readonly #named: number[] = [];
   /** The sum of those that were answered. */
   answered = 0n;
 
   begin(): number {
     // Until it is answered, or if it never is, it may have taken effect.
     return this.outcomes.push('unknown') - 1;
+  }
+
+  /** One that was begun under its name, by whomever, or another. */
+  beginNamed({ choose }: ClientContext): number {
+    const known = this.#named[choose.below(2 * this.#named.length + 1)];
+    if (known !== undefined) return known;
+    const number = this.begin();
+    this.#named.push(number);
+    return number;
   }
 
   succeeded(number: number): void {
@@ -35,8 +46,6 @@ const shards = 3;
 export class CounterWorkload implements Workload {
   readonly #counter = new Account();
   readonly #adder = new Account();
-  /** Additions to the counter that anybody may repeat under their name. */
-  readonly #named: number[] = [];
 
   async run(client: ClientContext): Promise<void> {
     await inSessions(client, async (session) => {
@@ -65,7 +74,7 @@ export class CounterWorkload implements Workload {
   }
 
   async #turn(client: ClientContext, session: RecipeSession, counter: Counter): Promise<void> {
-    switch (client.choose.below(6)) {
+    switch (client.choose.below(7)) {
       case 0: {
         const before = this.#counter.answered;
         this.#saw(await counter.get(), before);
@@ -82,11 +91,19 @@ export class CounterWorkload implements Workload {
         return;
       }
       case 3: {
-        const number = this.#anyNamed(client);
+        const number = this.#counter.beginNamed(client);
         // The sum is of when it counted, which may be long ago.
         const sum = await counter.add(additionOf(number), { opId: `addition ${number}` });
         this.#saw(sum, additionOf(number));
         this.#counter.succeeded(number);
+        return;
+      }
+      case 4: {
+        // Whoever repeats it may come upon another shard.
+        const number = this.#adder.beginNamed(client);
+        const adder = session.adder('bytes', { shards });
+        await adder.add(additionOf(number), { opId: `addition ${number}` });
+        this.#adder.succeeded(number);
         return;
       }
       default:
@@ -95,14 +112,6 @@ export class CounterWorkload implements Workload {
           this.#saw(await counter.add(delta, { signal }), before);
         });
     }
-  }
-
-  #anyNamed({ choose }: ClientContext): number {
-    const known = this.#named[choose.below(2 * this.#named.length + 1)];
-    if (known !== undefined) return known;
-    const number = this.#counter.begin();
-    this.#named.push(number);
-    return number;
   }
 
   async #add(
