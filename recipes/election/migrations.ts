@@ -23,14 +23,14 @@ import { type PrefixView, viewPrefix } from '../common/prefix-view.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
 import { observeShared } from '../common/streams.ts';
-import { checkBoolean, checkSignal, type Known } from '../line/argument-checks.ts';
+import { checkSignal, type Known } from '../line/argument-checks.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import { encodeLineRecord, inLineOrder, type LineEntry, lineEntry } from '../line/line-record.ts';
-import { escapeName, migrationsPrefix, randomId } from '../names.ts';
+import { migrationsPrefix, randomId } from '../names.ts';
+import { planOf } from './migration-plan.ts';
 import {
   decodeMigration,
   type MigrationStatus,
-  migrationsMax,
   type Planned,
   pendingStatus,
   type Recorded,
@@ -48,21 +48,17 @@ export type MigrationsOptions = {
 export type MigrateOptions = {
   /** Gives up: rejects with ABORTED. A step that this process runs is asked to stop, and waited for. */
   readonly signal?: AbortSignal;
-  /** How long to wait for others to be done: rejects with TIMEOUT. @default no limit */
+  /**
+   * How long to wait for others to be done, and for a store that does not answer, before a step of its
+   * own begins: rejects with TIMEOUT. @default no limit
+   */
   readonly timeout?: Duration;
 };
 
+/** How long a call waits for what is not its own step, on the client's monotonic clock; for ever if empty. */
+type Patience = { readonly timeoutMs?: number; readonly untilMs?: number };
+
 const knownRun: Known<MigrateOptions> = { signal: true, timeout: true };
-
-type FieldsOf<Kind> = Kind extends unknown ? keyof Kind : never;
-
-const knownFields: Readonly<Record<FieldsOf<Migration>, true>> = {
-  id: true,
-  version: true,
-  writes: true,
-  run: true,
-  idempotent: true,
-};
 
 export type Migrated = {
   /** Ids of the steps that this call ran, in order. */
@@ -126,11 +122,14 @@ export class Migrations {
     checkOptions(options, knownRun);
     checkSignal(options.signal);
     throwIfAborted(options.signal);
+    const patience = this.#patienceOf(options);
     const { session } = this.#context;
     session.assertLive();
-    const seen = await this.#read();
+    const seen = await this.#read(patience, options.signal);
     if (this.#isDone(seen.entries.values())) return { ran: [] };
-    return this.#inTheLead(options, seen, (holding, stop) => this.#runAll(holding, stop));
+    return this.#inTheLead(options.signal, patience, seen, (holding, stop) =>
+      this.#runAll(holding, patience, stop),
+    );
   }
 
   /**
@@ -145,8 +144,10 @@ export class Migrations {
     checkOptions(options, knownRun);
     checkSignal(options.signal);
     throwIfAborted(options.signal);
-    await this.#inTheLead(options, undefined, async (holding, stop) => {
-      await this.#settle(new MigrationRunner(this.name, holding, stop), stop, id, how);
+    const patience = this.#patienceOf(options);
+    await this.#inTheLead(options.signal, patience, undefined, async (holding, stop) => {
+      const runner = new MigrationRunner(this.name, holding, stop);
+      await this.#within(patience, stop, (limit) => this.#settle(runner, limit, id, how));
       return { ran: [] };
     });
   }
@@ -171,11 +172,58 @@ export class Migrations {
     return { steps: [...recorded, ...pending], runner, waiting };
   }
 
-  async #read(): Promise<PrefixView> {
-    const { client, signal } = this.#context.session;
-    const list = () => client.kv.list({ prefix: this.#steps });
-    const { kvs, revision } = await untilAnswered(client, list, signal);
-    return { revision, entries: new Map(kvs.map((kv) => [kv.key, kv])) };
+  /** @throws ConclaveError INVALID_ARGUMENT */
+  #patienceOf({ timeout }: MigrateOptions): Patience {
+    if (timeout === undefined) return {};
+    const timeoutMs = parseDuration(timeout, 'timeout');
+    return { timeoutMs, untilMs: this.#context.session.client.clock.monotonicMs() + timeoutMs };
+  }
+
+  #leftMs({ untilMs }: Patience): number | undefined {
+    if (untilMs === undefined) return undefined;
+    return Math.max(0, untilMs - this.#context.session.client.clock.monotonicMs());
+  }
+
+  /** Makes a call that ends with the patience, the signal or the session. */
+  async #within<R>(
+    patience: Patience,
+    stop: AbortSignal | undefined,
+    call: (limit: AbortSignal) => Promise<R>,
+  ): Promise<R> {
+    const { client, signal: life } = this.#context.session;
+    const limit = linkedSignal(stop, life);
+    let late: ConclaveError | undefined;
+    const leftMs = this.#leftMs(patience);
+    const cancel =
+      leftMs !== undefined &&
+      client.clock.setTimer(leftMs, () => {
+        late = this.#late(patience);
+        limit.abort(late);
+      });
+    try {
+      return await call(limit.signal);
+    } catch (error) {
+      if (!isConclaveError(error, 'ABORTED') || stop?.aborted) throw error;
+      if (late) throw this.#late(patience, error);
+      throw life.aborted ? life.reason : error;
+    } finally {
+      if (cancel) cancel();
+      limit.unlink();
+    }
+  }
+
+  #late({ timeoutMs }: Patience, cause?: ConclaveError): ConclaveError {
+    const message = `The migrations '${this.name}' were not done within ${timeoutMs} ms`;
+    return new ConclaveError('TIMEOUT', message, { cause });
+  }
+
+  #read(patience: Patience, stop: AbortSignal | undefined): Promise<PrefixView> {
+    const { client } = this.#context.session;
+    return this.#within(patience, stop, async (signal) => {
+      const list = () => client.kv.list({ prefix: this.#steps }, { signal });
+      const { kvs, revision } = await untilAnswered(client, list, signal);
+      return { revision, entries: new Map(kvs.map((kv) => [kv.key, kv])) };
+    });
   }
 
   /** @throws ConclaveError MISMATCH */
@@ -188,8 +236,8 @@ export class Migrations {
     return this.#plan.every((_, place) => records[place]?.record.state === 'done');
   }
 
-  async #runAll(holding: Holding, stop: AbortSignal): Promise<Migrated> {
-    const records = this.#records((await this.#read()).entries.values());
+  async #runAll(holding: Holding, patience: Patience, stop: AbortSignal): Promise<Migrated> {
+    const records = this.#records((await this.#read(patience, stop)).entries.values());
     const runner = new MigrationRunner(this.name, holding, stop);
     const ran: string[] = [];
     for (const [place, migration] of this.#list.entries()) {
@@ -210,7 +258,7 @@ export class Migrations {
     how: 'done' | 'again',
   ): Promise<void> {
     const { clock } = this.#context.session.client;
-    const recorded = this.#records((await this.#read()).entries.values());
+    const recorded = this.#records((await this.#read({}, stop)).entries.values());
     const found = recorded.find(({ record }) => record.id === id);
     if (found === undefined) {
       throw new ConclaveError('NOT_FOUND', `No attempt at '${id}' of '${this.name}' is recorded`);
@@ -230,14 +278,14 @@ export class Migrations {
 
   /** Does the work when this process is first in line; or nothing, once `seen` shows all done. */
   async #inTheLead(
-    { signal, timeout }: MigrateOptions,
+    signal: AbortSignal | undefined,
+    patience: Patience,
     seen: PrefixView | undefined,
     work: (holding: Holding, stop: AbortSignal) => Promise<Migrated>,
   ): Promise<Migrated> {
-    const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
     const { background } = this.#context;
     const stop = linkedSignal(signal);
-    const running = this.#waitAndWork(stop.signal, timeoutMs, seen, work);
+    const running = this.#waitAndWork(stop.signal, patience, seen, work);
     const entry = {
       close: async () => {
         stop.abort(new ConclaveError('CLOSED', 'The session was closed'));
@@ -255,7 +303,7 @@ export class Migrations {
 
   async #waitAndWork(
     stop: AbortSignal,
-    timeoutMs: number | undefined,
+    patience: Patience,
     seen: PrefixView | undefined,
     work: (holding: Holding, stop: AbortSignal) => Promise<Migrated>,
   ): Promise<Migrated> {
@@ -279,13 +327,11 @@ export class Migrations {
       );
     };
     try {
-      const holding = await this.#wait(waiting.signal, timeoutMs, follow).catch(
-        (error: unknown) => {
-          if (followed && 'error' in followed) throw followed.error;
-          if (followed?.done) return undefined;
-          throw error;
-        },
-      );
+      const holding = await this.#wait(waiting.signal, patience, follow).catch((error: unknown) => {
+        if (followed && 'error' in followed) throw followed.error;
+        if (followed?.done) return undefined;
+        throw error;
+      });
       waiting.abort();
       if (holding === undefined) return { ran: [] };
       return await this.#work(holding, stop, work);
@@ -314,7 +360,7 @@ export class Migrations {
   }
 
   /** @param onWait called at each look that shows others ahead */
-  #wait(signal: AbortSignal, timeoutMs: number | undefined, onWait: () => void): Promise<Holding> {
+  #wait(signal: AbortSignal, patience: Patience, onWait: () => void): Promise<Holding> {
     const { session } = this.#context;
     const { clock, random } = session.client;
     const subject = { recipe: 'migrations', name: this.name, lostCode: 'LEADERSHIP_LOST' } as const;
@@ -328,13 +374,13 @@ export class Migrations {
       },
       ...(this.#recheckMs === undefined ? {} : { timing: { recheckMs: this.#recheckMs } }),
     };
-    return waitForHold(this.#context, subject, membership, { signal, timeoutMs }).catch(
-      (cause: unknown) => {
-        if (!isConclaveError(cause, 'NOT_ACQUIRED')) throw cause;
-        const message = `The migrations '${this.name}' were not done within ${timeoutMs} ms`;
-        throw new ConclaveError('TIMEOUT', message, { cause });
-      },
-    );
+    return waitForHold(this.#context, subject, membership, {
+      signal,
+      timeoutMs: this.#leftMs(patience),
+    }).catch((cause: unknown) => {
+      if (!isConclaveError(cause, 'NOT_ACQUIRED')) throw cause;
+      throw this.#late(patience, cause);
+    });
   }
 
   async #followUntilDone(start: PrefixView, signal: AbortSignal): Promise<boolean> {
@@ -344,36 +390,4 @@ export class Migrations {
     }
     return false;
   }
-}
-
-/** @throws ConclaveError INVALID_ARGUMENT */
-function planOf(list: readonly Migration[]): readonly Planned[] {
-  if (!Array.isArray(list) || list.length > migrationsMax) {
-    throw invalidArgument('migrations', list, `a list of at most ${migrationsMax} migrations`);
-  }
-  const ids = new Set<string>();
-  return list.map((migration: Migration, place) => {
-    const field = `migrations[${place}]`;
-    checkOptions<Record<string, unknown>>(migration, knownFields, field);
-    const { id, version = '1' } = migration;
-    escapeName(id, `${field}.id`);
-    if (ids.has(id)) throw invalidArgument(`${field}.id`, id, 'another than the ones before it');
-    ids.add(id);
-    if (typeof version !== 'string') {
-      throw invalidArgument(`${field}.version`, version, 'a text');
-    }
-    if ('idempotent' in migration) checkBoolean(migration.idempotent, `${field}.idempotent`);
-    const functions = [
-      'writes' in migration && migration.writes,
-      'run' in migration && migration.run,
-    ].filter(Boolean);
-    if (functions.length !== 1 || typeof functions[0] !== 'function') {
-      throw invalidArgument(
-        field,
-        migration,
-        "an object with either 'run' or 'writes', a function",
-      );
-    }
-    return { id, version };
-  });
 }

@@ -164,6 +164,58 @@ describe.skipIf(storeMissing)('migrations', () => {
     expect(seen).toContain('done,running,pending');
   });
 
+  describe('signal and timeout end a wait for a store that is away', () => {
+    test.each(['first look', 'look of the runner'])('at the %s', async (when) => {
+      const a = await world.actor();
+      const name = world.name();
+      const away = () => {
+        let lists = 0;
+        a.faults.plan = ({ kind }) => {
+          lists += kind === 'list' ? 1 : 0;
+          return kind === 'list' && lists >= (when === 'first look' ? 1 : 2) ? 'refuse' : 'pass';
+        };
+      };
+      away();
+      const late = of(a, name, threeFor(name)).run({ timeout: 300 });
+      await expect(late).rejects.toMatchObject({ code: 'TIMEOUT' });
+      away();
+      a.faults.take();
+      const abort = new AbortController();
+      const given = of(a, name, threeFor(name)).run({ signal: abort.signal });
+      given.catch(() => undefined);
+      const lists = () => a.faults.calls.filter(({ kind }) => kind === 'list').length;
+      await eventually('a repetition', () => lists() > 2);
+      abort.abort('enough');
+      await expect(given).rejects.toMatchObject({ code: 'ABORTED' });
+      a.faults.heal();
+      await inLine(name, 0);
+      expect(await target(name)).toBeNull();
+    });
+
+    test('while something is settled', async () => {
+      const a = await world.actor();
+      const name = world.name();
+      const list = [{ id: 'bad', run: () => Promise.reject(new Error('half done')) }];
+      await expect(of(a, name, list).run()).rejects.toThrow('half done');
+      for (const how of ['done', 'again'] as const) {
+        for (const from of ['list', 'settle'] as const) {
+          let calls = 0;
+          a.faults.plan = ({ kind, write }) => {
+            calls += write || kind === from ? 1 : 0;
+            // What comes after joining the line, up to leaving it.
+            const isMeant = kind === 'list' || (calls > 1 && from === 'settle');
+            return isMeant && kind === (from === 'list' ? 'list' : 'txn') ? 'refuse' : 'pass';
+          };
+          const late = of(a, name, list).resolve('bad', how, { timeout: 300 });
+          await expect(late, `${how} ${from}`).rejects.toMatchObject({ code: 'TIMEOUT' });
+          a.faults.heal();
+          await inLine(name, 0);
+        }
+      }
+      expect((await of(a, name, list).inspect()).steps[0]?.state).toBe('failed');
+    });
+  });
+
   describe('a runner that fails in the middle', () => {
     const crash = async (idempotent: boolean) => {
       const [a, b] = [await world.actor(), await world.actor()];
@@ -575,6 +627,8 @@ describe.skipIf(storeMissing)('migrations', () => {
     expect(make([{ id: 'a', run, writes: run }])).toThrow(/'migrations\[0\]'/);
     expect(() => of(a, 'x', [], { recheck: 0 })).toThrow(/'recheck'/);
     await expect(of(a, 'x', [{ id: 'a', run }]).run({ timeout: -1 })).rejects.toThrow(/'timeout'/);
+    // Also where there is nothing to wait for.
+    await expect(of(a, 'x', []).run({ timeout: 'bogus' as never })).rejects.toThrow(/'timeout'/);
     expect(await of(a, world.name(), []).run()).toEqual({ ran: [] });
     await a.session.close();
     await expect(of(a, 'x', []).run()).rejects.toMatchObject({ code: 'CLOSED' });
