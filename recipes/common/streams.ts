@@ -16,9 +16,14 @@ export const abortable = <T>(
     const generator = run(signal);
     return {
       async next() {
-        const result = await generator.next();
-        if (result.done) unlink();
-        return result;
+        try {
+          const result = await generator.next();
+          if (result.done) unlink();
+          return result;
+        } catch (error) {
+          unlink();
+          throw error;
+        }
       },
       async return() {
         abort();

@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import { describe, expect, test } from 'vitest';
 import type { Leader } from '../../recipes/election/candidates.ts';
 import { Election } from '../../recipes/election/election.ts';
@@ -260,6 +261,22 @@ describe.skipIf(storeMissing)('election', () => {
     );
     await expect(led).rejects.toThrow('no good leader');
     expect(await candidates(name)).toHaveLength(0);
+  });
+
+  test('a loop over leaders leaves no listener behind, however it ends', async () => {
+    const a = await world.actor();
+    const { signal } = new AbortController();
+    a.faults.before = () => {
+      throw new ConclaveError('PERMISSION_DENIED', 'refused by the test');
+    };
+    const follow = async () => {
+      for await (const _ of electionOf(a, world.name()).observe({ signal })) break;
+    };
+    await expect(follow()).rejects.toMatchObject({ code: 'PERMISSION_DENIED' });
+    expect(getEventListeners(signal, 'abort')).toHaveLength(0);
+    a.faults.heal();
+    await follow();
+    expect(getEventListeners(signal, 'abort')).toHaveLength(0);
   });
 
   test('lead passes on losses that are not of its own term', async () => {
