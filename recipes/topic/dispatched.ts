@@ -15,7 +15,7 @@ type DispatchedHeader = Header & {
   readonly id: string;
   readonly revision: string;
   readonly publishedMs: number;
-  readonly gap: { readonly from: string; readonly to: string };
+  readonly gap: { readonly from: string; readonly to: string; readonly reason?: 'restored' };
 };
 
 export type Dispatched<T> = { readonly type: 'message'; readonly message: Message<T> } | TopicGap;
@@ -38,8 +38,11 @@ export function dispatchedMessage(
   };
 }
 
-export const dispatchedGap = ({ from, to }: TopicGap): Uint8Array =>
-  envelope({ v: 1, gap: { from: from.toString(), to: to.toString() } }, Buffer.alloc(0));
+export function dispatchedGap({ from, to, reason }: TopicGap): Uint8Array {
+  const why = reason === 'restored' ? { reason } : {};
+  const gap = { from: from.toString(), to: to.toString(), ...why };
+  return envelope({ v: 1, gap }, Buffer.alloc(0));
+}
 
 /** Decodes what is dispatched; its data is decoded at each look. */
 export const dispatchedCodec = <T>(codec: Codec<T>): Codec<Dispatched<T>> => ({
@@ -50,8 +53,8 @@ export const dispatchedCodec = <T>(codec: Codec<T>): Codec<Dispatched<T>> => ({
     const { header, payload } = openEnvelope<DispatchedHeader>(bytes);
     const { gap, id = '', revision = '0', publishedMs = 0, key, headers = {} } = header;
     if (gap !== undefined) {
-      const { from, to } = gap;
-      return { type: 'gap', from: revisionOf(from), to: revisionOf(to), reason: 'removed' };
+      const { from, to, reason = 'removed' } = gap;
+      return { type: 'gap', from: revisionOf(from), to: revisionOf(to), reason };
     }
     return {
       type: 'message',

@@ -9,7 +9,7 @@ import { linkedSignal } from '../common/signals.ts';
 import type { Holding } from '../line/holding.ts';
 import { Acknowledgements } from './acknowledgements.ts';
 import { shownEvent } from './free.ts';
-import { type Cursor, readMessages } from './message-reader.ts';
+import { behind, type Cursor, readMessages } from './message-reader.ts';
 import { openPosition } from './position.ts';
 import { holdRole, roleLost } from './role.ts';
 import { cursorOf, type Start } from './start.ts';
@@ -69,15 +69,18 @@ async function* consumeActively<T>(
   const key = keys.position + subscriptionLevel('durable', name);
   const cursor = begin ?? (await cursorOf(client, keys, start, signal));
   const position = await openPosition(client, key, cursor, signal);
-  const acks = new Acknowledgements(name, holding, key, position);
+  const { gap } = position;
+  // Then even the acknowledgement of now moves it.
+  const at = gap === undefined ? position.at : position.at - 1n;
+  const acks = new Acknowledgements(name, holding, key, { ...position, at });
   const reading = linkedSignal(signal, acks.forgotten);
   const over = linkedSignal(lost, acks.forgotten);
   const options = { signal: reading.signal, buffer, recheckMs };
   try {
-    for await (const found of readMessages(client, keys, position.at, options)) {
+    for await (const found of behind(gap, readMessages(client, keys, position.at, options))) {
       if (acks.forgotten.aborted) break;
       // The position went back with the store: it is read again.
-      if (found.type === 'gap' && found.reason === 'restored') return undefined;
+      if (found !== gap && found.type === 'gap' && found.reason === 'restored') return undefined;
       const upTo = found.type === 'gap' ? found.to : found.revision;
       yield {
         ...shownEvent(keys, found, codec),

@@ -16,10 +16,10 @@ import { linkedSignal } from '../common/signals.ts';
 import { type NewJob, Producer } from '../queue/producer.ts';
 import { dispatchedGap, dispatchedMessage } from './dispatched.ts';
 import { messagesMax, publicationBytesMax } from './message.ts';
-import { type Found, readMessages } from './message-reader.ts';
+import { behind, type Found, readMessages } from './message-reader.ts';
 import { openPosition, type Position, readPosition, writePosition } from './position.ts';
 import { ReadAhead } from './read-ahead.ts';
-import { holdRole } from './role.ts';
+import { holdRole, steadyMs } from './role.ts';
 import { cursorOf, type Start } from './start.ts';
 import type { TopicCore } from './topic-core.ts';
 import { subscriptionLevel } from './topic-keys.ts';
@@ -56,14 +56,15 @@ async function feedWhile(feed: GroupFeed, signal: AbortSignal): Promise<void> {
   const { clock, random } = feed.core.client;
   const progress: Progress = { at: undefined };
   for (let failures = 0; !signal.aborted; failures++) {
+    const sinceMs = clock.monotonicMs();
     try {
       await feedFromPosition(feed, progress, signal);
-      failures = 0;
     } catch (error) {
       if (signal.aborted) return;
       // The queue's producer goes on in another session.
       if (!isConclaveError(error, 'SESSION_LOST') && !mayRepeat(error)) throw error;
     }
+    if (clock.monotonicMs() - sinceMs >= steadyMs) failures = 0;
     await pause(clock, fullJitterMs(failures, random), signal).catch(() => undefined);
   }
 }
@@ -80,7 +81,9 @@ async function feedFromPosition(
   // A group that was forgotten under its members would miss what came since, if it began at now.
   const begin = start === 'new' ? progress.at : undefined;
   const cursor = begin ?? (await cursorOf(client, keys, start, signal));
-  let position = await openPosition(client, keys.position + level, cursor, signal);
+  const opened = await openPosition(client, keys.position + level, cursor, signal);
+  const { gap } = opened;
+  let position: Position = opened;
   progress.at = position.at;
   const producer = Producer.of(core.scoped, name);
   const agreed = producer.limits({ capacity: maxPending });
@@ -90,13 +93,13 @@ async function feedFromPosition(
     buffer,
     recheckMs,
   });
-  const ahead = new ReadAhead(source, messagesMax, reading.signal);
+  const ahead = new ReadAhead(behind(gap, source), messagesMax, reading.signal);
   try {
     for (;;) {
       const found = await ahead.take(together());
       const last = found.at(-1);
       if (last === undefined) return;
-      if (found.some(isRestored)) {
+      if (found.some((each) => each !== gap && isRestored(each))) {
         progress.at = undefined;
         return;
       }

@@ -52,6 +52,15 @@ export const readMessages = (
   options: ReadOptions,
 ): AsyncGenerator<Found> => new MessageReader(client, keys, cursor, options).run();
 
+/** What is read, with a gap before it that is known already. */
+export async function* behind(
+  gap: TopicGap | undefined,
+  reading: AsyncGenerator<Found>,
+): AsyncGenerator<Found> {
+  if (gap !== undefined) yield gap;
+  yield* reading;
+}
+
 class MessageReader {
   readonly #client: Client;
   readonly #keys: TopicKeys;

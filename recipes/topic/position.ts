@@ -4,6 +4,7 @@ import type { KeyValue } from '../../sdk/kv.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import type { Cursor } from './message-reader.ts';
+import type { TopicGap } from './topic-events.ts';
 import { revisionIn } from './topic-keys.ts';
 
 export type Position = {
@@ -11,6 +12,14 @@ export type Position = {
   readonly at: bigint;
   /** The position's own mod revision: whoever moves it compares that. */
   readonly modRevision: bigint;
+};
+
+export type OpenPosition = Position & {
+  /**
+   * Where a position lies in the future, as a cursor may that was kept when the store went back to an
+   * older state: `at` is now then, and this is to be delivered first. Settling that moves it.
+   */
+  readonly gap?: TopicGap;
 };
 
 export const writePosition = (at: bigint): string => JSON.stringify({ v: 1, at: at.toString() });
@@ -27,7 +36,7 @@ export async function openPosition(
   key: string,
   start: Cursor,
   signal: AbortSignal,
-): Promise<Position> {
+): Promise<OpenPosition> {
   const value = start === 'now' ? JSON.stringify({ v: 1 }) : writePosition(start);
   const txn = client.kv
     .txn()
@@ -35,8 +44,11 @@ export async function openPosition(
     .then(op.put(key, value), op.get(key))
     .else(op.get(key));
   const result = await untilAnswered(client, () => txn.commit({ signal }), signal);
+  const { revision } = result;
   const found = result.succeeded ? result.responses[1] : result.responses[0];
-  return found === null
-    ? { at: result.revision, modRevision: result.revision }
-    : readPosition(found);
+  if (found === null) return { at: revision, modRevision: revision };
+  const position = readPosition(found);
+  if (position.at <= revision) return position;
+  const gap: TopicGap = { type: 'gap', from: 1n, to: revision, reason: 'restored' };
+  return { ...position, at: revision, gap };
 }

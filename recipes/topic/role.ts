@@ -10,6 +10,9 @@ import { encodeLineRecord } from '../line/line-record.ts';
 import { randomId } from '../names.ts';
 import type { TopicCore } from './topic-core.ts';
 
+/** What went on for this long is no reason to be slower the next time. */
+export const steadyMs = 1_000;
+
 /**
  * Yields each time that the role is had, until the signal aborts; what the consumer does with it ends
  * when `signal` of the holding does. The role is given up when the consumer asks for the next one.
@@ -34,10 +37,11 @@ export async function* holdRole(
       };
       const context = { ...core.context, session };
       const holding = await waitForHold(context, subject, membership, { signal });
-      failures = 0;
+      const sinceMs = clock.monotonicMs();
       try {
         yield holding;
       } finally {
+        if (clock.monotonicMs() - sinceMs >= steadyMs) failures = 0;
         await holding[Symbol.asyncDispose]();
       }
     } catch (error) {

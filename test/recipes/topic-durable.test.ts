@@ -232,6 +232,24 @@ describe.skipIf(storeMissing)('topic, durable subscriptions', () => {
     await reader.leave();
   });
 
+  test('a start that the store has not come to is told as a gap; it goes on from there', async () => {
+    const actor = await world.actor();
+    const topic = of(actor, world.name());
+    const { revision } = await publish(topic, 1);
+    const far = { durable: 'd', from: revision + 1_000_000n } as const;
+    const reader = new Reader<DurableEvent<number>>(topic.subscribe(far));
+    const gap = await reader.next();
+    expect(gap).toMatchObject({ type: 'gap', from: 1n, reason: 'restored' });
+    expect(gap.type === 'gap' && gap.to >= revision && gap.to < far.from).toBe(true);
+    await gap.ack();
+    await publish(topic, 2);
+    expect(seen(await reader.next())).toEqual([2]);
+    await reader.leave();
+    const again = new Reader<DurableEvent<number>>(topic.subscribe(far));
+    expect(seen(await again.next())).toEqual([2]);
+    await again.leave();
+  });
+
   test('re-grant a lease id: revives nothing', async () => {
     const [a, b] = [await world.actor(), await world.actor()];
     const name = world.name();

@@ -260,6 +260,19 @@ describe.skipIf(storeMissing)('topic, groups', () => {
     expect(member.handled).toEqual([1, 2, 3]);
   });
 
+  test('a start that the store has not come to is a gap for one member; the group goes on', async () => {
+    const actor = await world.actor();
+    const topic = of(actor, world.name());
+    const { revision } = await publish(topic, 1);
+    const reader = join(topic, { from: revision + 1_000_000n });
+    const gap = await reader.next();
+    expect(gap).toMatchObject({ type: 'gap', from: 1n, reason: 'restored' });
+    await gap.ack();
+    await publish(topic, 2);
+    expect(numberOf(await reader.next())).toBe(2);
+    await reader.leave();
+  });
+
   test('drop the reply of every write: each message is acknowledged once', async () => {
     const actor = await world.actor();
     const topic = everywhere(actor, world.name());
