@@ -52,6 +52,18 @@ const passing: ReadonlySet<string> = new Set([
   'OUTCOME_UNKNOWN',
 ]);
 
+/** A change that the store has not confirmed, and who waits for that. */
+type Pending<D> = {
+  readonly apply: (data: D) => D;
+  readonly settle: (error?: unknown) => void;
+};
+
+type Write<D> = {
+  readonly batch: readonly Pending<D>[];
+  readonly data: D;
+  readonly sequence: number;
+};
+
 export class KeptEntry<D> {
   /** Replays the last; completes when it has ended. */
   readonly state$: Observable<KeptState>;
@@ -61,27 +73,39 @@ export class KeptEntry<D> {
   readonly #state = new StateSource<KeptState>('writing');
   readonly #closing = new AbortController();
   readonly #owner: string;
-  #data: D;
-  /** The last data that the store took. */
-  #taken: { readonly data: D } | undefined;
-  /** The write wanted, and the last one the store confirmed. */
+  /** Whether its first write takes the key from whoever has it. */
+  readonly #takesOver: boolean;
+  /** The last data that the store took; until then what it began with. */
+  #base: D;
+  #wasTaken = false;
+  /** In the order of their coming. */
+  #pending: Pending<D>[] = [];
+  /** What the write under way carries of them. */
+  #attempted: readonly Pending<D>[] = [];
+  /** Several were refused together: who is to blame shows when each is written by itself. */
+  #oneByOne = false;
+  /** The write wanted, told from all that carry something else; and the last one the store confirmed. */
   #wanted = 1;
   #confirmed = 0;
   /** The last confirmed write, and the session that made it. */
   #written: { readonly session: Session; readonly kv: Pick<KeyValue, 'modRevision'> } | undefined;
   /** What waits for the writer to look again. */
   #wake: () => void = () => undefined;
-  #waiters: { readonly sequence: number; settle(error?: unknown): void }[] = [];
   #running: Promise<void> = Promise.resolve();
   #closed: Promise<void> | undefined;
 
-  constructor(context: RecipeContext, subject: KeptSubject<D>, data: D) {
+  /**
+   * @param continued the owner of an earlier entry for the same key: this one goes on in its name, and
+   *   has been replaced if somebody else took the key in between. Without it takes the key over.
+   */
+  constructor(context: RecipeContext, subject: KeptSubject<D>, data: D, continued?: string) {
     this.state$ = this.#state.observable;
     this.#context = context;
     this.#subject = subject;
     this.#keeper = new SessionKeeper(context.session, 'separate');
-    this.#owner = randomId(context.session.client.random);
-    this.#data = data;
+    this.#owner = continued ?? randomId(context.session.client.random);
+    this.#takesOver = continued === undefined;
+    this.#base = data;
   }
 
   /** Looks at the clock: a session that is over is known to be before any timer says so. */
@@ -95,15 +119,10 @@ export class KeptEntry<D> {
     return this.#owner;
   }
 
-  /** The latest data, whether or not the store has it yet. */
-  get data(): D {
-    return this.#data;
-  }
-
   /** Resolves when the key is in the store. @throws what the store refuses for good, CLOSED */
   async start(): Promise<void> {
     this.#context.background.add(this);
-    const written = this.#untilConfirmed(this.#wanted);
+    const written = this.#untilConfirmed((data) => data);
     this.#running = this.#run();
     await written;
   }
@@ -112,14 +131,15 @@ export class KeptEntry<D> {
    * Changes the key in place, without a gap in which it is missing. Resolves when the store has it; if
    * it is being written again after a loss, that carries the new data.
    *
+   * @param change what it makes of the data that the store took last and of the changes before it; must
+   *   not throw, and may be asked more than once
    * @throws ConclaveError CLOSED, MISMATCH when a later owner took the key, and what the store refuses
-   *   for good, such as TOO_LARGE: then the data stays as it was
+   *   for good, such as TOO_LARGE: then this change is dropped, and no other
    */
   change(change: (data: D) => D): Promise<void> {
     if (this.#closing.signal.aborted) return Promise.reject(this.#ended());
-    this.#data = change(this.#data);
     this.#wanted += 1;
-    const confirmed = this.#untilConfirmed(this.#wanted);
+    const confirmed = this.#untilConfirmed(change);
     this.#wake();
     return confirmed;
   }
@@ -130,13 +150,16 @@ export class KeptEntry<D> {
     return this.#closed;
   }
 
-  #untilConfirmed(sequence: number): Promise<void> {
+  #untilConfirmed(apply: (data: D) => D): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#waiters.push({
-        sequence,
-        settle: (error) => (error === undefined ? resolve() : reject(error)),
-      });
+      const settle = (error?: unknown) => (error === undefined ? resolve() : reject(error));
+      this.#pending.push({ apply, settle });
     });
+  }
+
+  /** What the next write is to carry. */
+  #batch(): readonly Pending<D>[] {
+    return this.#oneByOne ? this.#pending.slice(0, 1) : [...this.#pending];
   }
 
   #ended(): ConclaveError {
@@ -154,7 +177,7 @@ export class KeptEntry<D> {
     await this.#running;
     if (this.state === 'closed') await this.#remove().catch(() => undefined);
     await this.#keeper.close();
-    for (const waiter of this.#waiters.splice(0)) waiter.settle(error ?? this.#ended());
+    for (const { settle } of this.#pending.splice(0)) settle(error ?? this.#ended());
     this.#state.complete();
   }
 
@@ -165,9 +188,11 @@ export class KeptEntry<D> {
     let session: Session | undefined;
     for (let failures = 0; !signal.aborted; ) {
       try {
+        this.#attempted = this.#batch();
         session = await this.#keeper.live(signal);
         const current = this.#written?.session === session && this.#confirmed === this.#wanted;
         if (!current) await this.#write(session);
+        this.#attempted = [];
         failures = 0;
         if (!signal.aborted) await this.#untilNews(session);
       } catch (error) {
@@ -189,23 +214,35 @@ export class KeptEntry<D> {
     }
   }
 
-  /** The data that was refused is none: what the store took before stays, and is written again. */
+  /** A change that was refused is none: what the store took before stays, and is written again. */
   #takeBack(error: unknown): boolean {
-    if (this.#taken === undefined || !isConclaveError(error)) return false;
-    if (this.#data === this.#taken.data) return true;
-    this.#data = this.#taken.data;
-    if (this.#confirmed > 0) this.#confirmed = this.#wanted;
-    for (const waiter of this.#waiters.splice(0)) waiter.settle(error);
+    if (!isConclaveError(error)) return false;
+    const refused = this.#attempted;
+    if (refused.length > 1) this.#oneByOne = true;
+    else if (!this.#wasTaken) return false;
+    else this.#settle(refused, error);
+    if (refused.length === 0) return true;
+    this.#wanted += 1;
+    if (this.#confirmed > 0 && this.#pending.length === 0) this.#confirmed = this.#wanted;
     return true;
+  }
+
+  #settle(batch: readonly Pending<D>[], error?: unknown): void {
+    this.#pending = this.#pending.filter((each) => !batch.includes(each));
+    this.#oneByOne &&= this.#pending.length > 0;
+    for (const { settle } of batch) settle(error);
   }
 
   async #write(session: Session): Promise<void> {
     const { client, lease } = session;
     const { signal } = this.#closing;
     const { key, encode, stampOf } = this.#subject;
-    for (let first = this.#taken === undefined; ; ) {
+    for (let first = this.#takesOver && !this.#wasTaken; ; ) {
       const sequence = this.#wanted;
-      const data = this.#data;
+      const batch = this.#batch();
+      this.#attempted = batch;
+      const data = batch.reduce((before, { apply }) => apply(before), this.#base);
+      const write = { batch, data, sequence };
       const value = encode(data, { owner: this.#owner, sequence });
       const before = this.#written?.kv.modRevision ?? 0n;
       const txn = client.kv
@@ -215,8 +252,7 @@ export class KeptEntry<D> {
         .else(op.get(key));
       const result = await untilAnswered(client, () => txn.commit(), signal);
       if (result.succeeded) {
-        this.#taken = { data };
-        this.#confirm(session, { modRevision: result.revision }, sequence);
+        this.#confirm(session, { modRevision: result.revision }, write);
         return;
       }
       const found = result.responses[0];
@@ -224,8 +260,7 @@ export class KeptEntry<D> {
       const mine = stamp.owner === this.#owner;
       if (found && mine && stamp.sequence === sequence && found.lease === lease) {
         // An earlier attempt took effect and its answer was lost.
-        this.#taken = { data };
-        this.#confirm(session, found, sequence);
+        this.#confirm(session, found, write);
         return;
       }
       if (found && !mine && !first) {
@@ -240,18 +275,25 @@ export class KeptEntry<D> {
   }
 
   #replaced(): void {
+    if (this.#closing.signal.aborted) return;
     this.#subject.onLost?.('MISMATCH');
     this.#state.set('replaced');
     this.#closed ??= this.#close('replaced');
   }
 
-  #confirm(session: Session, kv: Pick<KeyValue, 'modRevision'>, sequence: number): void {
+  #confirm(
+    session: Session,
+    kv: Pick<KeyValue, 'modRevision'>,
+    { batch, data, sequence }: Write<D>,
+  ): void {
     this.#written = { session, kv };
     this.#confirmed = sequence;
+    this.#base = data;
+    this.#wasTaken = true;
     if (!this.#closing.signal.aborted) this.#state.set('written');
-    const waiters = this.#waiters;
-    this.#waiters = waiters.filter((waiter) => waiter.sequence > sequence);
-    for (const waiter of waiters) if (waiter.sequence <= sequence) waiter.settle();
+    this.#settle(batch);
+    // The next one by itself is another write, though none was asked for since.
+    if (this.#pending.length > 0 && this.#wanted === sequence) this.#wanted += 1;
   }
 
   /** Waits until there is something to write: new data, a lost session, or a key that changed hands. */
@@ -268,9 +310,13 @@ export class KeptEntry<D> {
         if (notice.type === 'progress') continue;
         const last = notice.type === 'reset' ? notice.kvs[0] : notice.events.at(-1)?.kv;
         const gone = notice.type === 'reset' ? !last : notice.events.at(-1)?.type === 'delete';
-        if (!gone && last && this.#isMine(last)) continue;
+        if (!gone && last) {
+          if (this.#isMine(last)) continue;
+          this.#replaced();
+          return;
+        }
         this.#lost('NOT_FOUND');
-        if (gone) await pause(clock, random() * rewriteSpreadMs, over.signal);
+        await pause(clock, random() * rewriteSpreadMs, over.signal);
         return;
       }
     } catch (error) {
@@ -292,7 +338,8 @@ export class KeptEntry<D> {
         const found = await untilAnswered(client, () => client.kv.get(key, { signal }), signal);
         // Older than the last write, though the own: the store went back to before that.
         if (found?.modRevision === this.#written?.kv.modRevision) continue;
-        this.#lost('NOT_FOUND');
+        if (found && !this.#isMine(found)) this.#replaced();
+        else this.#lost('NOT_FOUND');
         wake();
         return;
       }

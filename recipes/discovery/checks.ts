@@ -6,7 +6,10 @@ import type { Pace } from '../common/repeat.ts';
 import { linkedSignal, onAbort, unlessAborted } from '../common/signals.ts';
 import type { CheckResult } from './health.ts';
 
-/** Passes unless it throws, rejects or returns false. The signal aborts when its time is over. */
+/**
+ * Passes unless it throws, rejects or returns false. The signal aborts when its time is over; while
+ * three checks have not ended all the same, no other is begun, and that counts as a failure.
+ */
 export type HealthCheck = (signal: AbortSignal) => unknown;
 
 export type HttpCheckOptions = {

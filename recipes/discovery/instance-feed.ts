@@ -31,6 +31,8 @@ export class InstanceFeed<M> {
   /** undefined until the store has answered once. */
   #known: readonly Instance<M>[] | undefined;
   #stale = true;
+  /** Whether everything is being read, or read again after a failure. */
+  #isReading = true;
   /** Ends the current view, so that everything is read again. */
   #reread: () => void = () => undefined;
 
@@ -51,9 +53,9 @@ export class InstanceFeed<M> {
     return this.#stale;
   }
 
-  /** Reads everything again, now, unless it is being read. */
+  /** Reads everything again, now, unless it is being read: also what the store has just refused. */
   refresh(): void {
-    if (!this.#stale) this.#reread();
+    if (!this.#isReading) this.#reread();
   }
 
   /** Idempotent; never rejects. */
@@ -72,22 +74,31 @@ export class InstanceFeed<M> {
     while (!signal.aborted) {
       const turn = linkedSignal(signal);
       this.#reread = turn.abort;
+      this.#isReading = true;
       let cancel: () => void = () => undefined;
       const rereadLater = () => {
         const delayMs = this.#recheckMs * (0.75 + 0.5 * client.random());
         // Reading anew must not cut short what is retrying already.
-        cancel = client.clock.setTimer(delayMs, () => (this.#stale ? rereadLater() : turn.abort()));
+        cancel = client.clock.setTimer(delayMs, () =>
+          this.#isReading ? rereadLater() : turn.abort(),
+        );
       };
       rereadLater();
       try {
-        const onTrouble = (error: unknown) => error !== undefined && this.#mark(true);
+        const onTrouble = (error: unknown) => {
+          if (error === undefined) return;
+          this.#isReading = true;
+          this.#mark(true);
+        };
         const views = viewPrefix(client, this.#place.prefix, { signal: turn.signal, onTrouble });
         for await (const view of views) {
+          this.#isReading = false;
           this.#show(view);
           this.#mark(false);
         }
       } catch {
         // Refused (permissions, say): keep what is known and ask again at the slow pace.
+        this.#isReading = false;
         this.#mark(true);
         await pause(client.clock, this.#recheckMs, turn.signal).catch(() => undefined);
       } finally {

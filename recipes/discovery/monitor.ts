@@ -3,6 +3,23 @@ import { type Pace, pause } from '../common/repeat.ts';
 import { type HealthCheck, runCheck } from './checks.ts';
 import { afterCheck, type CheckRules, type Health } from './health.ts';
 
+/** So many checks may be given up and yet run on: those that are deaf to their signal do not add up. */
+const unfinishedMax = 3;
+
+/** Fails without a check while too many before it have not ended. */
+function unlessTooMany(check: HealthCheck): HealthCheck {
+  let unfinished = 0;
+  return async (signal) => {
+    if (unfinished >= unfinishedMax) throw new Error(`${unfinished} checks have not ended`);
+    unfinished += 1;
+    try {
+      return await check(signal);
+    } finally {
+      unfinished -= 1;
+    }
+  };
+}
+
 /**
  * Checks at once, then after each interval, until the signal aborts. `tell` hears of the first health
  * and of each change of it. Never rejects.
@@ -14,9 +31,10 @@ export async function monitor(
   signal: AbortSignal,
   tell: (health: Health) => void,
 ): Promise<void> {
+  const bounded = unlessTooMany(check);
   let health: Health | undefined;
   while (!signal.aborted) {
-    const result = await runCheck(pace, check, rules.timeoutMs, signal);
+    const result = await runCheck(pace, bounded, rules.timeoutMs, signal);
     if (signal.aborted) return;
     const before = health?.healthy;
     health = afterCheck(health, result, rules);

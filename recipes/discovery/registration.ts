@@ -77,18 +77,25 @@ export class Registration<M> implements AsyncDisposable {
   readonly state$: Observable<RegistrationState>;
   readonly #context: RecipeContext;
   readonly #codec: Codec<M> | undefined;
-  readonly #subject: KeptSubject<EntryData<M>>;
+  readonly #subject: KeptSubject<InstanceData<M>>;
   readonly #health: RegistrationHealth | undefined;
   readonly #inFlight = new InFlight();
   readonly #state = new StateSource<RegistrationState>('registering');
   readonly #closing = new AbortController();
   readonly #sinceMs: number;
+  /** What the store took last; and the changes that it has not confirmed yet, in their order. */
   #data: InstanceData<M>;
+  readonly #changes = new Set<Partial<InstanceData<M>>>();
   #isDraining = false;
+  /** The same as the store took it; and how often it was set. */
+  #wasDraining = false;
+  #settings = 0;
   /** What was last written as the status, and since when it is that. */
   #status: { readonly status: InstanceStatus; readonly sinceMs: number };
   /** The entry; undefined while it is withdrawn. */
-  #entry: KeptEntry<EntryData<M>> | undefined;
+  #entry: KeptEntry<InstanceData<M>> | undefined;
+  /** In whose name the entry is written, over its withdrawals. */
+  #owner: string | undefined;
   #registeredAtMs: number | undefined;
   /** Withdrawals and returns, one after the other. */
   #turns: Promise<void> = Promise.resolve();
@@ -109,8 +116,8 @@ export class Registration<M> implements AsyncDisposable {
     this.#subject = {
       key,
       what: `The registration of '${id}' in service '${service}'`,
-      encode: (entry, { owner, sequence }) => {
-        const record = { v: 1, ...entry, registration: owner, sequence } as const;
+      encode: (data, { owner, sequence }) => {
+        const record = { v: 1, ...this.#record(data), registration: owner, sequence } as const;
         return JSON.stringify(record satisfies InstanceRecord<M>);
       },
       stampOf: stampOfInstance,
@@ -167,14 +174,13 @@ export class Registration<M> implements AsyncDisposable {
   async update(change: Partial<InstanceData<M>>): Promise<void> {
     checkChange(change);
     if ('meta' in change) metaRecord(change.meta as M, this.#codec);
-    const before = this.#data;
-    const after = { ...before, ...change };
-    this.#data = after;
+    const own = { ...change };
+    this.#changes.add(own);
     try {
-      await this.#write();
-    } catch (error) {
-      if (this.#data === after) this.#data = before;
-      throw error;
+      await this.#write((data) => ({ ...data, ...own }));
+      this.#data = { ...this.#data, ...own };
+    } finally {
+      this.#changes.delete(own);
     }
   }
 
@@ -183,8 +189,18 @@ export class Registration<M> implements AsyncDisposable {
     if (status !== 'up' && status !== 'draining') {
       throw invalidArgument('status', status, "'up' or 'draining'");
     }
-    this.#isDraining = status === 'draining';
-    await this.#write();
+    const isDraining = status === 'draining';
+    this.#isDraining = isDraining;
+    this.#settings += 1;
+    const setting = this.#settings;
+    try {
+      await this.#write();
+      this.#wasDraining = isDraining;
+    } catch (error) {
+      const isLatest = setting === this.#settings && !this.#closing.signal.aborted;
+      if (isLatest) this.#isDraining = this.#wasDraining;
+      throw error;
+    }
   }
 
   /** Asks pools to pick others, while this instance finishes what it has. */
@@ -273,8 +289,10 @@ export class Registration<M> implements AsyncDisposable {
   /** Makes the entry, and lives with it. */
   async #list(): Promise<void> {
     if (this.#closing.signal.aborted) throw this.#ended();
-    const entry = new KeptEntry(this.#context, this.#subject, this.#record());
+    const latest: InstanceData<M> = Object.assign({}, this.#data, ...this.#changes);
+    const entry = new KeptEntry(this.#context, this.#subject, latest, this.#owner);
     this.#entry = entry;
+    this.#owner = entry.owner;
     entry.state$.subscribe((kept) => {
       if (this.#entry !== entry) return;
       const state = stateOf[kept];
@@ -285,9 +303,16 @@ export class Registration<M> implements AsyncDisposable {
     if (this.#closing.signal.aborted) throw this.#ended();
   }
 
-  async #write(): Promise<void> {
+  async #write(change = (data: InstanceData<M>) => data): Promise<void> {
     if (this.#closing.signal.aborted) throw this.#ended();
-    await this.#entry?.change(() => this.#record());
+    const entry = this.#entry;
+    try {
+      await entry?.change(change);
+    } catch (error) {
+      const isWithdrawn = this.#entry !== entry && !this.#closing.signal.aborted;
+      // Its return carries the change.
+      if (!(isWithdrawn && isConclaveError(error, 'CLOSED'))) throw error;
+    }
   }
 
   #ended(): ConclaveError {
@@ -331,12 +356,11 @@ export class Registration<M> implements AsyncDisposable {
     this.#state.set(state);
   }
 
-  #record(): EntryData<M> {
+  #record({ zone, meta, ...data }: InstanceData<M>): EntryData<M> {
     const { status } = this;
     if (status !== this.#status.status) {
       this.#status = { status, sinceMs: this.#context.session.client.clock.wallMs() };
     }
-    const { zone, meta, ...data } = this.#data;
     const reason = this.#health?.reason;
     return {
       ...data,

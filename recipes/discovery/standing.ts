@@ -44,6 +44,7 @@ export class Standing<M> {
   /** Stop the probes of each instance. */
   readonly #probing = new Map<string, AbortController>();
   readonly #probed = new Map<string, Health>();
+  #isClosed = false;
 
   /** @param onChange who is held back may be another than before, for a reason other than time */
   constructor(pace: Pace, rules: StandingRules<M>, onChange: () => void) {
@@ -105,7 +106,9 @@ export class Standing<M> {
     }
   }
 
+  /** Ends the probes, for good. */
   close(): void {
+    this.#isClosed = true;
     for (const stop of this.#probing.values()) stop.abort();
   }
 
@@ -130,7 +133,7 @@ export class Standing<M> {
 
   #probe(instance: Instance<M>): void {
     const { probe } = this.#rules;
-    if (!probe) return;
+    if (!probe || this.#isClosed) return;
     const { id } = instance;
     this.#probing.get(id)?.abort();
     this.#probed.delete(id);

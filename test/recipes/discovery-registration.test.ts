@@ -4,8 +4,10 @@ import { type AddressInfo, createServer, type Server } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { Background } from '../../recipes/common/context.ts';
 import { httpCheck, runCheck, tcpCheck } from '../../recipes/discovery/checks.ts';
+import type { Health } from '../../recipes/discovery/health.ts';
 import { InFlight } from '../../recipes/discovery/in-flight.ts';
 import type { Instance } from '../../recipes/discovery/instance.ts';
+import { monitor } from '../../recipes/discovery/monitor.ts';
 import type { RegisterOptions } from '../../recipes/discovery/register-options.ts';
 import type { Registration, RegistrationState } from '../../recipes/discovery/registration.ts';
 import { Discovery } from '../../recipes/discovery/registry.ts';
@@ -13,6 +15,7 @@ import { noMetrics } from '../../recipes/metrics.ts';
 import { servicePrefix } from '../../recipes/names.ts';
 import { systemClock } from '../../sdk/clock.ts';
 import { connectOver } from '../../sdk/connect.ts';
+import { ConclaveError } from '../../sdk/errors.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { startRewindableStore } from './rewindable-store.ts';
@@ -166,6 +169,91 @@ describe.skipIf(storeMissing)('a registration', () => {
       expect(runs()).toBe(before);
       expect(await entries(name)).toEqual([]);
       await expect(registration.update({ weight: 2 })).rejects.toMatchObject({ code: 'CLOSED' });
+    });
+
+    test('returns in its own name, and takes nothing from who registered its id meanwhile', async () => {
+      const { clock, health, turn } = checked(true);
+      const lost: string[] = [];
+      const actor = await world.actor({
+        clock,
+        ttl: '10m',
+        metrics: { ...noMetrics, lost: ({ recipe, reason }) => lost.push(`${recipe} ${reason}`) },
+      });
+      const name = world.name();
+      const registration = await register(actor, name, {
+        health: { ...health, withdrawAfter: '5s' },
+      });
+      const withdraw = async () => {
+        await turn(false, 3);
+        clock.advance(5_000);
+        await is(registration, 'withdrawn');
+        await eventually('nobody', async () => (await entries(name)).length === 0);
+      };
+      const own = (await entries(name))[0];
+      await withdraw();
+      // Its own entry is still there, as when nobody could remove it.
+      await world.operator().kv.put(`${servicePrefix(name)}a`, own?.value ?? '');
+      await turn(true, 2);
+      await is(registration, 'registered');
+      expect((await entries(name))[0]?.lease).not.toBe(0n);
+      await withdraw();
+      const later = await register(await world.actor(), name, { address: 'new:1' });
+      await turn(true, 2);
+      await is(registration, 'replaced');
+      await expect(registration.update({ weight: 2 })).rejects.toMatchObject({ code: 'MISMATCH' });
+      await registration.deregister();
+      expect(await listed(actor, name)).toMatchObject({ id: 'a', address: 'new:1' });
+      expect([later.state, lost]).toEqual(['registered', ['registry MISMATCH']]);
+    });
+
+    test('an update under way when it is withdrawn comes with the return', async () => {
+      const { clock, health, turn } = checked(true);
+      const actor = await world.actor({ clock, ttl: '10m' });
+      const name = world.name();
+      const registration = await register(actor, name, {
+        health: { ...health, withdrawAfter: '5s' },
+      });
+      await turn(false, 3);
+      await eventually('it is ill', async () => (await listed(actor, name))?.status !== 'up');
+      actor.faults.plan = ({ write }) => (write ? 'refuse' : 'pass');
+      const updating = registration.update({ weight: 7 });
+      updating.catch(() => undefined);
+      clock.advance(5_000);
+      await is(registration, 'withdrawn');
+      await updating;
+      actor.faults.heal();
+      await turn(true, 2);
+      await is(registration, 'registered');
+      expect(await listed(actor, name)).toMatchObject({ status: 'up', weight: 7 });
+    });
+
+    test('checks that are deaf to their signal do not add up', async () => {
+      const pace = { clock: new ManualClock(), random: () => 0 };
+      const abort = new AbortController();
+      const told: Health[] = [];
+      const ends: (() => void)[] = [];
+      const check = () => new Promise<void>((resolve) => ends.push(resolve));
+      const rules = { intervalMs: 1_000, timeoutMs: 100, rise: 1, fall: 1 };
+      const rounds = async (times: number) => {
+        for (let nth = 0; nth < times; nth++) {
+          pace.clock.advance(1_000);
+          await settle(2);
+        }
+      };
+      const ended = monitor(pace, check, rules, abort.signal, (health) => told.push(health));
+      await rounds(40);
+      expect(ends).toHaveLength(3);
+      expect(told).toMatchObject([{ healthy: false, reason: 'no answer in 100 ms' }]);
+      ends[0]?.();
+      await eventually('another', async () => {
+        await rounds(1);
+        return ends.length === 4;
+      });
+      ends[3]?.();
+      await settle();
+      expect(told.at(-1)).toMatchObject({ healthy: true });
+      abort.abort();
+      await ended;
     });
 
     test('a check that never ends has failed when its time is over', async () => {
@@ -413,6 +501,37 @@ describe.skipIf(storeMissing)('a registration', () => {
       });
       await registration.update({ weight: 2 });
       expect(await service.list()).toMatchObject([{ meta: 'small', weight: 2 }]);
+    });
+
+    test('of changes that were made together only the one that is refused is dropped', async () => {
+      const actor = await world.actor();
+      const service = new Discovery<string>(actor.context, world.name());
+      const registration = await service.register({ address: 'x:1', meta: 'small' });
+      const results = await Promise.allSettled([
+        registration.update({ weight: 2 }),
+        registration.update({ meta: 'x'.repeat(3_000_000) }),
+        registration.update({ address: 'y:1' }),
+      ]);
+      expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+      expect(results[1]).toMatchObject({ reason: { code: 'TOO_LARGE' } });
+      const now = { meta: 'small', weight: 2, address: 'y:1' };
+      expect(await service.list()).toMatchObject([now]);
+      await registration.update({ weight: 3 });
+      expect(await service.list()).toMatchObject([{ ...now, weight: 3 }]);
+    });
+
+    test('a drain that the store refuses has not happened', async () => {
+      const actor = await world.actor();
+      const name = world.name();
+      const registration = await register(actor, name);
+      actor.faults.before = ({ write }) => {
+        if (write) throw new ConclaveError('PERMISSION_DENIED', 'not any more');
+      };
+      await expect(registration.drain()).rejects.toMatchObject({ code: 'PERMISSION_DENIED' });
+      expect(registration.status).toBe('up');
+      actor.faults.heal();
+      await registration.update({ weight: 2 });
+      expect(await listed(actor, name)).toMatchObject({ status: 'up', weight: 2 });
     });
 
     test('two tasks, one session: each has an entry and a lease of its own', async () => {

@@ -29,6 +29,9 @@ import {
   outliers,
 } from '../../recipes/discovery/outliers.ts';
 import { drawFrom, panicRules, select } from '../../recipes/discovery/selection.ts';
+import { Standing } from '../../recipes/discovery/standing.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+import { settle } from './world.ts';
 
 const instance = (
   id: string,
@@ -167,6 +170,27 @@ describe('outliers', () => {
     expect(() => outliers({ interval: 0 })).toThrow(/'eject.interval'/);
     expect(() => outliers({ baseEjection: '10m' })).toThrow(/'eject.maxEjection'/);
   });
+});
+
+test('a probe that would begin after the end does not', async () => {
+  let runs = 0;
+  const check = () => {
+    runs += 1;
+  };
+  const timing = { intervalMs: 1_000, timeoutMs: 100, rise: 1, fall: 1 };
+  const rules = { eject: undefined, damping: undefined, dampBy: 'id' } as const;
+  const pace = { clock: new ManualClock(), random: () => 0 };
+  const standing = new Standing<null>(
+    pace,
+    { ...rules, probe: { check, rules: timing } },
+    () => undefined,
+  );
+  standing.follow({ type: 'joined', instance: instance('a') });
+  await settle();
+  standing.close();
+  standing.follow({ type: 'joined', instance: instance('b') });
+  await settle();
+  expect(runs).toBe(1);
 });
 
 describe('flap damping', () => {

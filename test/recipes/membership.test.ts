@@ -279,7 +279,9 @@ describe.skipIf(storeMissing)('membership', () => {
   });
 
   test('a later member with the same id takes the place; the earlier one ends', async () => {
-    const [a, b] = [await world.actor(), await world.actor()];
+    const lost: string[] = [];
+    const metrics = { ...noMetrics, lost: ({ reason }: { reason: string }) => lost.push(reason) };
+    const [a, b] = [await world.actor({ metrics }), await world.actor()];
     const name = world.name();
     const earlier = await of(a, name).join({ id: 'same', data });
     await of(a, name).join({ id: 'other', data });
@@ -288,6 +290,7 @@ describe.skipIf(storeMissing)('membership', () => {
     const later = await of(b, name).join({ id: 'same', data: { load: 2 } });
     await eventually('the end of the earlier', () => earlier.state === 'replaced');
     await expect(earlier.update(data)).rejects.toMatchObject({ code: 'MISMATCH' });
+    expect(lost).toEqual(['MISMATCH']);
     await earlier.leave();
     await eventually('both events', () => events.length === 3);
     expect(told(events)).toEqual(['reset start same,other', 'left same', 'joined same']);
@@ -477,6 +480,19 @@ describe.skipIf(storeMissing)('membership', () => {
     await member.update('smaller');
     expect((await group.members()).members).toMatchObject([{ data: 'smaller' }]);
     await expect(group.join({ data: large })).rejects.toMatchObject({ code: expect.any(String) });
+  });
+
+  test('of data given in a row only what the store refuses is dropped', async () => {
+    const actor = await world.actor();
+    const group = new Group<string>(actor.context, world.name());
+    const member = await group.join({ id: 'a', data: 'small' });
+    const results = await Promise.allSettled([
+      member.update('smaller'),
+      member.update('x'.repeat(2 << 20)),
+    ]);
+    expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);
+    expect((await group.members()).members).toMatchObject([{ data: 'smaller' }]);
+    expect(member.data).toBe('smaller');
   });
 
   test('two tasks, one session: each joins and leaves for itself', async () => {

@@ -13,6 +13,7 @@ import {
 } from '../../recipes/discovery/strategies.ts';
 import { servicePrefix } from '../../recipes/names.ts';
 import { bytes, type Codec } from '../../sdk/codec.ts';
+import { ConclaveError } from '../../sdk/errors.ts';
 import type { Call } from '../support/faulty-kv.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';
@@ -377,6 +378,25 @@ describe.skipIf(storeMissing)('registry', () => {
     const reads = () => actor.faults.calls.filter(({ kind }) => kind === 'list').length;
     const before = reads();
     await eventually('more reads', () => reads() > before + 2);
+  });
+
+  test('what the store refused is read anew as soon as it is asked for', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    await serviceOf(a, name).register({ id: '1', address: 'x:1', meta });
+    let refused = 0;
+    b.faults.before = ({ kind }) => {
+      if (kind !== 'list') return;
+      refused += 1;
+      throw new ConclaveError('PERMISSION_DENIED', 'not yet');
+    };
+    await using pool = serviceOf(b, name).pool({ recheck: '1h' });
+    await eventually('the refusal', () => refused === 1);
+    await settle();
+    b.faults.heal();
+    pool.refresh();
+    await pool.ready();
+    expect(pool.stale).toBe(false);
   });
 
   test('draining instances are shown but not picked', async () => {
