@@ -51,7 +51,7 @@ const program = new Command('mutants')
   .option('--only <numbers>', 'only these mutants, with commas between', numbers)
   .option('--quick', 'have each found once: by its tests, else within 100 seeds', false)
   .option('--shard <part>', 'a part of them, such as 1/3', shardOf)
-  .option('--jobs <count>', 'how many at a time', count, 2)
+  .option('--jobs <count>', 'how many at a time', count, 3)
   .option('--markdown <file>', 'write the table to this file as well')
   .parse();
 const { only, quick, shard = { at: 1, of: 1 }, jobs, markdown } = program.opts<Options>();
