@@ -65,7 +65,8 @@ export type LeadContext<T> = Pick<
   /** Aborts when the term ends, is to pass to another, or the caller of `lead` wants it to end. */
   readonly signal: AbortSignal;
   /**
-   * By priority: aborts `signal`, and makes this candidate the leader once the function is done.
+   * By priority: aborts `signal`, and makes this candidate the leader once the function is done. What it
+   * returns then is what `lead` returns; where it throws what its signal gives, `lead` stands again.
    *
    * @throws ConclaveError FAILED_PRECONDITION in an election without priorities; INVALID_ARGUMENT
    */
@@ -160,11 +161,13 @@ export class Reign<T> implements Leadership<T> {
     const stopping = linkedSignal(this.signal, stop);
     let heir: CandidateRef | undefined;
     let preempted: ConclaveError | undefined;
+    let passing: ConclaveError | undefined;
     const transferTo = (candidate: CandidateRef) => {
       this.#assertTransferable();
       checkCandidate(candidate);
       heir = candidate;
-      stopping.abort(new ConclaveError('RELEASED', `The leadership of '${this.name}' passes on`));
+      passing ??= new ConclaveError('RELEASED', `The leadership of '${this.name}' passes on`);
+      stopping.abort(passing);
     };
     const following = this.preemption$.subscribe((candidate) => {
       if (heir) return;
@@ -179,7 +182,8 @@ export class Reign<T> implements Leadership<T> {
       return reason ? { kind: 'lost', reason } : { kind: 'done', value };
     } catch (error) {
       // A function that stops by throwing when its term is over has done what it should.
-      const reason = this.#lossOfTerm ?? preempted;
+      const stopped = passing !== undefined && isThrownFor(passing, error) ? passing : undefined;
+      const reason = this.#lossOfTerm ?? preempted ?? stopped;
       if (!reason) throw error;
       return { kind: 'lost', reason };
     } finally {
@@ -273,6 +277,10 @@ export function checkCandidate(candidate: CandidateRef): void {
     throw invalidArgument('candidate', given?.key ?? given, 'a candidate as candidates() lists it');
   }
 }
+
+/** Whether the error is what a wait throws whose signal aborted for this reason. */
+const isThrownFor = (reason: unknown, error: unknown): boolean =>
+  error === reason || (error instanceof Error && error.cause === reason);
 
 const bytesOf = (record: string | Uint8Array): Buffer =>
   typeof record === 'string' ? Buffer.from(record, 'utf8') : Buffer.from(record);

@@ -1,5 +1,6 @@
 /** The election by priority: leader key, ranks, hand-over, requests to make way. */
 import { describe, expect, test } from 'vitest';
+import { pause } from '../../recipes/common/repeat.ts';
 import type { Leader } from '../../recipes/election/candidates.ts';
 import { Election } from '../../recipes/election/election.ts';
 import type { ElectionOptions } from '../../recipes/election/election-options.ts';
@@ -392,6 +393,42 @@ describe.skipIf(storeMissing)('election by priority', () => {
     await expect(
       plain.lead(({ transferTo }) => transferTo({} as never), { value: 'x' }),
     ).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
+  });
+
+  test('lead stands again when its function stopped by the signal that handing over aborts', async () => {
+    const [a, b] = [await hasty(), await world.actor()];
+    const name = world.name();
+    for (const stop of ['throwIfAborted', 'pause'] as const) {
+      let behind: Promise<Leadership<string>> | undefined;
+      let runs = 0;
+      const led = of(a, name).lead(
+        async ({ transferTo, signal }) => {
+          runs += 1;
+          if (runs > 1) return 'led again';
+          behind = of(b, name).campaign({ value: 'b' });
+          await standing(name, 2);
+          const [, to] = await of(a, name).candidates();
+          if (to) transferTo(to);
+          if (stop === 'pause') await pause(systemClock, 60_000, signal);
+          signal.throwIfAborted();
+          return 'did not stop';
+        },
+        { value: 'a' },
+      );
+      await eventually('a successor', () => behind !== undefined || runs > 1);
+      const [next] = await Promise.all([behind, standing(name, 2)]);
+      await next?.resign();
+      expect(await led).toBe('led again');
+    }
+    // What it throws of its own is not mistaken for that.
+    const failing = of(a, name).lead(
+      ({ transferTo, key }) => {
+        transferTo({ key: `${key}x`, createRevision: 1n, session: b.session.id });
+        throw new Error('of its own');
+      },
+      { value: 'a' },
+    );
+    await expect(failing).rejects.toThrow('of its own');
   });
 
   test('proclaiming changes the value and not the term, each once, a late one not at all', async () => {
