@@ -38,6 +38,9 @@ const numberedBytes = 1600 * 1024;
 const path = `/${BatchDefinition.fullName}/${BatchDefinition.methods.exchange.name}`;
 const largestTimeoutMs = 2 ** 32 - 1;
 
+/** Calls given up that may stay in the outbox, however short it is. */
+const fewAbandoned = 64;
+
 /** A call from when it is made until it is answered or given up. */
 class Pending {
   readonly method: MethodName;
@@ -85,6 +88,8 @@ export class BatchCaller implements UnaryCaller {
   readonly #clock: Clock;
   readonly #pending = new Map<number, Pending>();
   #outbox: Call[] = [];
+  /** How many of the outbox were given up: they stay until their turn, or until they are most of it. */
+  #abandoned = 0;
   #stream: Stream | undefined;
   /** The server answered something on this stream, so it serves batches. */
   #served = false;
@@ -217,10 +222,10 @@ export class BatchCaller implements UnaryCaller {
   }
 
   #flush(): void {
-    if (this.#closed || this.#outbox.length === 0) return;
-    const stream = this.#stream ?? this.#open();
-    while (this.#outbox.length > 0 && !this.#full) {
+    while (!this.#closed && !this.#full) {
       const calls = this.#nextMessage();
+      if (calls.length === 0) return;
+      const stream = this.#stream ?? this.#open();
       let number: WriteNumber | undefined;
       for (const call of calls) {
         const pending = this.#pending.get(call.id);
@@ -235,18 +240,29 @@ export class BatchCaller implements UnaryCaller {
   /** Ends before it is too large, and before a second client, as it can tell the floor of one only. */
   #nextMessage(): Call[] {
     let bytes = 0;
-    let count = 0;
     let client = 0n;
+    let passed = 0;
+    const calls: Call[] = [];
     for (const call of this.#outbox) {
-      bytes += call.request.length + 32;
-      if (count > 0 && bytes > messageBytes) break;
-      if (call.clientId !== 0n) {
-        if (client !== 0n && client !== call.clientId) break;
-        client = call.clientId;
+      if (this.#isWanted(call)) {
+        bytes += call.request.length + 32;
+        if (calls.length > 0 && bytes > messageBytes) break;
+        if (call.clientId !== 0n) {
+          if (client !== 0n && client !== call.clientId) break;
+          client = call.clientId;
+        }
+        calls.push(call);
+      } else {
+        this.#abandoned -= 1;
       }
-      count++;
+      passed += 1;
     }
-    return this.#outbox.splice(0, count);
+    this.#outbox.splice(0, passed);
+    return calls;
+  }
+
+  #isWanted({ id, cancel }: Call): boolean {
+    return cancel || this.#pending.has(id);
   }
 
   #open(): Stream {
@@ -302,6 +318,7 @@ export class BatchCaller implements UnaryCaller {
 
   #failAll(failure: (pending: Pending) => TransportFailure): void {
     this.#outbox = [];
+    this.#abandoned = 0;
     for (const [id, pending] of [...this.#pending]) {
       this.#settle(id, pending);
       pending.reject(failure(pending));
@@ -321,7 +338,11 @@ export class BatchCaller implements UnaryCaller {
       };
       this.#enqueue(cancel);
     } else {
-      this.#outbox = this.#outbox.filter((call) => call.id !== id);
+      this.#abandoned += 1;
+      // Looking through the outbox for each would take a time that grows with the square of their number.
+      if (this.#abandoned < fewAbandoned || this.#abandoned * 2 < this.#outbox.length) return;
+      this.#outbox = this.#outbox.filter((call) => this.#isWanted(call));
+      this.#abandoned = 0;
     }
   }
 }

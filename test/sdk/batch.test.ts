@@ -1,6 +1,10 @@
+import { Channel, credentials } from '@grpc/grpc-js';
 import { Status } from 'nice-grpc-common';
 import { expect, test } from 'vitest';
+import { systemClock } from '../../sdk/clock.ts';
 import { connect } from '../../sdk/index.ts';
+import { BatchCaller } from '../../sdk/transport-batch.ts';
+import { RangeRequest } from '../../server/wire/etcdserverpb/rpc.ts';
 import { answerTo, FakeBatchServer } from '../support/fake-batch-server.ts';
 import { waitFor } from '../support/wait.ts';
 
@@ -92,6 +96,31 @@ test('an aborted call that has not left yet never leaves', async () => {
   await expect(write).rejects.toMatchObject({ code: 'ABORTED', outcome: 'not-applied' });
   await client.kv.get('b');
   expect(server.calls).toHaveLength(1);
+});
+
+test('giving up many calls that have not left takes little time, and the others leave', async () => {
+  await using server = await FakeBatchServer.start();
+  const channel = new Channel(server.endpoint, credentials.createInsecure(), {});
+  const single = { unary: () => Promise.reject(new Error('single')), close: () => undefined };
+  const caller = new BatchCaller(channel, single, systemClock);
+  const get = (signal?: AbortSignal) =>
+    caller.unary('range', RangeRequest.create({ key: Buffer.from('k') }), {
+      timeoutMs: 60_000,
+      signal,
+    });
+  const controllers = Array.from({ length: 40_000 }, () => new AbortController());
+  const given = Promise.allSettled(controllers.map(({ signal }) => get(signal)));
+  const kept = [get(), get()];
+  const startedMs = performance.now();
+  for (const controller of controllers) controller.abort();
+  const tookMs = performance.now() - startedMs;
+  expect((await given).every(({ status }) => status === 'rejected')).toBe(true);
+  await Promise.all(kept);
+  expect(server.calls).toHaveLength(2);
+  // Looking through all of them for each takes half a minute.
+  expect(tookMs).toBeLessThan(10_000);
+  caller.close();
+  channel.close();
 });
 
 test('without batches it falls back to single calls and remembers', async () => {
