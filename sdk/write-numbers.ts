@@ -28,6 +28,9 @@ const windowLimit = 8_192;
  */
 export const memoryMs = 300_000;
 
+/** Gets a number, or undefined when there will be none from this registration. */
+type Waiter = (number: HeldNumber | undefined) => void;
+
 class Registered {
   readonly id: bigint;
   readonly #window: number;
@@ -35,7 +38,10 @@ class Registered {
   #floor = 1;
   /** Released, above the floor. */
   readonly #released = new Set<number>();
-  readonly #waiting = new Set<() => void>();
+  /** In the order they came; there are some only while the window is full. */
+  readonly #waiting = new Set<Waiter>();
+  /** Goes on where it was, so that those who left are passed by once. */
+  #nextWaiting = this.#waiting.values();
   #forgotten = false;
 
   constructor(id: bigint, window: number) {
@@ -61,24 +67,37 @@ class Registered {
 
   forget(): void {
     this.#forgotten = true;
-    this.#wake();
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const waiter of waiting) waiter(undefined);
   }
 
-  /** Calls back once when there may be room, or there never will be. */
-  onRoom(callback: () => void): Cancel {
-    this.#waiting.add(callback);
-    return () => this.#waiting.delete(callback);
+  /** Called back once, unless cancelled. */
+  wait(waiter: Waiter): Cancel {
+    this.#waiting.add(waiter);
+    return () => this.#waiting.delete(waiter);
   }
 
   release(sequence: number): void {
     this.#released.add(sequence);
-    const before = this.#floor;
     while (this.#released.delete(this.#floor)) this.#floor += 1;
-    if (this.#floor !== before) this.#wake();
+    while (this.#waiting.size > 0) {
+      const number = this.take();
+      if (number === undefined) return;
+      this.#firstWaiting()?.(number);
+    }
   }
 
-  #wake(): void {
-    for (const callback of [...this.#waiting]) callback();
+  /** Takes it off the line; there must be one. */
+  #firstWaiting(): Waiter | undefined {
+    let first = this.#nextWaiting.next();
+    if (first.done) {
+      this.#nextWaiting = this.#waiting.values();
+      first = this.#nextWaiting.next();
+    }
+    if (first.done) return undefined;
+    this.#waiting.delete(first.value);
+    return first.value;
   }
 }
 
@@ -141,9 +160,9 @@ export class WriteNumbers {
         await this.#bounded(this.#register(link), { ...options, timeoutMs });
         continue;
       }
-      const number = registered.take();
+      const number =
+        registered.take() ?? (await this.#waitFor(registered, { ...options, timeoutMs }));
       if (number !== undefined) return number;
-      await this.#room(registered, { ...options, timeoutMs });
     }
     return undefined;
   }
@@ -203,23 +222,32 @@ export class WriteNumbers {
     }
   }
 
-  #room(registered: Registered, options: TakeOptions): Promise<void> {
-    if (registered.isForgotten) return Promise.resolve();
+  /** Undefined when the server has forgotten the client. */
+  async #waitFor(registered: Registered, options: TakeOptions): Promise<HeldNumber | undefined> {
+    if (registered.isForgotten) return undefined;
     let cancel: Cancel = () => {};
-    const room = new Promise<void>((resolve) => {
-      cancel = registered.onRoom(resolve);
+    const given = new Promise<HeldNumber | undefined>((resolve) => {
+      cancel = registered.wait(resolve);
     });
-    return this.#bounded(room, options).finally(cancel);
+    return this.#bounded(given, options, cancel);
   }
 
-  async #bounded<T>(work: Promise<T>, { timeoutMs, signal }: TakeOptions): Promise<T> {
+  /** @param giveUp called in the very moment in which the wait ends without a result */
+  async #bounded<T>(
+    work: Promise<T>,
+    { timeoutMs, signal }: TakeOptions,
+    giveUp: () => void = () => {},
+  ): Promise<T> {
     let cleanUp = () => {};
     const ended = new Promise<never>((_, reject) => {
-      const onAbort = () =>
+      const onAbort = () => {
+        giveUp();
         reject(new TransportFailure('aborted', Status.CANCELLED, 'aborted', false));
+      };
       const cancelTimer = this.#clock.setTimer(
         timeoutMs,
         () => {
+          giveUp();
           const text = `No number for a write within ${Math.ceil(timeoutMs)} ms`;
           reject(new TransportFailure('timeout', Status.DEADLINE_EXCEEDED, text, false));
         },

@@ -1,7 +1,10 @@
 /** Writes that are applied once however often they are sent, against a server that remembers them. */
 import { Status } from 'nice-grpc-common';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { systemClock } from '../../sdk/clock.ts';
 import { type Client, connect, op } from '../../sdk/index.ts';
+import type { Link } from '../../sdk/link.ts';
+import { type HeldNumber, WriteNumbers } from '../../sdk/write-numbers.ts';
 import { Method } from '../../server/wire/conclave/v1/batch.ts';
 import { FakeBatchServer } from '../support/fake-batch-server.ts';
 import { waitFor } from '../support/wait.ts';
@@ -149,6 +152,70 @@ test('numbers in use stay within the window of the server', async () => {
     for (const { sequence } of calls) expect(sequence - floor).toBeLessThan(4n);
   }
   expect(server.applied).toHaveLength(10);
+});
+
+describe('waiting for a number', () => {
+  const link = {
+    withoutNumbers: false,
+    unary: async () => ({ clientId: 1n, window: 4 }),
+  } as unknown as Link;
+  const options = { timeoutMs: 5_000 } as const;
+  /** With all numbers in use. */
+  const full = async (clock = systemClock) => {
+    const numbers = new WriteNumbers(clock, 1_000);
+    const held: (HeldNumber | undefined)[] = [];
+    for (let count = 0; count < 4; count += 1) held.push(await numbers.take(link, options));
+    return { numbers, held };
+  };
+  const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+  test('numbers go to whoever waits the longest, and each waits once', async () => {
+    let timers = 0;
+    const { numbers, held } = await full({
+      ...systemClock,
+      setTimer: (...timer) => {
+        timers += 1;
+        return systemClock.setTimer(...timer);
+      },
+    });
+    timers = 0;
+    const order: number[] = [];
+    const waiting = Array.from({ length: 100 }, async (_, index) => {
+      const number = await numbers.take(link, options);
+      order.push(index);
+      return number;
+    });
+    await turn();
+    for (const number of held) number?.release();
+    // The room is theirs: nobody who comes now gets past them.
+    expect(numbers.takeNow(link)).toBeUndefined();
+    for (const one of waiting) (await one)?.release();
+    expect(order).toEqual(Array.from({ length: 100 }, (_, index) => index));
+    expect(timers).toBe(100);
+  });
+
+  test('whoever gave up in the moment in which there was room takes none of it', async () => {
+    const { numbers, held } = await full();
+    const controller = new AbortController();
+    const first = numbers.take(link, { ...options, signal: controller.signal });
+    const aborted = expect(first).rejects.toMatchObject({ kind: 'aborted' });
+    const second = numbers.take(link, options);
+    controller.abort();
+    held[0]?.release();
+    await aborted;
+    expect(await second).toMatchObject({ sequence: 5n });
+    for (const number of held) number?.release();
+    (await second)?.release();
+    expect(numbers.takeNow(link)?.floor()).toBe(6n);
+  });
+
+  test('those who wait when the server forgets the client get numbers of the next', async () => {
+    const { numbers } = await full();
+    const waiting = [numbers.take(link, options), numbers.take(link, options)];
+    await turn();
+    numbers.forget(1n);
+    expect((await Promise.all(waiting)).map((number) => number?.sequence)).toEqual([1n, 2n]);
+  });
 });
 
 test('a large write travels with its number, alone; one beyond what servers take, without', async () => {
