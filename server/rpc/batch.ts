@@ -14,7 +14,10 @@ import { type CallContext, decode, type UnaryMethod } from './method.ts';
 import { type CallStatus, CONTEXT_DEADLINE, statusOf } from './status.ts';
 import type { OpenStream, OpenStreams } from './streams.ts';
 
-/** Calls, and bytes of requests, under way on one stream before it is read no further. */
+/**
+ * Calls, and bytes of requests, that are worked on for one stream before it is read no further. Those
+ * that were cancelled or have expired count until their handlers are done.
+ */
 const MAX_CALLS = 8_192;
 const MAX_CALL_BYTES = 8 * 1024 * 1024;
 /** Answers are collected into one message up to this size; a larger answer travels alone. */
@@ -67,8 +70,11 @@ export function serveBatch(
   call: ServerDuplexStream<Buffer, Buffer>,
   { streams, clock, timers, needsLeader, methods, onError }: BatchOptions,
 ): void {
+  /** Whose answers are waited for. */
   const pending = new Map<number, Pending>();
-  let pendingBytes = 0;
+  /** Whose handlers run: a handler may go on for a while after its call was cancelled or has expired. */
+  let running = 0;
+  let runningBytes = 0;
   let ready: Answer[] = [];
   let readyBytes = 0;
   let inFlightBytes = 0;
@@ -85,7 +91,7 @@ export function serveBatch(
   let isOver = false;
 
   const isFull = () =>
-    pending.size >= MAX_CALLS || pendingBytes >= MAX_CALL_BYTES || inFlightBytes >= WINDOW_BYTES;
+    running >= MAX_CALLS || runningBytes >= MAX_CALL_BYTES || inFlightBytes >= WINDOW_BYTES;
 
   const send = () => {
     if (ready.length === 0) return;
@@ -127,7 +133,6 @@ export function serveBatch(
     const entry = pending.get(id);
     if (entry === undefined) return false;
     pending.delete(id);
-    pendingBytes -= entry.requestBytes;
     entry.drop();
     return true;
   };
@@ -141,11 +146,15 @@ export function serveBatch(
       status = statusOf(error);
       onError(error, method.path);
     }
-    // Cancelled, timed out, or its id in use again: nobody waits for this answer.
-    if (pending.get(id) !== entry) return;
-    pending.delete(id);
-    pendingBytes -= entry.requestBytes;
-    answer(id, response, status);
+    running -= 1;
+    runningBytes -= request.length;
+    if (pending.get(id) === entry) {
+      pending.delete(id);
+      answer(id, response, status);
+    } else {
+      // Cancelled, timed out, or its id in use again: nobody waits for this answer.
+      proceed();
+    }
   };
 
   /** One timer for all calls: it may ring for one that is over, and then looks for the next. */
@@ -191,7 +200,8 @@ export function serveBatch(
     const deadlineMs = timeoutMs > 0 ? clock.nowMs() + timeoutMs : Number.POSITIVE_INFINITY;
     const entry = new Pending(request.length, clientOf(call, floor), deadlineMs);
     pending.set(id, entry);
-    pendingBytes += entry.requestBytes;
+    running += 1;
+    runningBytes += request.length;
     watchDeadline(deadlineMs);
     void run(id, method, request, entry);
   };
@@ -227,6 +237,8 @@ export function serveBatch(
       return;
     }
     if (isFull()) call.pause();
+    // A cancellation may have been all that a stream that is to end was waiting for.
+    proceed();
   });
   call.on('end', () => {
     isHalfClosed = true;

@@ -196,6 +196,38 @@ test('more calls than may be under way wait in the transport', async () => {
   expect(new Set(exchange.answers.map(({ id }) => id)).size).toBe(total);
 });
 
+test.each([
+  ['cancelled', 0],
+  ['expired', 1],
+])('calls that were %s count until their handlers are done', async (_, timeoutMs) => {
+  await using face = await Face.open();
+  let open = () => {};
+  face.member.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  let started = 0;
+  const propose = face.member.propose.bind(face.member);
+  face.member.propose = (command) => {
+    started += 1;
+    return propose(command);
+  };
+  const exchange = new Exchange(face);
+  const total = 20_000;
+  for (let id = 0; id < total; id += 100) {
+    const ids = Array.from({ length: 100 }, (_, index) => id + index);
+    const put = { method: Method.PUT, request: encoded.put(key), timeoutMs };
+    exchange.send(...ids.map((id) => ({ id, ...put })));
+    if (timeoutMs === 0) exchange.send(...ids.map((id) => ({ id, cancel: true })));
+  }
+  await expect.poll(() => started, { timeout: 10_000 }).toBeGreaterThanOrEqual(8_192);
+  const other = new Exchange(face);
+  other.send({ id: 1, method: Method.RANGE, request: encoded.local });
+  await other.count(1);
+  expect(started).toBeLessThan(8_192 + 3_000);
+  open();
+  await expect.poll(() => started, { timeout: 10_000 }).toBe(total);
+});
+
 test('large answers travel in several messages', async () => {
   await using face = await Face.open();
   const exchange = new Exchange(face);
@@ -230,4 +262,20 @@ test('a server that stops answers what is under way before it ends the stream', 
   await closed;
   expect(exchange.answers.map(({ id, code }) => [id, code])).toEqual([[1, 0]]);
   expect(await exchange.stream.ended).toMatchObject({ details: 'etcdserver: server stopped' });
+});
+
+test('a server that stops ends the stream when the last call under way is cancelled', async () => {
+  await using face = await Face.open();
+  const exchange = new Exchange(face);
+  let open = () => {};
+  face.member.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  exchange.send({ id: 1, method: Method.PUT, request: encoded.put(Buffer.from('v')) });
+  await expect.poll(() => face.member.waiting).toBe(1);
+  const closed = face.close(60_000);
+  exchange.send({ id: 1, cancel: true });
+  expect(await exchange.stream.ended).toMatchObject({ details: 'etcdserver: server stopped' });
+  open();
+  await closed;
 });
