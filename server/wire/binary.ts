@@ -1,13 +1,15 @@
 /**
  * Reads and writes protobuf's wire format for the generated code beside it. It has the interface of
- * `@bufbuild/protobuf/wire`, as far as generated code uses that, and does less: all messages are
- * written one after another into large buffers and handed out as views of them, so that a small
- * message costs no allocation of its own. Bytes that are read are views of the message as well.
+ * `@bufbuild/protobuf/wire`, as far as generated code uses that, and does less: messages are written
+ * one after another into a buffer of 64 KiB and handed out as views of it, so that a small message
+ * costs no allocation of its own. Whoever keeps one keeps that whole buffer; a message that outgrows
+ * half of it has one to itself, of at most twice its size or 64 KiB. Bytes that are read are copies,
+ * and keep nothing of the message.
  *
  * Source: protobuf.dev, "Encoding". Groups are refused, as proto3 has none.
  */
 
-/** A buffer that is written into; messages larger than what is left of it get a new one. */
+/** Of the buffer that messages share; one that finds no room in what is left of it starts another. */
 const chunkBytes = 64 * 1024;
 
 let chunk: Buffer = Buffer.allocUnsafeSlow(chunkBytes);
@@ -162,14 +164,20 @@ export class BinaryWriter {
     if (this.#position + size > this.#buffer.length) this.#grow(size);
   }
 
-  /** Moves the message to a new chunk, which has room for as much again. */
+  /**
+   * Moves the message to a buffer that has room for as much again: a new chunk, or one of its own if it
+   * is large, as small messages must not keep megabytes. What is left of the chunk is for the others.
+   */
   #grow(size: number): void {
     const before = this.#buffer;
     const written = this.#position - this.#start;
     const larger = Buffer.allocUnsafeSlow(Math.max(chunkBytes, 2 * (written + size)));
     before.copy(larger, 0, this.#start, this.#position);
     this.#forks = this.#forks?.map((at) => at - this.#start);
-    if (before === chunk) chunk = larger;
+    if (before === chunk) {
+      if (larger.length === chunkBytes) chunk = larger;
+      else isChunkTaken = false;
+    }
     this.#buffer = larger;
     this.#start = 0;
     this.#position = written;
@@ -227,14 +235,6 @@ export class BinaryReader {
     const copy = Buffer.allocUnsafe(length);
     this.#buffer.copy(copy, 0, start, this.pos);
     return copy;
-  }
-
-  /** As `bytes`, and part of the message. */
-  view(): Buffer {
-    const length = this.uint32();
-    const start = this.pos;
-    this.#advance(length);
-    return this.#buffer.subarray(start, this.pos);
   }
 
   string(): string {

@@ -237,3 +237,16 @@ test('a message may end at any of the last bytes of the buffer that messages sha
     expect(reader.bytes().equals(inner)).toBe(true);
   }
 });
+
+test('small messages keep no large buffer, whatever was written before them', () => {
+  const small = () => new BinaryWriter().uint32(7).finish();
+  for (const size of [1_000, 30_000, 70_000, 5_000_000]) {
+    const value = Buffer.alloc(size, 1);
+    const large = new BinaryWriter().bytes(value).finish();
+    const after = small();
+    expect(after.buffer.byteLength).toBeLessThanOrEqual(64 * 1024);
+    expect(large.buffer.byteLength).toBeLessThanOrEqual(Math.max(64 * 1024, 2 * large.length));
+    expect(new BinaryReader(large).bytes().equals(value)).toBe(true);
+    expect([...after]).toEqual([7]);
+  }
+});
