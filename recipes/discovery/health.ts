@@ -29,7 +29,7 @@ export type CheckResult =
 
 export type Health = {
   readonly healthy: boolean;
-  /** Why the last check failed, while it is unhealthy. */
+  /** Why the last check that failed did; undefined while it is healthy. */
   readonly reason: string | undefined;
   /** Results in a row that speak against `healthy`. */
   readonly contrary: number;

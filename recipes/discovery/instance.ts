@@ -21,7 +21,7 @@ export type Instance<M> = {
   /** Where it runs: levels from the widest on, such as 'eu/eu-1'; undefined when it does not say. */
   readonly zone: string | undefined;
   readonly status: InstanceStatus;
-  /** Why it is unhealthy. */
+  /** Why it is unhealthy: what the check found that made it so. */
   readonly reason: string | undefined;
   /** When it registered, by its own wall clock. */
   readonly registeredAt: Date;

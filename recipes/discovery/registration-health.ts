@@ -68,7 +68,7 @@ export class RegistrationHealth {
     return this.#health?.healthy === true;
   }
 
-  /** Why the last check failed. */
+  /** Why it is unhealthy: what the check found that made it so, not those since. */
   get reason(): string | undefined {
     return this.#health?.reason;
   }

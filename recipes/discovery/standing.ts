@@ -101,7 +101,7 @@ export class Standing<M> {
         this.#probing.delete(event.instance.id);
         this.#probed.delete(event.instance.id);
         this.#detector?.forget(event.instance.id);
-        // Who says that it is leaving does not flap.
+        // Who was seen draining does not flap; who leaves without, or was not seen to drain, does.
         if (event.instance.status !== 'draining') this.#flap(event.instance);
     }
   }

@@ -1,4 +1,7 @@
-/** Which instance gets the next piece of work. Strategies see only instances that are up. */
+/**
+ * Which instance gets the next piece of work. Strategies see what is selected: instances that are up
+ * and not held back; in a panic others too, but never one that is draining.
+ */
 import type { Instance } from './instance.ts';
 
 export type Load = {
