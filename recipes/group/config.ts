@@ -18,6 +18,7 @@ import { checkCodec, checkFunction, checkOptions, timeLimits } from '../common/o
 import { keyId } from '../common/prefix-copy.ts';
 import { type FollowNotice, PrefixFollower } from '../common/prefix-follower.ts';
 import { mayRepeat, untilAnswered } from '../common/repeat.ts';
+import { withinTime } from '../common/time-limit.ts';
 import { configPrefix } from '../names.ts';
 import type { Contention } from '../values/contention.ts';
 import { SharedValue, type UpdateOptions } from '../values/shared-value.ts';
@@ -185,10 +186,14 @@ export class Config<Output, Input = Output> implements AsyncDisposable {
   /**
    * The value as it was at a revision. One exchange.
    *
-   * @throws ConclaveError COMPACTED, FUTURE_REVISION, NOT_FOUND, CODEC
+   * @throws ConclaveError COMPACTED, FUTURE_REVISION, NOT_FOUND, CODEC, ABORTED, TIMEOUT
    */
-  async at(revision: bigint): Promise<ConfigVersion<Output>> {
-    const { value, modRevision } = await this.#documentAt(revision);
+  async at(revision: bigint, options: UpdateOptions = {}): Promise<ConfigVersion<Output>> {
+    checkOptions<UpdateOptions>(options, timeLimits);
+    const what = `Reading the config '${this.name}'`;
+    const { value, modRevision } = await withinTime(this.#clock, options, what, (signal) =>
+      this.#documentAt(revision, signal),
+    );
     const document = await this.#format.read(value, modRevision);
     return { value: document.value, revision: modRevision };
   }
@@ -220,9 +225,13 @@ export class Config<Output, Input = Output> implements AsyncDisposable {
    * @throws ConclaveError what `at` and `update` throw
    */
   async rollback(revision: bigint, options: UpdateOptions = {}): Promise<ConfigVersion<Output>> {
-    const { value, modRevision } = await this.#documentAt(revision);
-    await this.#format.read(value, modRevision);
-    return this.#write(() => value, options);
+    checkOptions<UpdateOptions>(options, timeLimits);
+    const what = `The rollback of the config '${this.name}'`;
+    return withinTime(this.#clock, options, what, async (signal) => {
+      const { value, modRevision } = await this.#documentAt(revision, signal);
+      await this.#format.read(value, modRevision);
+      return this.#write(() => value, signal === undefined ? {} : { signal });
+    });
   }
 
   /** Follows no more; `value` stays as it is. Idempotent; never rejects. The session does it too. */
@@ -263,12 +272,17 @@ export class Config<Output, Input = Output> implements AsyncDisposable {
     await waitForState(this.#context, { recipe: 'config', name, what, states$, take }, options);
   }
 
-  async #documentAt(revision: bigint): Promise<KeyValue> {
+  get #clock() {
+    return this.#context.session.client.clock;
+  }
+
+  async #documentAt(revision: bigint, signal: AbortSignal | undefined): Promise<KeyValue> {
     if (typeof revision !== 'bigint' || revision < 1n) {
       throw invalidArgument('revision', revision, 'a bigint, 1n or more');
     }
     const { client } = this.#context.session;
-    const found = await untilAnswered(client, () => client.kv.get(this.#key, { revision }));
+    const call = signal === undefined ? { revision } : { revision, signal };
+    const found = await untilAnswered(client, () => client.kv.get(this.#key, call), signal);
     if (found) return found;
     const message = `There was no config '${this.name}' at revision ${revision}`;
     throw new ConclaveError('NOT_FOUND', message);

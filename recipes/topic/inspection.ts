@@ -46,7 +46,10 @@ export type TopicInfo = {
 };
 
 /** One exchange, one for each 1,000 messages, and one for each group. */
-export async function inspectTopic(core: TopicCore, options: CallOptions): Promise<TopicInfo> {
+export async function inspectTopic(
+  core: TopicCore,
+  options: Pick<CallOptions, 'signal'>,
+): Promise<TopicInfo> {
   const { client, keys } = core;
   const { signal } = options;
   const read = client.kv

@@ -169,7 +169,7 @@ export class WantedRetention {
   }
 
   /** Replaces the rule for all clients. One exchange. @throws ConclaveError INVALID_ARGUMENT */
-  async replace(retention: Retention, options: CallOptions): Promise<void> {
+  async replace(retention: Retention, options: Pick<CallOptions, 'signal'>): Promise<void> {
     const wanted = parseRetention(retention);
     const { kv } = this.#client;
     const value = JSON.stringify(wanted);

@@ -167,14 +167,16 @@ export class Topic<T> {
   async cursor(options: CallOptions = {}): Promise<bigint> {
     checkOptions<CallOptions>(options, timeLimits);
     const { client, keys } = this.#core;
-    const read = () => client.kv.list(keys.floor, { ...options, keysOnly: true });
-    return (await untilAnswered(client, read, options.signal)).revision;
+    return this.#limited('The cursor', options, async (call) => {
+      const read = () => client.kv.list(keys.floor, { ...call, keysOnly: true });
+      return (await untilAnswered(client, read, call.signal)).revision;
+    });
   }
 
   /** What the topic holds, who reads it, and how far they are. Reads the key of each message. */
   async info(options: CallOptions = {}): Promise<TopicInfo> {
     checkOptions<CallOptions>(options, timeLimits);
-    return inspectTopic(this.#core, options);
+    return this.#limited('The inspection', options, (call) => inspectTopic(this.#core, call));
   }
 
   /** Messages of a group that ran out of deliveries or were put aside, to look at and to replay. */
@@ -185,7 +187,9 @@ export class Topic<T> {
 
   /**
    * Ends a durable subscription or a group: its position is gone, and what the group had not settled.
-   * A consumer that still runs begins it anew. One exchange.
+   * A consumer that still runs begins it anew, as its `from` says ('new': behind what was acknowledged
+   * or handed over last), once it is to move the position: a durable one's next `ack` is CLAIM_LOST.
+   * One exchange.
    */
   async forget(kind: SubscriptionKind, name: string, options: CallOptions = {}): Promise<void> {
     if (kind !== 'durable' && kind !== 'group') {
@@ -201,7 +205,9 @@ export class Topic<T> {
         op.delete(keys.position + level),
         ...(kind === 'group' ? [op.delete({ prefix: unsettled })] : []),
       );
-    await untilAnswered(client, () => txn.commit(options), options.signal);
+    await this.#limited('The end of the subscription', options, (call) =>
+      untilAnswered(client, () => txn.commit(call), call.signal),
+    );
   }
 
   /**
@@ -211,7 +217,9 @@ export class Topic<T> {
    */
   async setRetention(retention: Retention, options: CallOptions = {}): Promise<void> {
     checkOptions<CallOptions>(options, timeLimits);
-    return this.#core.retention.replace(retention, options);
+    return this.#limited('The change of the retention', options, (call) =>
+      this.#core.retention.replace(retention, call),
+    );
   }
 
   /** Removes now what is not kept. Clients do it by themselves, now and then. */
@@ -219,6 +227,18 @@ export class Topic<T> {
     checkOptions<Pick<CallOptions, 'signal'>>(options, onlySignal);
     await this.#core.retention.agree(options.signal);
     return this.#core.trimmer.trim(options.signal);
+  }
+
+  /** The time bounds the whole call, which is repeated until the store answers. */
+  #limited<R>(
+    what: string,
+    options: CallOptions,
+    call: (options: Pick<CallOptions, 'signal'>) => Promise<R>,
+  ): Promise<R> {
+    const { clock } = this.#core.client;
+    return withinTime(clock, options, `${what} of topic '${this.name}'`, (signal) =>
+      call(signal === undefined ? {} : { signal }),
+    );
   }
 
   #takePart(): void {

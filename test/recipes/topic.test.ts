@@ -457,6 +457,21 @@ describe.skipIf(storeMissing)('topic', () => {
     await topic.publish({ data: 4 }, { timeout: '10s' });
   });
 
+  test.each<[string, (topic: Topic<number>, limit: { timeout: number }) => Promise<unknown>]>([
+    ['info', (topic, limit) => topic.info(limit)],
+    ['cursor', (topic, limit) => topic.cursor(limit)],
+    ['forget', (topic, limit) => topic.forget('durable', 'd', limit)],
+    ['setRetention', (topic, limit) => topic.setRetention({ messages: 1 }, limit)],
+  ])('%s ends with its timeout, however often calls time out within', async (_what, call) => {
+    const actor = await world.actor();
+    const topic = of(actor, world.name());
+    actor.faults.before = () => {
+      throw new ConclaveError('TIMEOUT', 'no answer in time', { outcome: 'unknown' });
+    };
+    const late = { code: 'TIMEOUT', message: expect.stringContaining('longer than 50 ms') };
+    await expect(call(topic, { timeout: 50 })).rejects.toMatchObject(late);
+  });
+
   test('refuses what it cannot use', async () => {
     const actor = await world.actor();
     const topic = of(actor, world.name());
