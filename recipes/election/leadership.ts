@@ -37,8 +37,8 @@ export interface Leadership<T> extends AsyncDisposable {
   /** The transaction under the condition that this term still stands when it commits. */
   guard: Holding['guard'];
   /**
-   * By priority: emits when the leader ought to make way, also to those who subscribe later; completes
-   * with the term. Nothing is taken from the leader: stop, then `transfer` to the one that asks.
+   * By priority: emits when the leader ought to make way, also to those who subscribe later while the
+   * candidate still asks; completes with the term. Nothing is taken from the leader: stop, then `transfer` to the one that asks.
    */
   readonly preemption$: Observable<Preemption>;
   /**

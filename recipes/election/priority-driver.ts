@@ -38,8 +38,8 @@ type Handlers = {
   /** The member could not lead at once. */
   waits(): void;
   granted(grant: Grant): void;
-  /** This candidate outranks the leader, and has asked for long enough. */
-  asked(candidate: KeyValue): void;
+  /** This candidate outranks the leader, and has asked for long enough; undefined: nobody does now. */
+  asked(candidate: KeyValue | undefined): void;
   /** Called once, whatever ends the candidacy. */
   ended(end: LineEnd): void;
 };
@@ -167,7 +167,7 @@ export class PriorityMember implements HeldMember {
         break;
       case 'weigh': {
         const { key } = effect.rival;
-        this.#cancelWeighing();
+        this.#dropRequest();
         this.#cancelWeighing = this.#after(timing.preemptAfterMs, {
           kind: 'ripe',
           key,
@@ -175,7 +175,7 @@ export class PriorityMember implements HeldMember {
         break;
       }
       case 'cancel-weighing':
-        this.#cancelWeighing();
+        this.#dropRequest();
         break;
       case 'asked': {
         const candidate = this.#view.current.entries.get(effect.key);
@@ -191,6 +191,12 @@ export class PriorityMember implements HeldMember {
         this.#ended(effect.end);
         break;
     }
+  }
+
+  /** Whoever looks later is not told of a candidate that has gone. */
+  #dropRequest(): void {
+    this.#cancelWeighing();
+    this.#handlers.asked(undefined);
   }
 
   async #join(): Promise<Joined> {
@@ -252,7 +258,8 @@ export class PriorityMember implements HeldMember {
   #refuse(error: unknown, own: bigint): void {
     if (this.#state.kind === 'leaving' || this.#state.kind === 'out') return;
     this.#dispatch({ kind: 'refused', error });
-    this.session.reap(() => this.#remove(own));
+    // One that leads by now, as the watch has told, keeps its keys.
+    if (this.#state.kind === 'out') this.session.reap(() => this.#remove(own));
   }
 
   #saw(view: PrefixView, rewound: boolean): void {

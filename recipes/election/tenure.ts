@@ -47,7 +47,8 @@ export class Tenure extends Holding {
     return txn.if(compare.modRevision(this.#keys.leader, '==', this.token));
   }
 
-  asked(preemption: Preemption): void {
+  /** @param preemption undefined when whoever asked has gone */
+  asked(preemption: Preemption | undefined): void {
     this.#asked.set(preemption);
   }
 
@@ -92,6 +93,10 @@ export const waitForTenure = (
         granted(tenure);
       },
       asked: (kv) => {
+        if (kv === undefined) {
+          tenure?.asked(undefined);
+          return;
+        }
         const { priority = 0 } = decodeLineRecord(kv.value).terms ?? {};
         tenure?.asked({ ...lineEntry(kv), priority });
       },

@@ -8,7 +8,9 @@ import type { Leadership } from '../../recipes/election/leadership.ts';
 import { verifySequencer } from '../../recipes/line/sequencer.ts';
 import { electionPrefix, goneKey } from '../../recipes/names.ts';
 import { type Clock, systemClock } from '../../sdk/clock.ts';
+import { ConclaveError } from '../../sdk/errors.ts';
 import { op } from '../../sdk/txn.ts';
+import type { Call } from '../support/faulty-kv.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
@@ -321,6 +323,32 @@ describe.skipIf(storeMissing)('election by priority', () => {
       expect((await waiting).isLeader).toBe(true);
     });
 
+    test('who asks no more is not shown to those who look later; who asks again is', async () => {
+      const [a, b] = [await hasty(), await world.actor()];
+      const name = world.name();
+      const low = await of(a, name, { preemptAfter: 0 }).campaign({ value: 'a' });
+      const asked: string[] = [];
+      low.preemption$.subscribe(({ key }) => asked.push(key));
+      const asksNow = () => {
+        let is = false;
+        low.preemption$.subscribe(() => (is = true)).unsubscribe();
+        return is;
+      };
+      for (const times of [1, 2]) {
+        const going = new AbortController();
+        const { signal } = going;
+        const high = of(b, name, { priority: 1, preferred: true });
+        const waiting = high.campaign({ value: 'b', signal });
+        waiting.catch(() => undefined);
+        await eventually('the request', () => asked.length === times);
+        expect(asksNow()).toBe(true);
+        going.abort();
+        await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
+        await eventually('nobody asks', () => !asksNow());
+      }
+      low.assertLeader();
+    });
+
     test('a candidate that comes and goes, one of equal priority, or one that is not preferred moves nothing', async () => {
       const clock = new ManualClock();
       const a = await world.actor({ clock, ttl: '600s' });
@@ -582,6 +610,40 @@ describe.skipIf(storeMissing)('election by priority', () => {
         }
         await noKeys(name);
       }
+    });
+
+    test('a refusal of a repeated attempt to lead does not take the keys of the leader', async () => {
+      const [a, b] = [await world.actor(), await world.actor()];
+      const name = world.name();
+      await of(a, name).campaign({ value: 'a' });
+      const waiting = of(b, name).campaign({ value: 'b' });
+      await standing(name, 2);
+      await watching(b);
+      const leaderKey = `${electionPrefix(name)}leader`;
+      const isTake = ({ parts }: Call) =>
+        parts?.success.some((made) => made.kind === 'put' && made.key === leaderKey) ?? false;
+      let takes = 0;
+      let refused = false;
+      b.faults.plan = (call) => {
+        if (!isTake(call)) return 'pass';
+        takes += 1;
+        return takes === 1 ? 'lose-answer' : 'pass';
+      };
+      b.faults.before = async (call) => {
+        if (!isTake(call) || takes === 1) return;
+        // Its watch has told it meanwhile that the first one took effect.
+        await waiting;
+        b.faults.take();
+        refused = true;
+        throw new ConclaveError('PERMISSION_DENIED', 'refused by the test');
+      };
+      await a.killLease();
+      const leader = await waiting;
+      await eventually('the refusal', () => refused);
+      await settle();
+      expect(b.faults.take().filter(({ write }) => write)).toEqual([]);
+      leader.assertLeader();
+      expect(await keysOf(name)).toHaveLength(2);
     });
 
     test('compact under every watch', async () => {
