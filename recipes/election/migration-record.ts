@@ -110,8 +110,9 @@ export type MigrationStatus = {
    * - `interrupted`: its runner is gone; it may have had any part of its effects.
    * - `failed`: its last attempt threw `error`.
    * - `done`
+   * - `damaged`: what is in the place of its record is none. Who runs the migrations gets MISMATCH.
    */
-  readonly state: 'pending' | 'running' | 'interrupted' | 'failed' | 'done';
+  readonly state: 'pending' | 'running' | 'interrupted' | 'failed' | 'done' | 'damaged';
   /** The session that ran it last, in hexadecimal, with its meta. */
   readonly by?: string;
   readonly meta?: Meta;
@@ -134,11 +135,18 @@ export const pendingStatus = ({ id, version }: Planned): MigrationStatus => ({
   resolved: false,
 });
 
-/** @param leader the key of whoever is first in line */
-export function statusOf(record: MigrationRecord, leader: string | undefined): MigrationStatus {
-  const { id, version, by, meta, attempt, token, startedMs, finishedMs, error } = record;
+/**
+ * @param id for a record that does not tell it
+ * @param leader the key of whoever is first in line
+ */
+export function statusOf(kv: KeyValue, id: string, leader: string | undefined): MigrationStatus {
+  const record = decodeMigration(kv);
+  if (record === undefined) {
+    return { id, version: '', state: 'damaged', attempts: 0, resolved: false };
+  }
+  const { version, by, meta, attempt, token, startedMs, finishedMs, error } = record;
   return {
-    id,
+    id: record.id,
     version,
     state: stateOf(record, leader),
     by,

@@ -66,11 +66,16 @@ export class MigrationRunner {
   /**
    * Runs one, whose record is at this key.
    *
+   * @param before an attempt that did not end
    * @throws what it throws; ConclaveError FAILED_PRECONDITION when an earlier attempt was interrupted
    *   and it is not idempotent; LEADERSHIP_LOST, SESSION_LOST
    */
   async run(migration: Migration, key: string, before: Recorded | undefined): Promise<void> {
-    if ('writes' in migration) return this.#write(migration, key, before);
+    if ('writes' in migration) {
+      // Writes leave no such record: the step had effects when it was begun, and may have had some.
+      if (before) throw this.#stopped(before.record);
+      return this.#write(migration, key);
+    }
     if (before && !migration.idempotent) throw this.#stopped(before.record);
     const { clock } = this.#holding.session.client;
     const attempt = (before?.record.attempt ?? 0) + 1;
@@ -142,14 +147,10 @@ export class MigrationRunner {
     throw this.#lost();
   }
 
-  async #write(
-    migration: Extract<Migration, { writes: unknown }>,
-    key: string,
-    before: Recorded | undefined,
-  ): Promise<void> {
+  async #write(migration: Extract<Migration, { writes: unknown }>, key: string): Promise<void> {
     const { clock } = this.#holding.session.client;
     const startedMs = clock.wallMs();
-    const attempt = (before?.record.attempt ?? 0) + 1;
+    const attempt = 1;
     let writes: readonly Operation[];
     try {
       writes = await migration.writes(this.#context(migration.id, attempt));
@@ -157,7 +158,7 @@ export class MigrationRunner {
       throw this.#holding.lostReason ?? error;
     }
     const record = this.#record(migration, 'writes', 'done', attempt, startedMs);
-    await this.record(key, before?.kv, { ...record, finishedMs: clock.wallMs() }, writes);
+    await this.record(key, undefined, { ...record, finishedMs: clock.wallMs() }, writes);
   }
 
   #record(

@@ -29,7 +29,6 @@ import { encodeLineRecord, inLineOrder, type LineEntry, lineEntry } from '../lin
 import { migrationsPrefix, randomId } from '../names.ts';
 import { planOf } from './migration-plan.ts';
 import {
-  decodeMigration,
   type MigrationStatus,
   type Planned,
   pendingStatus,
@@ -66,7 +65,7 @@ export type Migrated = {
 };
 
 export type MigrationsState = {
-  /** As recorded, in order; then those of this client's list that are not. */
+  /** In order: each of this client's list, as recorded or pending; then what others have recorded more. */
   readonly steps: readonly MigrationStatus[];
   /** Who runs them, if anybody does, and who would next. */
   readonly runner: LineEntry | null;
@@ -164,12 +163,18 @@ export class Migrations {
     for (const kv of kvs) (kv.key.startsWith(this.#steps) ? steps : line).push(kv);
     const [runner = null, ...waiting] = inLineOrder(line).map(lineEntry);
     steps.sort((a, b) => (a.key < b.key ? -1 : 1));
-    const recorded = steps.flatMap((kv) => {
-      const record = decodeMigration(kv);
-      return record ? [statusOf(record, runner?.key)] : [];
+    const recorded = new Map(steps.map((kv) => [kv.key, kv]));
+    const planned = this.#plan.map((plan, place) => {
+      const key = stepKey(this.#steps, place);
+      const kv = recorded.get(key);
+      recorded.delete(key);
+      return kv ? statusOf(kv, plan.id, runner?.key) : pendingStatus(plan);
     });
-    const pending = this.#plan.slice(recorded.length).map(pendingStatus);
-    return { steps: [...recorded, ...pending], runner, waiting };
+    // Those that only others know of.
+    const more = [...recorded.values()].map((kv) =>
+      statusOf(kv, kv.key.slice(this.#steps.length), runner?.key),
+    );
+    return { steps: [...planned, ...more], runner, waiting };
   }
 
   /** @throws ConclaveError INVALID_ARGUMENT */

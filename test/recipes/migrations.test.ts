@@ -288,6 +288,39 @@ describe.skipIf(storeMissing)('migrations', () => {
     });
   });
 
+  test('a step that was interrupted does not run unseen once it only writes', async () => {
+    const a = await world.actor();
+    const name = world.name();
+    const bad = { id: 'x', idempotent: true, run: () => Promise.reject(new Error('half done')) };
+    await expect(of(a, name, [bad]).run()).rejects.toThrow('half done');
+    const list = [appending(name, 'x')];
+    await expect(of(a, name, list).run()).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
+    expect(await target(name)).toBeNull();
+    await of(a, name, list).resolve('x', 'again');
+    expect(await of(a, name, list).run()).toEqual({ ran: ['x'] });
+  });
+
+  test('a damaged record is shown in its place, and the others in theirs', async () => {
+    const a = await world.actor();
+    const name = world.name();
+    await of(a, name, threeFor(name).slice(0, 2)).run();
+    const { kv } = world.operator();
+    await kv.put(`${migrationsPrefix(name)}step/000001`, 'no record');
+    const { steps } = await of(a, name, threeFor(name)).inspect();
+    expect(steps.map(({ id, state }) => [id, state])).toEqual([
+      ['1', 'damaged'],
+      ['2', 'done'],
+      ['3', 'pending'],
+    ]);
+    await expect(of(a, name, threeFor(name)).run()).rejects.toMatchObject({ code: 'MISMATCH' });
+    await kv.delete(`${migrationsPrefix(name)}step/000001`);
+    const shown = (await of(a, name, threeFor(name).slice(0, 1)).inspect()).steps;
+    expect(shown.map(({ id, state }) => [id, state])).toEqual([
+      ['1', 'pending'],
+      ['2', 'done'],
+    ]);
+  });
+
   test('settling fails when the guard refuses it and the record is still there', async () => {
     const a = await world.actor();
     const name = world.name();
