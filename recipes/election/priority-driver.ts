@@ -256,10 +256,11 @@ export class PriorityMember implements HeldMember {
   }
 
   #refuse(error: unknown, own: bigint): void {
-    if (this.#state.kind === 'leaving' || this.#state.kind === 'out') return;
-    this.#dispatch({ kind: 'refused', error });
+    const { kind } = this.#state;
     // One that leads by now, as the watch has told, keeps its keys.
-    if (this.#state.kind === 'out') this.session.reap(() => this.#remove(own));
+    if (kind === 'held' || kind === 'leaving' || kind === 'out') return;
+    this.#dispatch({ kind: 'refused', error });
+    this.session.reap(() => this.#remove(own));
   }
 
   #saw(view: PrefixView, rewound: boolean): void {
