@@ -7,7 +7,7 @@
  */
 import { Worker, type WorkerOptions } from 'node:worker_threads';
 import type { Cancel, Clock } from './clock.ts';
-import { ConclaveError } from './errors.ts';
+import { aborted, ConclaveError, throwIfAborted } from './errors.ts';
 import { LeaseCells, PulseCell } from './keep-alive-cells.ts';
 import type {
   ThreadConnection,
@@ -31,10 +31,17 @@ export type ThreadLease = {
   readonly onDeath: (error: ConclaveError) => void;
 };
 
+type Taken = {
+  /** Undefined until it has one. */
+  lease: ThreadLease | undefined;
+  /** Why the thread ended that it was taken in. */
+  death: ConclaveError | undefined;
+};
+
 /** What one session has of the thread. */
 export type Seat = {
   readonly cells: LeaseCells;
-  /** Gives a lease into the care of the thread. */
+  /** Gives a lease into the care of the thread; one that has ended since says so at once. */
   keep(lease: ThreadLease): void;
   /** Lets it go; the thread ends with the last. Idempotent. */
   leave(): void;
@@ -49,8 +56,8 @@ type Running = {
 export class KeepAliveThread {
   readonly #connection: ThreadConnection;
   readonly #clock: Clock;
-  /** By number; undefined until they have a lease. */
-  readonly #seats = new Map<number, ThreadLease | undefined>();
+  /** By number. */
+  readonly #seats = new Map<number, Taken>();
   /** Somebody waits for their first news: meanwhile the thread holds the process. */
   readonly #awaited = new Set<number>();
   #running: Running | undefined;
@@ -66,21 +73,32 @@ export class KeepAliveThread {
   /**
    * Resolves once the thread runs: that takes a while, which should not come off the life of a lease.
    *
-   * @throws ConclaveError INTERNAL when it cannot be started
+   * @throws ConclaveError INTERNAL when it cannot be started, ABORTED
    */
-  async seat(): Promise<Seat> {
+  async seat(signal?: AbortSignal): Promise<Seat> {
+    throwIfAborted(signal);
     this.#count += 1;
     const number = this.#count;
-    this.#seats.set(number, undefined);
+    const taken: Taken = { lease: undefined, death: undefined };
+    this.#seats.set(number, taken);
     this.#awaited.add(number);
     this.#running ??= this.#start();
     this.#running.worker.ref();
-    await this.#running.ready;
+    try {
+      await untilAborted(this.#running.ready, signal);
+    } catch (error) {
+      this.#leave(number);
+      throw error;
+    }
     const cells = new LeaseCells();
     return {
       cells,
       keep: (lease) => {
-        this.#seats.set(number, lease);
+        if (taken.death !== undefined) {
+          lease.onDeath(taken.death);
+          return;
+        }
+        taken.lease = lease;
         const { onNews, onDeath, ...terms } = lease;
         this.#order({ type: 'keep', number, ...terms, cells: cells.memory });
       },
@@ -100,7 +118,7 @@ export class KeepAliveThread {
     else this.#order({ type: 'leave', number });
   }
 
-  /** A session alone is no reason for a program to go on. */
+  /** The thread holds the process no longer; its sessions do, each with a timer of its own. */
   #answered(number: number): void {
     if (this.#awaited.delete(number) && this.#awaited.size === 0) this.#running?.worker.unref();
   }
@@ -139,16 +157,17 @@ export class KeepAliveThread {
   #heard({ number, failure }: ThreadNews): void {
     this.#answered(number);
     const error = failure && new ConclaveError(failure.code, failure.message);
-    this.#seats.get(number)?.onNews(error);
+    this.#seats.get(number)?.lease?.onNews(error);
   }
 
   #died(worker: Worker, error: ConclaveError): void {
     if (this.#running?.worker !== worker) return;
     this.#end();
-    const leases = [...this.#seats.values()];
+    const all = [...this.#seats.values()];
     this.#seats.clear();
     this.#awaited.clear();
-    for (const lease of leases) lease?.onDeath(error);
+    for (const taken of all) taken.death = error;
+    for (const { lease } of all) lease?.onDeath(error);
   }
 
   #end(): void {
@@ -158,6 +177,21 @@ export class KeepAliveThread {
     if (running) this.#ended = running.worker.terminate();
   }
 }
+
+const untilAborted = async (work: Promise<void>, signal: AbortSignal | undefined) => {
+  if (signal === undefined) return work;
+  let stopListening: Cancel = () => {};
+  const end = new Promise<never>((_, reject) => {
+    const onAbort = () => reject(aborted(signal));
+    signal.addEventListener('abort', onAbort);
+    stopListening = () => signal.removeEventListener('abort', onAbort);
+  });
+  try {
+    await Promise.race([work, end]);
+  } finally {
+    stopListening();
+  }
+};
 
 /** The sources are run as they are while this package is worked on. */
 const isSource = import.meta.url.endsWith('.ts');

@@ -140,11 +140,11 @@ export class LeaseSession implements Session {
    */
   async startRenewing(signal?: AbortSignal): Promise<void> {
     this.#armExpiry();
-    if (this.#seat === undefined) this.#renewHere();
+    if (this.#seat === undefined) this.#renewHere('in due time');
     else await this.#renewThere(this.#seat, signal);
   }
 
-  #renewHere(): void {
+  #renewHere(start: 'at once' | 'in due time'): void {
     const { connection, clock } = this.#context;
     const renewal = new Renewal({
       connection,
@@ -168,7 +168,7 @@ export class LeaseSession implements Session {
       },
     });
     this.#stopRenewing = () => renewal.stop();
-    void renewal.run('in due time');
+    void renewal.run(start);
   }
 
   #renewThere(seat: Seat, signal: AbortSignal | undefined): Promise<void> {
@@ -209,7 +209,8 @@ export class LeaseSession implements Session {
             return;
           }
           this.#errors.emit(error);
-          this.#renewHere();
+          // When the thread last succeeded may be long ago.
+          this.#renewHere('at once');
         },
       });
     });
@@ -287,7 +288,8 @@ export class LeaseSession implements Session {
         this.#look();
         if (this.#over === undefined) this.#armExpiry();
       },
-      // What waits for a watch or a retry waits here too: a connection that is idle lets Node exit.
+      // This keeps the program alive until the session ends: who waits in it waits for a watch or a
+      // retry, and a connection that is idle would let Node exit.
       true,
     );
   }

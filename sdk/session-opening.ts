@@ -44,7 +44,8 @@ export const openSession = async (
   const checked = check(context, options);
   const { signal } = options;
   throwIfAborted(signal);
-  const seat = checked.terms.keepAlive === 'thread' ? await context.thread?.seat() : undefined;
+  const seat =
+    checked.terms.keepAlive === 'thread' ? await context.thread?.seat(signal) : undefined;
   const session = await open(context, { ...checked, seat }, signal).catch((error: unknown) => {
     seat?.leave();
     throw error;
@@ -102,9 +103,13 @@ const takeOver = async (
     throw invalidArgument('lockDelay', lockDelayMs, `less than its lease, ${ttlMs} ms`);
   }
   const opened: Opened = { lease, sentAt, ttlMs, lockDelayMs, maxBlockMs, seat };
-  if (resumeWithinMs === Number.POSITIVE_INFINITY) return new LeaseSession(context, terms, opened);
+  // Its time was settled by the process that opened it, whatever is asked for here.
+  const settled = { ...terms, ttl: ttlMs - lockDelayMs };
+  if (resumeWithinMs === Number.POSITIVE_INFINITY) {
+    return new LeaseSession(context, settled, opened);
+  }
   const inherited = await InheritedKeys.of({ kv: context.kv, leases, lease }, call);
-  const session = new LeaseSession(context, terms, opened);
+  const session = new LeaseSession(context, settled, opened);
   session.reapAfter(resumeWithinMs ?? session.ttlMs, () => inherited.deleteUntouched());
   return session;
 };

@@ -4,12 +4,15 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Conclave, connect as connectRecipes } from '../../recipes/connect.ts';
 import { systemClock } from '../../sdk/clock.ts';
+import { parseEndpoints } from '../../sdk/endpoints.ts';
 import { type Client, ConclaveError, connect } from '../../sdk/index.ts';
 import { LeaseCells, PulseCell } from '../../sdk/keep-alive-cells.ts';
-import type { Seat, ThreadLease } from '../../sdk/keep-alive-thread.ts';
+import { KeepAliveThread, type Seat, type ThreadLease } from '../../sdk/keep-alive-thread.ts';
+import { parseRetry } from '../../sdk/retry.ts';
 import { LeaseSession, type SessionContext } from '../../sdk/session-client.ts';
 import { instantOf } from '../../sdk/session-deadline.ts';
 import type { BlockingOrder } from '../support/blocking-child.ts';
@@ -208,6 +211,51 @@ describe.skipIf(storeMissing)('the thread of a client', () => {
   });
 });
 
+describe('a seat in the thread', () => {
+  const open = () =>
+    new KeepAliveThread(
+      {
+        endpoints: parseEndpoints('127.0.0.1:1'),
+        retry: parseRetry(),
+        requestTimeoutMs: 1_000,
+      },
+      systemClock,
+    );
+
+  test('that was lost before there was a lease to keep says so to the lease', async () => {
+    const thread = open();
+    const started = new Promise<Worker>((resolve) => process.once('worker', resolve));
+    const seat = await thread.seat();
+    const worker = await started;
+    const exited = new Promise((resolve) => worker.once('exit', resolve));
+    await Promise.all([exited, worker.terminate()]);
+    const deaths: string[] = [];
+    seat.keep({
+      lease: 1n,
+      ttlMs: 10_000,
+      ageMs: 0,
+      lockDelayMs: 0,
+      maxBlockMs: 1_000,
+      onNews: () => undefined,
+      onDeath: ({ code }) => deaths.push(code),
+    });
+    expect(deaths).toEqual(['INTERNAL']);
+    seat.leave();
+  });
+
+  test('is not waited for by a caller that aborts, and the thread ends if nobody else wants one', async () => {
+    const thread = open();
+    const controller = new AbortController();
+    const started = new Promise<Worker>((resolve) => process.once('worker', resolve));
+    const seat = thread.seat(controller.signal);
+    const exited = started.then((worker) => new Promise((resolve) => worker.once('exit', resolve)));
+    controller.abort();
+    await expect(seat).rejects.toMatchObject({ code: 'ABORTED' });
+    await exited;
+    await expect(thread.seat(controller.signal)).rejects.toMatchObject({ code: 'ABORTED' });
+  });
+});
+
 describe('between the threads', () => {
   /** A session in the hands of a thread that the test plays. */
   const open = async (clock: ManualClock, ttlMs = 10_000) => {
@@ -295,8 +343,8 @@ describe('between the threads', () => {
     session.errors$.subscribe(({ code }) => errors.push(code));
     thread().onDeath(new ConclaveError('INTERNAL', 'the thread ended'));
     expect(errors).toEqual(['INTERNAL']);
-    await waitFor('a renewal', () => {
-      clock.advance(1_000);
+    await waitFor('a renewal at once', () => {
+      clock.advance(0);
       return asked() > 0 ? true : undefined;
     });
     expect(session.state).toBe('live');

@@ -205,6 +205,8 @@ describe.skipIf(storeMissing)('sessions', () => {
     const first = await client.session({ ttl: '20s' });
     const second = await direct.session({ resume: first.id });
     expect(second).toMatchObject({ id: first.id, ttlMs: 20_000 });
+    // Whoever opens another like it opens one that lives as long.
+    expect(second.terms.ttl).toBe(20_000);
     await second.close();
     await expect(direct.session({ resume: first.lease })).rejects.toMatchObject({
       code: 'SESSION_LOST',
