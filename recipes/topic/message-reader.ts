@@ -67,6 +67,9 @@ class MessageReader {
   readonly #options: ReadOptions;
   /** Everything up to here is delivered, or told to be missing. */
   #cursor: Cursor;
+  /** The connection broke since the last look: the store may have been restored meanwhile. */
+  #isDoubtful = false;
+  #doubt: () => void = () => undefined;
 
   constructor(client: Client, keys: TopicKeys, cursor: Cursor, options: ReadOptions) {
     this.#client = client;
@@ -76,6 +79,19 @@ class MessageReader {
   }
 
   async *run(): AsyncGenerator<Found> {
+    const connection = this.#client.events$.subscribe(({ type }) => {
+      if (type !== 'disconnected') return;
+      this.#isDoubtful = true;
+      this.#doubt();
+    });
+    try {
+      yield* this.#run();
+    } finally {
+      connection.unsubscribe();
+    }
+  }
+
+  async *#run(): AsyncGenerator<Found> {
     const { signal } = this.#options;
     const { clock, random } = this.#client;
     for (let attempt = 0; !signal.aborted; attempt++) {
@@ -220,17 +236,21 @@ class MessageReader {
     let owed: bigint | undefined;
     for (;;) {
       let cancel: () => void = () => undefined;
-      const idle = new Promise<'idle'>((resolve) => {
+      const look = new Promise<'look'>((resolve) => {
         const ms = this.#options.recheckMs * (0.75 + 0.5 * random());
-        cancel = clock.setTimer(ms, () => resolve('idle'));
+        cancel = clock.setTimer(ms, () => resolve('look'));
+        this.#doubt = () => resolve('look');
       });
-      const first = await Promise.race([next, idle]).finally(cancel);
-      if (first !== 'idle') return first.value;
+      if (this.#isDoubtful) this.#doubt();
+      // A look comes first, before anything is taken from a store that may be another one.
+      const first = await Promise.race([look, next]).finally(cancel);
+      if (first !== 'look') return first.value;
+      const isIdle = !this.#isDoubtful;
+      this.#isDoubtful = false;
       const { revision, newest } = await this.#newest();
+      if (revision < this.#position) return undefined;
       // What was there the last time, and has not come since, will not come.
-      if (revision < this.#position || (owed !== undefined && owed > this.#position)) {
-        return undefined;
-      }
+      if (isIdle && owed !== undefined && owed > this.#position) return undefined;
       owed = newest;
     }
   }

@@ -1,6 +1,7 @@
 /** Publishing: messages of one transaction, which takes effect once however often it is repeated. */
 import { type Codec, encodeWith } from '../../sdk/codec.ts';
 import { ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
+import type { Session } from '../../sdk/session.ts';
 import {
   type Compare,
   compare,
@@ -13,7 +14,7 @@ import { checkOptions } from '../common/option-checks.ts';
 import type { TimeLimit } from '../common/time-limit.ts';
 import { escapeName, randomId } from '../names.ts';
 import { ResultLease } from '../queue/result-lease.ts';
-import { commitOnce } from '../values/commit-once.ts';
+import { commitOnce, type OnceOutcome, type OnceWrite } from '../values/commit-once.ts';
 import { spentAtOnce, spentRecords } from '../values/spent-records.ts';
 import {
   envelope,
@@ -23,7 +24,7 @@ import {
   publicationBytesMax,
 } from './message.ts';
 import type { TopicCore } from './topic-core.ts';
-import { messageId } from './topic-keys.ts';
+import { messageId, parseMessageKey } from './topic-keys.ts';
 
 export type PublishOptions = TimeLimit & {
   /**
@@ -60,7 +61,6 @@ export class Publisher {
   /** Tells this publisher's messages from those of all others. */
   readonly #name: string;
   #sequence = 0;
-  #lastMs = 0;
 
   constructor(core: TopicCore) {
     this.#core = core;
@@ -79,32 +79,31 @@ export class Publisher {
     if (messages.length === 0 || messages.length > messagesMax) {
       throw invalidArgument('messages', messages.length, `1 to ${messagesMax} messages`);
     }
-    const puts = messages.map((message) => this.#put(message, codec));
+    const nowMs = client.clock.wallMs();
+    const puts = messages.map((message) => this.#put(message, codec, nowMs));
     checkSize(puts);
     const named = id === undefined ? undefined : `${keys.op}id/${escapeName(id, 'id')}`;
     await retention.agree(signal);
     const session = await this.#core.keeper.live(signal);
     const attempt = `${session.id}-${randomId(client.random)}`;
-    const lease = named === undefined ? session.lease : await this.#dedup.current(signal);
     const records = spentRecords(context, keys.root);
     const spent = records.splice(0, spentAtOnce);
     let removed = false;
     try {
       const key = named ?? `${keys.op}${attempt}`;
-      const outcome = await commitOnce(
-        session,
-        {
-          key,
-          record: attempt,
-          lease,
-          compares: [],
-          writes: [...puts, ...spent.map((old) => op.delete(old))],
-          reads: [],
-          // Nothing but its own record can refuse it.
-          fence: false,
-        },
-        signal,
-      );
+      const publication = {
+        key,
+        record: attempt,
+        compares: [],
+        writes: [...puts, ...spent.map((old) => op.delete(old))],
+        reads: [] as const,
+        // Nothing but its own record can refuse it.
+        fence: false,
+      };
+      const outcome =
+        named === undefined
+          ? await commitOnce(session, { ...publication, lease: session.lease }, signal)
+          : await this.#commitNamed(session, publication, signal);
       if (outcome.kind === 'recorded') {
         const mine = Buffer.from(outcome.record.value).toString('utf8') === attempt;
         removed = mine;
@@ -116,11 +115,29 @@ export class Publisher {
       removed = true;
       if (outcome.alone && named === undefined) records.push(key);
       return { revision: outcome.revision, duplicate: false };
-    } catch (error) {
-      if (isConclaveError(error, 'LEASE_NOT_FOUND')) this.#dedup.forget(lease);
-      throw error;
     } finally {
       if (!removed) records.push(...spent);
+    }
+  }
+
+  /** With the lease that ids live by; with another when the store does not know that one any more. */
+  async #commitNamed(
+    session: Session,
+    publication: Omit<OnceWrite<readonly []>, 'lease'>,
+    signal: AbortSignal | undefined,
+  ): Promise<OnceOutcome<readonly []>> {
+    for (let isRepeated = false; ; isRepeated = true) {
+      const lease = await this.#dedup.current(signal);
+      try {
+        return await commitOnce(session, { ...publication, lease }, signal);
+      } catch (error) {
+        if (!isConclaveError(error, 'LEASE_NOT_FOUND')) throw error;
+        this.#dedup.forget(lease);
+        // What may have been published went with the record of it: again would be twice.
+        if (!isRepeated && error.outcome !== 'unknown') continue;
+        const message = `The lease of ids was lost before the publication was confirmed`;
+        throw new ConclaveError('SESSION_LOST', message, { cause: error, outcome: error.outcome });
+      }
     }
   }
 
@@ -140,13 +157,18 @@ export class Publisher {
     if (before.length >= messagesMax) {
       throw invalidArgument('txn', before.length, `less than ${messagesMax} messages so far`);
     }
-    const put = this.#put(message, codec);
+    // A clock that is set back must not turn the order of one publication.
+    const wallMs = this.#core.client.clock.wallMs();
+    const put = this.#put(message, codec, Math.max(wallMs, ...before.map(this.#publishedMs)));
     checkSize([...before, put]);
     const isNew: Compare = compare.createRevision(put.key, '==', 0n);
     return txn.if(isNew).then(put);
   }
 
-  #put<T>(message: NewMessage<T>, codec: Codec<T>): PutOperation {
+  readonly #publishedMs = (put: PutOperation): number =>
+    parseMessageKey(this.#core.keys, keyText(put))?.publishedMs ?? 0;
+
+  #put<T>(message: NewMessage<T>, codec: Codec<T>, publishedMs: number): PutOperation {
     checkOptions<MessageFields>(message, knownFields, 'message');
     const { data, key, headers } = message;
     if (key !== undefined) escapeName(key, 'key');
@@ -160,10 +182,8 @@ export class Publisher {
       encodeWith(codec, data),
     );
     checkSize([op.put('-', value)]);
-    // A clock that is set back must not turn the order of one publication.
-    this.#lastMs = Math.max(this.#lastMs, Math.floor(this.#core.client.clock.wallMs()));
     this.#sequence = (this.#sequence + 1) % 2 ** 32;
-    const id = messageId(this.#lastMs, this.#name, this.#sequence, value.length);
+    const id = messageId(Math.floor(publishedMs), this.#name, this.#sequence, value.length);
     return op.put(this.#core.keys.message + id, value);
   }
 }

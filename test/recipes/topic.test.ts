@@ -4,6 +4,7 @@ import { connect } from '../../recipes/connect.ts';
 import { topicPrefix } from '../../recipes/names.ts';
 import type { SubscribeOptions } from '../../recipes/topic/subscribe-options.ts';
 import { Topic } from '../../recipes/topic/topic.ts';
+import { type Clock, systemClock } from '../../sdk/clock.ts';
 import { ConclaveError } from '../../sdk/errors.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import { storeMissing } from '../support/store.ts';
@@ -269,7 +270,8 @@ describe.skipIf(storeMissing)('topic', () => {
     await using conclave = await connect(store.endpoint);
     const session = await conclave.session();
     const topic = session.topic<number>('restored');
-    const reader = new Reader(topic.subscribe({ recheck: 30 }));
+    // It looks at once when the connection breaks.
+    const reader = new Reader(topic.subscribe({ recheck: '1h' }));
     const coming = reader.next();
     await eventually('a subscription', async () => {
       await publish(topic, 1);
@@ -470,6 +472,53 @@ describe.skipIf(storeMissing)('topic', () => {
     };
     const late = { code: 'TIMEOUT', message: expect.stringContaining('longer than 50 ms') };
     await expect(call(topic, { timeout: 50 })).rejects.toMatchObject(late);
+  });
+
+  test('a publication with an id outlives the lease of ids, unless it may have taken effect', async () => {
+    const actor = await world.actor();
+    const topic = of(actor, world.name());
+    const message = { data: 1 };
+    const endLeases = async () => {
+      const prefix = `${topicPrefix(topic.name)}op/id/`;
+      const { kvs } = await world.operator().kv.list({ prefix });
+      for (const lease of new Set(kvs.map((kv) => kv.lease))) {
+        await world.operator().leases.revoke(lease);
+      }
+    };
+    await topic.publish(message, { id: 'a' });
+    await endLeases();
+    expect(await topic.publish(message, { id: 'b' })).toMatchObject({ duplicate: false });
+    expect(await topic.publish(message, { id: 'b' })).toMatchObject({ duplicate: true });
+    actor.faults.next('lose-answer');
+    actor.faults.after = async ({ write }) => {
+      if (write) await endLeases();
+    };
+    const lost = { code: 'SESSION_LOST', outcome: 'unknown' };
+    await expect(topic.publish(message, { id: 'c' })).rejects.toMatchObject(lost);
+    expect((await topic.info()).messages).toBe(3);
+  });
+
+  test('a clock that jumps ahead and back misdates only what is published between', async () => {
+    const trueMs = 1_700_000_000_000;
+    let wallMs = trueMs;
+    const clock: Clock = Object.create(systemClock, { wallMs: { value: () => wallMs } });
+    const actor = await world.actor({ clock });
+    const topic = of(actor, world.name());
+    const jump = (ms: number) => {
+      wallMs = trueMs + ms;
+    };
+    jump(3_600_000);
+    await publish(topic, 1);
+    const txn = topic.publishIn(actor.client.kv.txn(), { data: 2 });
+    jump(0);
+    await publish(topic, 3);
+    // One publication keeps its order all the same.
+    expect((await topic.publishIn(txn, { data: 4 }).commit()).succeeded).toBe(true);
+    const events = await take(topic.subscribe({ from: 'earliest' }), 3);
+    expect(events.map(seen)).toEqual([[1], [3], [2, 4]]);
+    const second = events[1];
+    if (second?.type !== 'messages') throw new Error('there should be messages');
+    expect(second.messages[0]?.publishedAt.getTime()).toBe(trueMs);
   });
 
   test('refuses what it cannot use', async () => {
