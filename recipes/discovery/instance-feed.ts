@@ -31,7 +31,7 @@ export class InstanceFeed<M> {
   /** undefined until the store has answered once. */
   #known: readonly Instance<M>[] | undefined;
   #stale = true;
-  /** Whether everything is being read, or read again after a failure. */
+  /** From asking for everything until the store has told or refused it. */
   #isReading = true;
   /** Ends the current view, so that everything is read again. */
   #reread: () => void = () => undefined;
@@ -53,7 +53,7 @@ export class InstanceFeed<M> {
     return this.#stale;
   }
 
-  /** Reads everything again, now, unless it is being read: also what the store has just refused. */
+  /** Reads everything again, now, unless it is being read: also when the store has just refused it. */
   refresh(): void {
     if (!this.#isReading) this.#reread();
   }
@@ -79,17 +79,11 @@ export class InstanceFeed<M> {
       const rereadLater = () => {
         const delayMs = this.#recheckMs * (0.75 + 0.5 * client.random());
         // Reading anew must not cut short what is retrying already.
-        cancel = client.clock.setTimer(delayMs, () =>
-          this.#isReading ? rereadLater() : turn.abort(),
-        );
+        cancel = client.clock.setTimer(delayMs, () => (this.#stale ? rereadLater() : turn.abort()));
       };
       rereadLater();
       try {
-        const onTrouble = (error: unknown) => {
-          if (error === undefined) return;
-          this.#isReading = true;
-          this.#mark(true);
-        };
+        const onTrouble = (error: unknown) => error !== undefined && this.#mark(true);
         const views = viewPrefix(client, this.#place.prefix, { signal: turn.signal, onTrouble });
         for await (const view of views) {
           this.#isReading = false;

@@ -399,6 +399,29 @@ describe.skipIf(storeMissing)('registry', () => {
     expect(pool.stale).toBe(false);
   });
 
+  test('asking for a fresh reading does not cut short the one under way', async () => {
+    const actor = await world.actor();
+    await using pool = serviceOf(actor, world.name()).pool({ recheck: '1h' });
+    await pool.ready();
+    let lists = 0;
+    let answer: () => void = () => undefined;
+    const held = new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    actor.faults.before = ({ kind }) => {
+      if (kind !== 'list') return undefined;
+      lists += 1;
+      return held;
+    };
+    pool.refresh();
+    await eventually('the reading', () => lists === 1);
+    pool.refresh();
+    await settle();
+    answer();
+    await settle();
+    expect(lists).toBe(1);
+  });
+
   test('draining instances are shown but not picked', async () => {
     const actor = await world.actor();
     const name = world.name();
