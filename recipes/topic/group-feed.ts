@@ -4,7 +4,7 @@
  *
  * The queue's transaction that takes messages in also moves the group's position, which it compares:
  * so nothing is handed over twice or left out, whoever fed the group before and whatever of that is
- * still on its way. The queue sorts jobs by a revision that their producer had heard of; here that is
+ * still on its way. A feeder whose position is not where it put it itself begins again from there. The queue sorts jobs by a revision that their producer had heard of; here that is
  * at least the position's, so what is handed over later stands behind what was handed over before,
  * also when another member goes on.
  */

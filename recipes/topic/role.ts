@@ -58,6 +58,6 @@ const wasLost = (error: unknown): boolean =>
 /** Why the holder of a role may not act as one any more, as subscribers are told. */
 export function roleLost(name: string, reason: unknown): ConclaveError {
   if (isConclaveError(reason) && reason.code !== 'LOCK_LOST') return reason;
-  const message = `Another consumer of '${name}' is active by now`;
+  const message = `This consumer of '${name}' is not the active one any more`;
   return new ConclaveError('CLAIM_LOST', message, { cause: reason });
 }

@@ -30,15 +30,19 @@ export type TopicEvent<T> = TopicMessages<T> | TopicGap;
 
 /** What a durable subscription gets: the position moves by `ack`. */
 export type DurableEvent<T> = TopicEvent<T> & {
-  /** Aborts when this consumer is not the active one any more: CLAIM_LOST or SESSION_LOST. */
+  /**
+   * Aborts when this consumer is not the active one any more, or the subscription was found to be
+   * forgotten: CLAIM_LOST or SESSION_LOST.
+   */
   readonly signal: AbortSignal;
   /**
    * Moves the subscription's position behind this event, and so behind all before it. Acknowledging
    * what lies before the position has no effect. One exchange; acknowledgements that wait for each
    * other share one.
    *
-   * @throws ConclaveError CLAIM_LOST when another consumer is active by now, SESSION_LOST, RELEASED when
-   *   this consumer has left; `outcome` is 'unknown' if the position may have moved
+   * @throws ConclaveError CLAIM_LOST when this consumer is not the active one any more or the
+   *   subscription was forgotten, SESSION_LOST, RELEASED when it has left; `outcome` is 'unknown' if
+   *   the position may have moved
    */
   ack(options?: Pick<CallOptions, 'signal'>): Promise<void>;
 };
