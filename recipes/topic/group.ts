@@ -98,6 +98,7 @@ export async function* consumeInGroup<T>(
   if (failure !== undefined) throw failure.error;
 }
 
-/** Also when the session was lost meanwhile: the consumer goes on in another. */
+/** Also when the session was lost meanwhile, known to it or not: the consumer goes on in another. */
 const mayClaimAgain = (error: unknown): boolean =>
-  mayRepeat(error) || isConclaveError(error, 'ABORTED') || isConclaveError(error, 'SESSION_LOST');
+  mayRepeat(error) ||
+  (isConclaveError(error) && ['ABORTED', 'SESSION_LOST', 'LEASE_NOT_FOUND'].includes(error.code));

@@ -3,6 +3,7 @@ import { queueKeys, topicPrefix } from '../../recipes/names.ts';
 import type { GroupOptions } from '../../recipes/topic/subscribe-options.ts';
 import { Topic } from '../../recipes/topic/topic.ts';
 import type { GroupEvent } from '../../recipes/topic/topic-events.ts';
+import { ConclaveError } from '../../sdk/errors.ts';
 import type { Call } from '../support/faulty-kv.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
@@ -191,6 +192,22 @@ describe.skipIf(storeMissing)('topic, groups', () => {
     // What an earlier member acknowledged is not seen here, but the order of the rest is.
     expect(last.handled).toEqual(sorted([...new Set(last.handled)]));
     expect(last.handled.at(-1)).toBe(14);
+  });
+
+  test('a member outlives a lease that is gone before its session knows', async () => {
+    const actor = await world.actor();
+    const topic = everywhere(actor, world.name());
+    let refusals = 0;
+    actor.faults.before = ({ kind }) => {
+      if (kind !== 'put' || refusals === 2) return;
+      refusals += 1;
+      throw new ConclaveError('LEASE_NOT_FOUND', 'the lease is gone');
+    };
+    await publish(topic, 1);
+    const reader = join(topic);
+    expect(numberOf(await reader.next())).toBe(1);
+    expect(refusals).toBe(2);
+    await reader.leave();
   });
 
   test('what another feeder handed over meanwhile stands before what comes later', async () => {
