@@ -363,7 +363,9 @@ export class KeptEntry<D> {
   async #remove(): Promise<void> {
     const { client } = this.#keeper;
     const { key } = this.#subject;
-    for (let revision = this.#written?.kv.modRevision ?? 0n; ; ) {
+    // Before its first write was confirmed, what is known of the key may be another owner's.
+    const known = this.#wasTaken ? this.#written?.kv.modRevision : undefined;
+    for (let revision = known ?? 0n; ; ) {
       const txn = client.kv
         .txn()
         .if(compare.modRevision(key, '==', revision))

@@ -265,6 +265,28 @@ describe.skipIf(storeMissing)('membership', () => {
     expect((await of(b, name).members()).members).toMatchObject([{ data: { load: 2 } }]);
   });
 
+  test('a join that never got through takes nothing from the member that has its id', async () => {
+    const [a, b] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    const member = await of(a, name).join({ id: 'same', data });
+    const [before] = (await of(a, name).members()).members;
+    let writes = 0;
+    // It learns who has the key, and then the store refuses it.
+    b.faults.plan = ({ write }) => (write && ++writes === 2 ? 'refuse' : 'pass');
+    const abort = new AbortController();
+    const joining = of(b, name).join({ id: 'same', data, signal: abort.signal });
+    joining.catch(() => undefined);
+    await eventually('the second attempt', () => writes === 2);
+    abort.abort();
+    await expect(joining).rejects.toMatchObject({ code: 'ABORTED' });
+    b.faults.heal();
+    await settle();
+    expect((await of(a, name).members()).members).toMatchObject([
+      { createRevision: before?.createRevision },
+    ]);
+    await member.leave();
+  });
+
   test('a join that is given up leaves nothing', async () => {
     const actor = await world.actor();
     const name = world.name();

@@ -118,8 +118,8 @@ export const electionMutants: readonly Mutant[] = [
     'who is not first in line any more still records what it did',
     [
       'migration-run',
-      '    const txn = this.#holding\n      .guard(client.kv.txn())\n',
-      '    const txn = client.kv\n      .txn()\n',
+      '    const txn = this.#holding\n      .guard(client.kv.txn())\n      .if(compare.modRevision(key,',
+      '    const txn = client.kv\n      .txn()\n      .if(compare.modRevision(key,',
     ],
     migrations('freeze the process past its TTL'),
   ),
@@ -144,8 +144,8 @@ export const electionMutants: readonly Mutant[] = [
     'a leader hands over before its function has ended',
     [
       'leadership',
-      '      heir = candidate;\n      stopping.abort(new',
-      '      heir = candidate;\n      void this.#passTo(candidate);\n      stopping.abort(new',
+      '      heir = candidate;\n      passing ??=',
+      '      heir = candidate;\n      void this.#passTo(candidate);\n      passing ??=',
     ],
     priority('once the function is done'),
   ),

@@ -75,7 +75,7 @@ export const groupMutants: readonly Mutant[] = [
   mutant(
     469,
     'lost member joins again with the data of its first joining',
-    [kept, 'this.#data = change(this.#data);', 'change(this.#data);'],
+    [kept, 'batch.reduce((before, { apply }) => apply(before), this.#base)', 'this.#base'],
     test('recipes/membership', 'kill the session: a member joins again'),
   ),
   mutant(

@@ -98,7 +98,7 @@ export const sessionMutants: readonly Mutant[] = [
   mutant(
     412,
     'nobody renews when the thread has died',
-    ['sdk/session-client.ts', '          this.#renewHere();\n', ''],
+    ['sdk/session-client.ts', "          this.#renewHere('at once');\n", ''],
     test('sdk/session-thread', 'when the thread dies the loop goes on renewing'),
   ),
   mutant(

@@ -99,8 +99,8 @@ export const topicMutants: readonly Mutant[] = [
     'silent watch believed',
     [
       'message-reader',
-      'if (revision < this.#position || (owed !== undefined && owed > this.#position)) {',
-      'if (revision < this.#position) {',
+      'if (isIdle && owed !== undefined && owed > this.#position) return undefined;',
+      '',
     ],
     test('recipes/topic', 'a watch that keeps silent is found out'),
   ),
