@@ -9,6 +9,7 @@ import type { Client } from '../../sdk/client.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { WatchEvent, WatchNotice } from '../../sdk/watch.ts';
 import { fullJitterMs, pause, untilAnswered } from '../common/repeat.ts';
+import { linkedSignal } from '../common/signals.ts';
 
 /** Jobs known at a time. */
 const capacity = 64;
@@ -28,6 +29,8 @@ export class ReadyWindow {
   #listing: Promise<void> | undefined;
   /** What the watch tells while a listing is under way: its answer may be older. */
   #overtaking: WatchEvent[] | undefined;
+  /** Ends the watch, to list and watch anew. */
+  #endWatch: () => void = () => undefined;
 
   constructor(client: Client, prefix: string) {
     this.#client = client;
@@ -80,11 +83,14 @@ export class ReadyWindow {
    */
   async follow(signal: AbortSignal, onReady: (count: number) => void): Promise<void> {
     for (let attempt = 0; !signal.aborted; attempt++) {
+      const watching = linkedSignal(signal);
       try {
         await this.#list(signal);
         onReady(this.#entries.length);
         const from = this.#listedAt + 1n;
-        const watch = this.#client.kv.watch({ prefix: this.#prefix }, { from, signal });
+        const range = { prefix: this.#prefix };
+        this.#endWatch = () => watching.abort();
+        const watch = this.#client.kv.watch(range, { from, signal: watching.signal });
         this.#following = true;
         for await (const notice of watch) {
           attempt = 0;
@@ -94,6 +100,7 @@ export class ReadyWindow {
         // Unreachable, or the watch was refused: list again below.
       }
       this.#following = false;
+      watching.unlink();
       const delayMs = fullJitterMs(attempt, this.#client.random);
       await pause(this.#client.clock, delayMs, signal).catch(() => undefined);
     }
@@ -119,11 +126,17 @@ export class ReadyWindow {
     const options = { limit: capacity, signal };
     const overtaking: WatchEvent[] = [];
     this.#overtaking = overtaking;
+    const listedBefore = this.#listedAt;
     const listed = await untilAnswered(
       this.#client,
       () => kv.list({ prefix: this.#prefix }, options),
       signal,
     );
+    if (listed.revision < listedBefore) {
+      // The store was restored from an old snapshot: the watch waits for revisions long to come.
+      this.#listedAt = 0n;
+      this.#endWatch();
+    }
     this.#replace([...listed.kvs], listed.more, listed.revision);
     for (const event of overtaking) {
       if (event.kv.modRevision > listed.revision) this.#applyEvent(event);
