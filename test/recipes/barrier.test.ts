@@ -6,7 +6,7 @@ import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { actorOf, crowd, watches } from './barrier-tools.ts';
 import { startRewindableStore } from './rewindable-store.ts';
-import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
+import { type Actor, compactTo, deafContext, eventually, settle, useWorld } from './world.ts';
 
 describe.skipIf(storeMissing)('barrier', () => {
   const world = useWorld();
@@ -26,7 +26,7 @@ describe.skipIf(storeMissing)('barrier', () => {
   const compact = async () => {
     const { kv } = world.operator();
     const { revision } = await kv.put('filler', 'x');
-    await kv.compact(revision);
+    await compactTo(kv, revision);
   };
 
   test('exchanges: raise 1, wait 1 when it is down, else 2, lower 1', async () => {

@@ -12,7 +12,7 @@ import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { actorOf, crowd, crowded } from './barrier-tools.ts';
 import { startRewindableStore } from './rewindable-store.ts';
-import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
+import { type Actor, compactTo, deafContext, eventually, settle, useWorld } from './world.ts';
 
 describe('cyclic barrier, without a store', () => {
   const rules = { parties: 2, hasAction: false };
@@ -98,7 +98,7 @@ describe.skipIf(storeMissing)('cyclic barrier', () => {
   const compact = async () => {
     const { kv } = world.operator();
     const { revision } = await kv.put('filler', 'x');
-    await kv.compact(revision);
+    await compactTo(kv, revision);
   };
   const watching = (actor: Actor) =>
     eventually(
@@ -238,7 +238,7 @@ describe.skipIf(storeMissing)('cyclic barrier', () => {
     const name = world.name();
     const abort = new AbortController();
     const gives = quietly(of(a, name).wait({ signal: abort.signal }));
-    await present(name, 1);
+    await watching(a);
     abort.abort('enough');
     await expect(gives).rejects.toMatchObject({ code: 'ABORTED', cause: 'enough' });
     for (const actor of [a, b]) {

@@ -8,7 +8,7 @@ import { electionPrefix } from '../../recipes/names.ts';
 import { connect } from '../../sdk/connect.ts';
 import { storeMissing } from '../support/store.ts';
 import { startRewindableStore } from './rewindable-store.ts';
-import { type Actor, eventually, useWorld } from './world.ts';
+import { type Actor, compactTo, eventually, useWorld } from './world.ts';
 
 const forms: readonly (readonly [string, ElectionOptions<string>])[] = [
   ['first come, first served', {}],
@@ -27,7 +27,7 @@ describe.skipIf(storeMissing).each(forms)('election %s', (_, options) => {
   const compactNow = async () => {
     const { kv } = world.operator();
     const { revision } = await kv.put('filler', 'x');
-    await kv.compact(revision);
+    await compactTo(kv, revision);
   };
 
   test('drop the reply of every write', async () => {

@@ -13,7 +13,7 @@ import { op } from '../../sdk/txn.ts';
 import type { Call } from '../support/faulty-kv.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
-import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
+import { type Actor, compactTo, deafContext, eventually, settle, useWorld } from './world.ts';
 
 /** Ten times as fast as the real one: for those whose patience the tests would have to wait for. */
 const hastyClock: Clock = {
@@ -43,7 +43,7 @@ describe.skipIf(storeMissing)('election by priority', () => {
   const compactNow = async () => {
     const { kv } = world.operator();
     const { revision } = await kv.put('filler', 'x');
-    await kv.compact(revision);
+    await compactTo(kv, revision);
   };
   const hasty = () => world.actor({ clock: hastyClock, ttl: '60s' });
   /** A leader that follows the election, whatever its term cost so far. */

@@ -8,7 +8,7 @@ import { ConclaveError } from '../../sdk/errors.ts';
 import { op } from '../../sdk/txn.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
-import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
+import { type Actor, compactTo, deafContext, eventually, settle, useWorld } from './world.ts';
 
 describe.skipIf(storeMissing)('election', () => {
   const world = useWorld();
@@ -120,7 +120,7 @@ describe.skipIf(storeMissing)('election', () => {
     await eventually('the first look', () => seen.length === 1);
     const first = await electionOf(a, name).campaign({ value: 'a' });
     const { revision } = await world.operator().kv.put('filler', 'x');
-    await world.operator().kv.compact(revision);
+    await compactTo(world.operator().kv, revision);
     await first.proclaim('b');
     await eventually('the proclamation', () => seen.at(-1) === 'b');
     following.unsubscribe();

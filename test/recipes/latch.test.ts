@@ -6,7 +6,7 @@ import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { actorOf, crowd, watches } from './barrier-tools.ts';
 import { startRewindableStore } from './rewindable-store.ts';
-import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
+import { type Actor, compactTo, deafContext, eventually, settle, useWorld } from './world.ts';
 
 describe.skipIf(storeMissing)('latch', () => {
   const world = useWorld();
@@ -17,7 +17,7 @@ describe.skipIf(storeMissing)('latch', () => {
   const compact = async () => {
     const { kv } = world.operator();
     const { revision } = await kv.put('filler', 'x');
-    await kv.compact(revision);
+    await compactTo(kv, revision);
   };
   const waits = (actor: Actor, watches = 1) =>
     eventually(

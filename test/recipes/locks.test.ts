@@ -12,7 +12,7 @@ import { Semaphore } from '../../recipes/locks/semaphore.ts';
 import { op } from '../../sdk/txn.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
-import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
+import { type Actor, compactTo, deafContext, eventually, settle, useWorld } from './world.ts';
 
 type Exclusive = {
   acquire(options?: {
@@ -117,7 +117,7 @@ describe.skipIf(storeMissing).each(Object.entries(kinds))('%s', (_kind, { prefix
   const compactNow = async () => {
     const { kv } = world.operator();
     const { revision } = await kv.put('filler', 'x');
-    await kv.compact(revision);
+    await compactTo(kv, revision);
   };
 
   test('costs one exchange when free, three to wait one turn, one to release', async () => {

@@ -7,7 +7,7 @@ import { compare, op } from '../../sdk/txn.ts';
 import type { Call } from '../support/faulty-kv.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
-import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
+import { type Actor, compactTo, deafContext, eventually, settle, useWorld } from './world.ts';
 
 describe.skipIf(storeMissing)('migrations', () => {
   const world = useWorld();
@@ -564,7 +564,7 @@ describe.skipIf(storeMissing)('migrations', () => {
       const compactNow = async () => {
         const { kv } = world.operator();
         const { revision } = await kv.put('filler', 'x');
-        await kv.compact(revision);
+        await compactTo(kv, revision);
       };
       await compactNow();
       slow.open();

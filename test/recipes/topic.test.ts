@@ -10,7 +10,7 @@ import { compare, op } from '../../sdk/txn.ts';
 import { storeMissing } from '../support/store.ts';
 import { startRewindableStore } from './rewindable-store.ts';
 import { topicOf as of, publish, Reader, type Seen, seen, take } from './topic-tools.ts';
-import { type Actor, deafContext, eventually, useWorld } from './world.ts';
+import { type Actor, compactTo, deafContext, eventually, useWorld } from './world.ts';
 
 describe.skipIf(storeMissing)('topic', () => {
   const world = useWorld();
@@ -24,7 +24,7 @@ describe.skipIf(storeMissing)('topic', () => {
   };
   const compactNow = async () => {
     const { revision } = await world.operator().kv.put('compaction', '');
-    await world.operator().kv.compact(revision);
+    await compactTo(world.operator().kv, revision);
   };
 
   test('what is published together has one revision and is delivered together', async () => {

@@ -5,6 +5,8 @@ import { noMetrics, type RecipeMetrics } from '../../recipes/metrics.ts';
 import type { Client } from '../../sdk/client.ts';
 import { type Clock, systemClock } from '../../sdk/clock.ts';
 import { connect, connectOver } from '../../sdk/connect.ts';
+import { isConclaveError } from '../../sdk/errors.ts';
+import type { Kv } from '../../sdk/kv.ts';
 import type { Duration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
 import type { WatchOptions } from '../../sdk/watch.ts';
@@ -140,6 +142,13 @@ function silentWatch(_range: unknown, options: WatchOptions = {}) {
     [Symbol.asyncIterator]: () => ({ next: () => ended }),
   };
 }
+
+/** Compacts up to a revision, unless somebody else has compacted further by then. */
+export const compactTo = async (kv: Kv, revision: bigint): Promise<void> => {
+  await kv.compact(revision).catch((error: unknown) => {
+    if (!isConclaveError(error, 'COMPACTED')) throw error;
+  });
+};
 
 /** Lets everything that is ready to run do so, a few times over. */
 export const settle = async (turns = 20): Promise<void> => {
