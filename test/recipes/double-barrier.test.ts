@@ -529,7 +529,8 @@ describe.skipIf(storeMissing)('double barrier', () => {
       if (!isSealing(call) || hasSealed) return;
       hasSealed = true;
       abort.abort();
-      await given.catch(() => undefined);
+      const isGone = async () => !(await keys(name)).some((key) => key.includes(c.session.id));
+      await eventually('its key to be gone', isGone);
     };
     const last = of(b, name, parties).enter();
     await eventually('the seals', () => hasSealed);
