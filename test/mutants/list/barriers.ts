@@ -1,18 +1,9 @@
 /** Defects of barriers and latches. */
-import type { Killer, Mutant } from '../mutant.ts';
+import type { Mutant } from '../mutant.ts';
 import { runsOf, test } from './killers.ts';
+import { plantedIn } from './planted.ts';
 
-const mutant = (
-  number: number,
-  name: string,
-  [file, find, replace]: readonly [file: string, find: string, replace: string],
-  ...killers: readonly Killer[]
-): Mutant => ({
-  number,
-  name,
-  patches: [{ file: `recipes/barriers/${file}.ts`, find, replace }],
-  killers,
-});
+const mutant = plantedIn((file) => `recipes/barriers/${file}.ts`);
 
 export const barrierMutants: readonly Mutant[] = [
   mutant(

@@ -1,18 +1,9 @@
 /** Defects of registrations, pools and the resolver for gRPC. */
-import type { Killer, Mutant } from '../mutant.ts';
+import type { Mutant } from '../mutant.ts';
 import { runsOf, test } from './killers.ts';
+import { plantedIn } from './planted.ts';
 
-const discovery = (
-  number: number,
-  name: string,
-  [file, find, replace]: readonly [file: string, find: string, replace: string],
-  ...killers: readonly Killer[]
-): Mutant => ({
-  number,
-  name,
-  patches: [{ file: `recipes/discovery/${file}.ts`, find, replace }],
-  killers,
-});
+const discovery = plantedIn((file) => `recipes/discovery/${file}.ts`);
 
 const rules = (name: string) => test('recipes/discovery', name);
 const registration = (name: string) => test('recipes/discovery-registration', name);

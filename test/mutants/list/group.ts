@@ -1,13 +1,9 @@
 /** Defects of groups, prefix caches and configurations. */
-import type { Killer, Mutant } from '../mutant.ts';
+import type { Mutant } from '../mutant.ts';
 import { runsOf, test } from './killers.ts';
+import { plantedIn } from './planted.ts';
 
-const mutant = (
-  number: number,
-  name: string,
-  [file, find, replace]: readonly [file: string, find: string, replace: string],
-  ...killers: readonly Killer[]
-): Mutant => ({ number, name, patches: [{ file, find, replace }], killers });
+const mutant = plantedIn((file) => file);
 
 const follower = 'recipes/common/prefix-follower.ts';
 const kept = 'recipes/common/kept-entry.ts';

@@ -1,13 +1,9 @@
 /** Defects of locks of every kind, of rates, counters, ids and values. */
 import type { Killer, Mutant } from '../mutant.ts';
 import { runsOf, test } from './killers.ts';
+import { plantedIn } from './planted.ts';
 
-const mutant = (
-  number: number,
-  name: string,
-  [file, find, replace]: readonly [file: string, find: string, replace: string],
-  ...killers: readonly Killer[]
-): Mutant => ({ number, name, patches: [{ file: `recipes/${file}`, find, replace }], killers });
+const mutant = plantedIn((file) => `recipes/${file}`);
 
 const recipe = (file: string, name: string): Killer => test(`recipes/${file}`, name);
 

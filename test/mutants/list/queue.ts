@@ -1,18 +1,9 @@
 /** Defects of queues and schedules. */
 import type { Killer, Mutant } from '../mutant.ts';
 import { runsOf, test } from './killers.ts';
+import { plantedIn } from './planted.ts';
 
-const mutant = (
-  number: number,
-  name: string,
-  [file, find, replace]: readonly [file: string, find: string, replace: string],
-  ...killers: readonly Killer[]
-): Mutant => ({
-  number,
-  name,
-  patches: [{ file: `recipes/queue/${file}.ts`, find, replace }],
-  killers,
-});
+const mutant = plantedIn((file) => `recipes/queue/${file}.ts`);
 
 const recipe = (file: string, name: string): Killer => test(`recipes/${file}`, name);
 

@@ -1,16 +1,9 @@
 /** Defects of transactions of functions. */
-import type { Killer, Mutant, Patch } from '../mutant.ts';
+import type { Killer, Mutant } from '../mutant.ts';
 import { runsOf, test } from './killers.ts';
+import { plantedIn } from './planted.ts';
 
-const mutant = (
-  number: number,
-  name: string,
-  [file, find, replace]: readonly [file: string, find: string, replace: string],
-  ...killers: readonly Killer[]
-): Mutant => {
-  const patch: Patch = { file, find, replace };
-  return { number, name, patches: [patch], killers };
-};
+const mutant = plantedIn((file) => file);
 
 const behaves = (name: string): Killer => test('recipes/stm', name);
 const bears = (name: string): Killer => test('recipes/stm-troubles', name);

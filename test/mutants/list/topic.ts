@@ -1,18 +1,9 @@
 /** Defects of topics. */
-import type { Killer, Mutant } from '../mutant.ts';
+import type { Mutant } from '../mutant.ts';
 import { runsOf, test } from './killers.ts';
+import { plantedIn } from './planted.ts';
 
-const mutant = (
-  number: number,
-  name: string,
-  [file, find, replace]: readonly [file: string, find: string, replace: string],
-  ...killers: readonly Killer[]
-): Mutant => ({
-  number,
-  name,
-  patches: [{ file: `recipes/topic/${file}.ts`, find, replace }],
-  killers,
-});
+const mutant = plantedIn((file) => `recipes/topic/${file}.ts`);
 
 export const topicMutants: readonly Mutant[] = [
   mutant(
