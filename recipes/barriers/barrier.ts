@@ -12,10 +12,9 @@ import { type Duration, parseDuration } from '../../sdk/options.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
+import { observePrefix } from '../common/observed-prefix.ts';
 import { checkOptions } from '../common/option-checks.ts';
-import { viewPrefix } from '../common/prefix-view.ts';
 import { untilAnswered } from '../common/repeat.ts';
-import { observeShared } from '../common/streams.ts';
 import { checkSignal, type Known } from '../line/argument-checks.ts';
 import { Holding } from '../line/holding.ts';
 import { firstAttempt } from '../line/line-membership.ts';
@@ -89,11 +88,7 @@ export class Barrier {
     this.#recheckMs = recheck === undefined ? defaultRecheckMs : parsePeriod(recheck, 'recheck');
     const { client } = context.session;
     const prefix = this.#root;
-    this.state$ = observeShared(async function* (signal) {
-      for await (const { entries } of viewPrefix(client, prefix, { signal })) {
-        yield stateOf(entries.values(), prefix);
-      }
-    });
+    this.state$ = observePrefix(client, prefix, (kvs) => stateOf(kvs, prefix));
   }
 
   /**

@@ -14,11 +14,10 @@ import { type Duration, parseDuration } from '../../sdk/options.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
+import { observePrefix } from '../common/observed-prefix.ts';
 import { checkFunction, checkOptions } from '../common/option-checks.ts';
-import { viewPrefix } from '../common/prefix-view.ts';
 import { closingPatienceMs, untilAnswered } from '../common/repeat.ts';
 import { onAbort } from '../common/signals.ts';
-import { observeShared } from '../common/streams.ts';
 import { checkSignal, type Known } from '../line/argument-checks.ts';
 import { sessionLost } from '../line/holding.ts';
 import {
@@ -127,11 +126,7 @@ export class CyclicBarrier {
     const { client } = context.session;
     const { root: prefix } = this.#keys;
     const show = (kvs: Iterable<KeyValue>) => this.#stateOf(kvs);
-    this.state$ = observeShared(async function* (signal) {
-      for await (const { entries } of viewPrefix(client, prefix, { signal })) {
-        yield show(entries.values());
-      }
-    });
+    this.state$ = observePrefix(client, prefix, show);
   }
 
   /**

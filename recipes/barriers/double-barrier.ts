@@ -8,9 +8,8 @@ import type { Observable } from '../../sdk/observe.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
+import { observePrefix } from '../common/observed-prefix.ts';
 import { checkOptions } from '../common/option-checks.ts';
-import { viewPrefix } from '../common/prefix-view.ts';
-import { observeShared } from '../common/streams.ts';
 import { checkSignal, type Known } from '../line/argument-checks.ts';
 import { Holding, waitForGrant } from '../line/holding.ts';
 import {
@@ -121,11 +120,7 @@ export class DoubleBarrier {
     const { client } = context.session;
     const { root: prefix } = this.#keys;
     const show = (kvs: Iterable<KeyValue>) => this.#stateOf(kvs);
-    this.state$ = observeShared(async function* (signal) {
-      for await (const { entries } of viewPrefix(client, prefix, { signal })) {
-        yield show(entries.values());
-      }
-    });
+    this.state$ = observePrefix(client, prefix, show);
   }
 
   /**

@@ -11,11 +11,10 @@ import { type Duration, parseDuration } from '../../sdk/options.ts';
 import { type Compare, compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
+import { observePrefix } from '../common/observed-prefix.ts';
 import { checkOptions } from '../common/option-checks.ts';
-import { viewPrefix } from '../common/prefix-view.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
-import { observeShared } from '../common/streams.ts';
 import { checkSignal } from '../line/argument-checks.ts';
 import { sessionLost } from '../line/holding.ts';
 import { inLineOrder, type Meta } from '../line/line-record.ts';
@@ -107,11 +106,7 @@ export class Latch {
     const { client } = context.session;
     const prefix = this.#root;
     const show = (kvs: Iterable<KeyValue>) => this.#stateOf(kvs);
-    this.state$ = observeShared(async function* (signal) {
-      for await (const { entries } of viewPrefix(client, prefix, { signal })) {
-        yield show(entries.values());
-      }
-    });
+    this.state$ = observePrefix(client, prefix, show);
   }
 
   /**

@@ -18,11 +18,11 @@ import type { Observable } from '../../sdk/observe.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
+import { observePrefix } from '../common/observed-prefix.ts';
 import { checkOptions } from '../common/option-checks.ts';
 import { type PrefixView, viewPrefix } from '../common/prefix-view.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
-import { observeShared } from '../common/streams.ts';
 import { checkSignal, type Known } from '../line/argument-checks.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import { encodeLineRecord, inLineOrder, type LineEntry, lineEntry } from '../line/line-record.ts';
@@ -101,11 +101,7 @@ export class Migrations {
     const { client } = context.session;
     const prefix = this.#prefix;
     const show = (kvs: Iterable<KeyValue>) => this.#show(kvs);
-    this.state$ = observeShared(async function* (signal) {
-      for await (const { entries } of viewPrefix(client, prefix, { signal })) {
-        yield show(entries.values());
-      }
-    });
+    this.state$ = observePrefix(client, prefix, show);
   }
 
   /**

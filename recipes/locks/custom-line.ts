@@ -16,9 +16,8 @@ import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { observePrefix } from '../common/observed-prefix.ts';
 import { checkFunction, checkOptions } from '../common/option-checks.ts';
-import { viewPrefix } from '../common/prefix-view.ts';
-import { observeShared } from '../common/streams.ts';
 import type { Known } from '../line/argument-checks.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import type { Place } from '../line/line.ts';
@@ -93,11 +92,7 @@ export class CustomLine {
     this.#settings = new LockSettings(context.session, options);
     const { client } = context.session;
     const prefix = this.#prefix;
-    this.watch$ = observeShared(async function* (signal) {
-      for await (const { entries } of viewPrefix(client, prefix, { signal })) {
-        yield everybody(entries.values());
-      }
-    });
+    this.watch$ = observePrefix(client, prefix, everybody);
   }
 
   /**

@@ -13,9 +13,10 @@ import { invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { observePrefix } from '../common/observed-prefix.ts';
 import { checkFunction, checkOptions } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
-import { observe, observeShared } from '../common/streams.ts';
+import { observe } from '../common/streams.ts';
 import { checkBoolean, type Known } from '../line/argument-checks.ts';
 import { adoptHold, waitForHold } from '../line/holding.ts';
 import { type Membership, memberName } from '../line/line-membership.ts';
@@ -108,11 +109,7 @@ export class Mutex {
     this.#settings = new LockSettings(context.session, options);
     const { client } = context.session;
     const prefix = this.#prefix;
-    this.watch$ = observeShared(async function* (signal) {
-      for await (const { entries } of viewPrefix(client, prefix, { signal })) {
-        yield lineUp(entries.values());
-      }
-    });
+    this.watch$ = observePrefix(client, prefix, lineUp);
   }
 
   /**

@@ -12,9 +12,8 @@ import { invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { observePrefix } from '../common/observed-prefix.ts';
 import { checkOptions } from '../common/option-checks.ts';
-import { viewPrefix } from '../common/prefix-view.ts';
-import { observeShared } from '../common/streams.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import type { Membership } from '../line/line-membership.ts';
 import {
@@ -66,11 +65,7 @@ export class RwLock {
     this.#prefix = prefix;
     this.#settings = new LockSettings(context.session, options);
     const { client } = context.session;
-    this.watch$ = observeShared(async function* (signal) {
-      for await (const { entries } of viewPrefix(client, prefix, { signal })) {
-        yield lineUp(entries.values());
-      }
-    });
+    this.watch$ = observePrefix(client, prefix, lineUp);
   }
 
   /** Shares the lock with other readers. @throws as `acquire` does */

@@ -13,10 +13,9 @@ import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { observePrefix } from '../common/observed-prefix.ts';
 import { checkOptions } from '../common/option-checks.ts';
-import { viewPrefix } from '../common/prefix-view.ts';
 import { untilAnswered } from '../common/repeat.ts';
-import { observeShared } from '../common/streams.ts';
 import type { Known } from '../line/argument-checks.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import type { Membership } from '../line/line-membership.ts';
@@ -108,11 +107,7 @@ export class Semaphore {
     const { client } = context.session;
     const read = (kvs: Iterable<KeyValue>) => this.#state(kvs);
     const prefix = this.#prefix;
-    this.watch$ = observeShared(async function* (signal) {
-      for await (const { entries } of viewPrefix(client, prefix, { signal })) {
-        yield read(entries.values());
-      }
-    });
+    this.watch$ = observePrefix(client, prefix, read);
   }
 
   /**

@@ -16,11 +16,10 @@ import { type Duration, parseDuration } from '../../sdk/options.ts';
 import { type Compare, compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { durationOfAtLeast } from '../common/durations.ts';
+import { observePrefix } from '../common/observed-prefix.ts';
 import { checkOptions } from '../common/option-checks.ts';
-import { viewPrefix } from '../common/prefix-view.ts';
 import { pause, untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
-import { observeShared } from '../common/streams.ts';
 import { checkSignal, type Known } from '../line/argument-checks.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import { inLineOrder, type LineEntry, lineEntry, type Meta } from '../line/line-record.ts';
@@ -88,11 +87,7 @@ export class RateLimiter {
     const { client } = context.session;
     const prefix = this.#prefix;
     const read = (kvs: Iterable<KeyValue>) => this.#lineUp(kvs);
-    this.watch$ = observeShared(async function* (signal) {
-      for await (const { entries } of viewPrefix(client, prefix, { signal })) {
-        yield read(entries.values());
-      }
-    });
+    this.watch$ = observePrefix(client, prefix, read);
   }
 
   /**
