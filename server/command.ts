@@ -78,6 +78,11 @@ export type Command =
       readonly peerUrls: readonly string[];
     }
   | { readonly kind: 'client-register' }
+  /**
+   * In place of a numbered write that the member which was asked did not let in: under its number, so
+   * that either the write's first answer comes back, or no attempt at it can take effect any more.
+   */
+  | { readonly kind: 'refuse'; readonly fault: AlarmKind }
   | { readonly kind: 'client-forget'; readonly id: ClientId }
   /**
    * Proposed by the leader of `term`; without effect in an entry of another term, or when an entry
@@ -142,6 +147,7 @@ const tags = {
   clientRegister: 24,
   clientForget: 25,
   clientExpire: 26,
+  refuse: 27,
 } as const;
 
 /** Leaves `reserved` bytes free in front of the command, so that an envelope costs no copy. */
@@ -219,6 +225,11 @@ export function encodeCommand(command: Command, reserved = 0): Uint8Array {
     }
     case 'client-register':
       return start(tags.clientRegister, 0);
+    case 'refuse': {
+      const result = start(tags.refuse, 1);
+      result[at] = command.fault === 'corrupt' ? 1 : 0;
+      return result;
+    }
     case 'client-expire': {
       const { id, term, idleSince } = command;
       const result = start(tags.clientExpire, 8 + unsignedSize(term) + unsignedSize(idleSince));
@@ -294,6 +305,8 @@ function decodeContent(reader: BinaryReader): Command {
       return { kind: 'member-update', memberId: reader.unsignedId(), peerUrls: reader.texts() };
     case tags.clientRegister:
       return { kind: 'client-register' };
+    case tags.refuse:
+      return { kind: 'refuse', fault: reader.flags(1) === 0 ? 'no-space' : 'corrupt' };
     case tags.clientForget:
       return { kind: 'client-forget', id: reader.unsignedId() };
     case tags.clientExpire:

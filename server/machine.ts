@@ -258,6 +258,8 @@ export class Machine implements Horizon {
         return this.#reorganize(command.kind, this.#roster.change(command, at.index), at.index);
       case 'client-register':
         return this.#registerClient(at);
+      case 'refuse':
+        return this.#refuse(command.fault);
       case 'client-forget':
         return this.#answer('client-forget', this.clients.forget(command.id));
       case 'client-expire': {

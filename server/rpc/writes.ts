@@ -46,25 +46,16 @@ export class Writes {
     client: ClientCall,
     refusal: Fault,
   ): Promise<ResultOf<C>> {
-    const alarm: AlarmKind = refusal.code === 'corrupt' ? 'corrupt' : 'no-space';
-    const raised = this.#member.alarms.find((each) => each.alarm === alarm);
-    const memberId = raised?.memberId ?? this.#member.memberId;
-    const result = await this.#member.propose(
-      { kind: 'alarm', action: 'activate', memberId, alarm },
-      client,
-    );
-    return ofKind(command, result, refusal);
+    const fault: AlarmKind = refusal.code === 'corrupt' ? 'corrupt' : 'no-space';
+    return ofKind(command, await this.#member.propose({ kind: 'refuse', fault }, client));
   }
 }
 
-/** What was stored under the number of a call: its result, its refusal, or another call's. */
-function ofKind<C extends Command>(
-  command: C,
-  result: CommandResult,
-  refusal?: Fault,
-): ResultOf<C> {
+/** What was stored under the number of a call: its result or another call's. */
+function ofKind<C extends Command>(command: C, result: CommandResult): ResultOf<C> {
   if (result.kind === command.kind) return result as ResultOf<C>;
-  if (result.kind === 'alarm') throw refusal ?? new Fault('no-space');
+  // Under the number of another command it is a refusal, as versions before `refuse` recorded them.
+  if (result.kind === 'alarm') throw new Fault('no-space');
   throw new Rejection(
     Status.INVALID_ARGUMENT,
     `the sequence number of this ${command.kind} belongs to a ${result.kind}: each call needs its own`,

@@ -153,8 +153,11 @@ export type MembersReply = {
   readonly removed: readonly bigint[];
 };
 
-/** The version of everything that members say to each other. */
-export const PROTOCOL_VERSION = 1;
+/**
+ * The version of everything that members say to each other, the entries of the log included: a member
+ * that cannot read one would have to stop. Since 2 an entry may be a `refuse`.
+ */
+export const PROTOCOL_VERSION = 2;
 
 /** How a member introduces itself on every connection. */
 export type Hello = {

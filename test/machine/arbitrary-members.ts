@@ -62,6 +62,10 @@ export const clusterCommand: fc.Arbitrary<Command> = fc.oneof(
   }),
   fc.record({ kind: fc.constant('member-update' as const), memberId, peerUrls }),
   fc.constant({ kind: 'client-register' as const }),
+  fc.record({
+    kind: fc.constant('refuse' as const),
+    fault: fc.constantFrom('no-space' as const, 'corrupt' as const),
+  }),
   fc.record({ kind: fc.constant('client-forget' as const), id: clientId }),
   fc.record({
     kind: fc.constant('client-expire' as const),

@@ -18,6 +18,7 @@ import {
   TxnResponse,
 } from '../../server/wire/etcdserverpb/rpc.ts';
 import { Face } from '../support/face.ts';
+import { waitFor } from '../support/wait.ts';
 import { ByteStream } from './calls.ts';
 
 const nothing = Buffer.alloc(0);
@@ -134,6 +135,45 @@ test('a write refused for want of space was not applied, and never will be', asy
   });
   expect(await client.numbered(2n, Method.PUT, put('b'))).toMatchObject(full);
   expect(revisionOf(await client.numbered(3n, Method.PUT, put('c')))).toBe(3n);
+});
+
+test.each([
+  ['no-space', status.RESOURCE_EXHAUSTED],
+  ['corrupt', status.DATA_LOSS],
+] as const)(
+  'a refusal for %s that is under way does not raise the alarm again',
+  async (alarm, code) => {
+    await using face = await Face.open();
+    const { member } = face;
+    const client = await Client.register(face);
+    const set = (action: 'activate' | 'deactivate') =>
+      member.applyNow({ kind: 'alarm', action, memberId: member.memberId, alarm });
+    set('activate');
+    let open = (): void => undefined;
+    member.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    const refused = client.numbered(1n, Method.PUT, put('a'));
+    await waitFor('the refusal to be proposed', () => member.waiting === 1 || undefined);
+    set('deactivate');
+    open();
+    expect((await refused).code).toBe(code);
+    expect(member.alarms).toEqual([]);
+    // No attempt at it can take effect any more; others can.
+    expect((await client.numbered(1n, Method.PUT, put('a'))).code).toBe(code);
+    expect(revisionOf(await client.numbered(2n, Method.PUT, put('b')))).toBe(2n);
+  },
+);
+
+test('a refusal that a version before recorded as an alarm stays one', async () => {
+  await using face = await Face.open();
+  const { member } = face;
+  const client = await Client.register(face);
+  const call = { id: client.id, sequence: 1, floor: 1 };
+  const alarm = { kind: 'alarm', memberId: member.memberId, alarm: 'no-space' } as const;
+  member.applyNow({ ...alarm, action: 'activate' }, call);
+  member.applyNow({ ...alarm, action: 'deactivate' });
+  expect((await client.numbered(1n, Method.PUT, put('a'))).code).toBe(status.RESOURCE_EXHAUSTED);
 });
 
 test('a number belongs to one call', async () => {

@@ -53,14 +53,14 @@ test.each([
     { protocolVersion: PROTOCOL_VERSION + 1 },
     {},
     'other-protocol',
-    `member a2 speaks version 2 of the protocol between members and member a1 version 1. Upgrade member a1.`,
+    `member a2 speaks version ${PROTOCOL_VERSION + 1} of the protocol between members and member a1 version ${PROTOCOL_VERSION}. Upgrade member a1.`,
   ],
   [
     'an older protocol',
     { protocolVersion: PROTOCOL_VERSION - 1 },
     {},
     'other-protocol',
-    'member a2 speaks version 0 of the protocol between members and member a1 version 1. Upgrade member a2.',
+    `member a2 speaks version ${PROTOCOL_VERSION - 1} of the protocol between members and member a1 version ${PROTOCOL_VERSION}. Upgrade member a2.`,
   ],
   [
     'another cluster',

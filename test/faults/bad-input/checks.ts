@@ -7,6 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { cpSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { PROTOCOL_VERSION } from '../../../server/transport/transport.ts';
 import { Message } from '../../../server/wire/conclave/v1/raft.ts';
 import { within } from '../../support/wait.ts';
 import type { FaultCluster } from '../cluster/cluster.ts';
@@ -38,7 +39,13 @@ async function withImpostor(
     const impostor = members.find(({ name }) => name === last.name);
     if (impostor === undefined) throw new Error(`${last.name} is not listed`);
     const { id: from, incarnation } = impostor;
-    await use(peer, { protocolVersion: 1, clusterId, from, to: memberId, incarnation });
+    await use(peer, {
+      protocolVersion: PROTOCOL_VERSION,
+      clusterId,
+      from,
+      to: memberId,
+      incarnation,
+    });
   } finally {
     peer.close();
     cluster.restart(last);
@@ -131,7 +138,11 @@ export const badInputs: readonly BadInput[] = [
         expectRefusal(await peer.messages(greeting, [frame]), invalidArgument, /./);
       }),
   },
-  refusedGreeting('a member from the future', { protocolVersion: 2 }, /version 2 .*Upgrade/),
+  refusedGreeting(
+    'a member from the future',
+    { protocolVersion: PROTOCOL_VERSION + 1 },
+    new RegExp(`version ${PROTOCOL_VERSION + 1} .*Upgrade`),
+  ),
   refusedGreeting(
     'a member of another cluster',
     { clusterId: 0xbadn },
@@ -162,7 +173,7 @@ export const badInputs: readonly BadInput[] = [
         const { clusterId, memberId: to, members } = await peer.members();
         const copied = members.find(({ name }) => name === second.name);
         const greeting = {
-          ...{ protocolVersion: 1, clusterId, to, from: copied?.id ?? 0n },
+          ...{ protocolVersion: PROTOCOL_VERSION, clusterId, to, from: copied?.id ?? 0n },
           incarnation: copied?.incarnation ?? 0n,
         };
         const refusal = await peer.messages(greeting, []);
