@@ -132,7 +132,7 @@ export class Node {
 
   /** Only the leader takes it. */
   proposeMembership(command: MembershipCommand): Promise<CommandResult> {
-    this.#refuseIfStopped();
+    if (this.#stopped) return Promise.reject(new Fault('stopped'));
     const id = this.#nextId++;
     const result = this.#proposals.wait(id);
     this.#handle({ kind: 'propose-configuration', id, command });
@@ -141,7 +141,7 @@ export class Node {
 
   /** Resolves once the other member leads, as seen from here. Only the leader can do it. */
   transferLeadership(to: bigint): Promise<void> {
-    this.#refuseIfStopped();
+    if (this.#stopped) return Promise.reject(new Fault('stopped'));
     const id = this.#nextId++;
     const transferred = this.#transfers.wait(id);
     this.#handle({ kind: 'transfer', id, to });
@@ -201,10 +201,6 @@ export class Node {
       if (!isUndone || this.#now() >= deadlineMs) throw error;
       return this.#acrossLeaders(attempt, deadlineMs);
     });
-  }
-
-  #refuseIfStopped(): void {
-    if (this.#stopped) throw new Fault('stopped');
   }
 
   #now(): number {
@@ -313,7 +309,7 @@ export class Node {
       this.#carryOut(nowMs);
       this.installation.end();
     }
-    this.#turn();
+    if (!this.#stopped) this.#turn();
   }
 
   #onInstalled(): void {
@@ -345,7 +341,7 @@ export class Node {
         this.retention.release(nowMs).catch((error: unknown) => this.#fail(error));
       }
       this.#turn();
-      this.#options.onTick(nowMs);
+      if (!this.#stopped) this.#options.onTick(nowMs);
     });
   }
 
