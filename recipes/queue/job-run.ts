@@ -2,6 +2,7 @@
 import { type Codec, encodeWith } from '../../sdk/codec.ts';
 import { ConclaveError, type ErrorCode, isConclaveError } from '../../sdk/errors.ts';
 import { closingPatienceMs, fullJitterMs, type Pace } from '../common/repeat.ts';
+import type { ResultLease } from '../common/result-lease.ts';
 import { linkedSignal, onAbort } from '../common/signals.ts';
 import type { Backoff } from './backoff.ts';
 import type { Claim } from './claim.ts';
@@ -13,7 +14,6 @@ import {
   JobStoppedError,
   type WorkerEvent,
 } from './job.ts';
-import type { ResultLease } from './result-lease.ts';
 
 export type JobRunOptions<T, R> = {
   readonly handler: Handler<T, R>;

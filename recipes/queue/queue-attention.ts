@@ -4,8 +4,8 @@
  */
 import type { Client } from '../../sdk/client.ts';
 import type { WatchNotice } from '../../sdk/watch.ts';
+import { Bell } from '../common/bell.ts';
 import { fullJitterMs, pause } from '../common/repeat.ts';
-import { Bell } from './bell.ts';
 import type { QueueConsumer } from './queue-consumer.ts';
 import type { Swept } from './sweep.ts';
 

@@ -15,6 +15,7 @@ import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { Background, RecipeContext } from '../common/context.ts';
 import { durationOfAtLeast, parsePeriod } from '../common/durations.ts';
 import { fullJitterMs, pause } from '../common/repeat.ts';
+import { ResultLease } from '../common/result-lease.ts';
 import { expectManyListeners } from '../common/signals.ts';
 import { type Backoff, exponential } from './backoff.ts';
 import { Batch, type BatchHandler } from './batch.ts';
@@ -24,7 +25,6 @@ import type { Handler, WorkerEvent } from './job.ts';
 import { runJob } from './job-run.ts';
 import { QueueAttention } from './queue-attention.ts';
 import { type ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
-import { ResultLease } from './result-lease.ts';
 import type { Swept } from './sweep.ts';
 
 export type WorkerOptions<T> = ConsumerOptions<T> & {

@@ -5,10 +5,10 @@
  */
 import type { Codec } from '../../sdk/codec.ts';
 import { isConclaveError } from '../../sdk/errors.ts';
+import { Bell } from '../common/bell.ts';
 import type { Background } from '../common/context.ts';
 import { fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
-import { Bell } from '../queue/bell.ts';
 import type { Claim } from '../queue/claim.ts';
 import { QueueAttention } from '../queue/queue-attention.ts';
 import { QueueConsumer } from '../queue/queue-consumer.ts';

@@ -11,9 +11,9 @@ import {
   type Txn,
 } from '../../sdk/txn.ts';
 import { checkOptions } from '../common/option-checks.ts';
+import { ResultLease } from '../common/result-lease.ts';
 import type { TimeLimit } from '../common/time-limit.ts';
 import { escapeName, randomId } from '../names.ts';
-import { ResultLease } from '../queue/result-lease.ts';
 import { commitOnce, type OnceOutcome, type OnceWrite } from '../values/commit-once.ts';
 import { spentAtOnce, spentRecords } from '../values/spent-records.ts';
 import {

@@ -1,5 +1,5 @@
 /** What a loop yields while its consumer is busy, up to a number, so that it can be taken together. */
-import { Bell } from '../queue/bell.ts';
+import { Bell } from '../common/bell.ts';
 
 export class ReadAhead<E> {
   readonly #source: AsyncGenerator<E>;

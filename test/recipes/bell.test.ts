@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Bell } from '../../recipes/queue/bell.ts';
+import { Bell } from '../../recipes/common/bell.ts';
 
 const listen = (bell: Bell, signal = new AbortController().signal) => {
   const heard: number[] = [];

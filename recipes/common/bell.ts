@@ -1,5 +1,5 @@
 /** Wakes waiters: each ring wakes one, and rings that nobody waits for are kept for the next ones. */
-import { onAbort } from '../common/signals.ts';
+import { onAbort } from './signals.ts';
 
 export class Bell {
   readonly #waiters = new Set<() => void>();

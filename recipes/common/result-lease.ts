@@ -1,8 +1,8 @@
 /** The lease that ends kept results: shared by all results of a period, so that leases stay few. */
 import type { Client } from '../../sdk/client.ts';
-import type { RecipeContext } from '../common/context.ts';
-import { untilAnswered } from '../common/repeat.ts';
-import { unlessAborted } from '../common/signals.ts';
+import type { RecipeContext } from './context.ts';
+import { untilAnswered } from './repeat.ts';
+import { unlessAborted } from './signals.ts';
 
 /** By session and time: recipes are made anew for each use, their leases must not add up. */
 const shared = new WeakMap<RecipeContext, Map<number, ResultLease>>();
