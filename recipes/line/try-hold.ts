@@ -11,6 +11,7 @@ import type { Session } from '../../sdk/session.ts';
 import { type Compare, compare, type Operation, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { untilAnswered } from '../common/repeat.ts';
+import { expectManyListeners } from '../common/signals.ts';
 import { goneKey } from '../names.ts';
 import { adoptHold, type Holding, type HoldSubject, sessionLost } from './holding.ts';
 import { exclusive } from './line.ts';
@@ -50,8 +51,9 @@ export async function enter(
   operations: readonly Operation[],
   otherwise: readonly Operation[],
 ): Promise<Entered> {
-  const { client, lease } = session;
+  const { client, lease, signal } = session;
   if (session.state === 'lost') throw sessionLost(session);
+  expectManyListeners(signal);
   const txn = client.kv
     .txn()
     .if(...firstAttempt(key, member), ...conditions)
@@ -59,12 +61,12 @@ export async function enter(
     .else<readonly Operation[]>(op.get(key), ...otherwise);
   let unanswered = 0;
   const commit = () =>
-    txn.commit().catch((error: unknown) => {
+    txn.commit({ signal }).catch((error: unknown) => {
       if (isConclaveError(error) && error.outcome === 'unknown') unanswered += 1;
       throw error;
     });
   try {
-    const result = await untilAnswered(client, commit, session.signal);
+    const result = await untilAnswered(client, commit, signal);
     const { revision } = result;
     const responses: readonly unknown[] = result.responses;
     if (result.succeeded) {
@@ -75,7 +77,7 @@ export async function enter(
     if (own !== undefined) return { kind: 'found', own, lingering: unanswered > 1 };
     return { kind: 'refused', revision, responses: rest };
   } catch (error) {
-    if (session.signal.aborted || isConclaveError(error, 'LEASE_NOT_FOUND')) {
+    if (signal.aborted || isConclaveError(error, 'LEASE_NOT_FOUND')) {
       throw sessionLost(session);
     }
     // The keys may be there or may yet appear; nobody will use them.

@@ -19,7 +19,7 @@ import { durationOfAtLeast } from '../common/durations.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
 import { checkOptions } from '../common/option-checks.ts';
 import { pause, untilAnswered } from '../common/repeat.ts';
-import { linkedSignal } from '../common/signals.ts';
+import { expectManyListeners, linkedSignal } from '../common/signals.ts';
 import { checkSignal, type Known } from '../line/argument-checks.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import { inLineOrder, type LineEntry, lineEntry, type Meta } from '../line/line-record.ts';
@@ -84,7 +84,8 @@ export class RateLimiter {
     this.#rate = parseRate(options);
     const { recheck } = options;
     this.#settings = new LockSettings(context.session, recheck === undefined ? {} : { recheck });
-    const { client } = context.session;
+    const { client, signal } = context.session;
+    expectManyListeners(signal);
     const prefix = this.#prefix;
     const read = (kvs: Iterable<KeyValue>) => this.#lineUp(kvs);
     this.watch$ = observePrefix(client, prefix, read);
@@ -158,9 +159,13 @@ export class RateLimiter {
    *
    * @throws ConclaveError SESSION_LOST, or what the store answers
    */
-  async configure(): Promise<void> {
+  configure(): Promise<void> {
+    return this.#whileLive(this.#putInForce());
+  }
+
+  async #putInForce(): Promise<void> {
     const { client, signal } = this.#context.session;
-    let found = await untilAnswered(client, () => client.kv.get(this.#key), signal);
+    let found = await untilAnswered(client, () => client.kv.get(this.#key, { signal }), signal);
     for (;;) {
       const state = found && decodeRate(found);
       if (state && sameRate(state, this.#rate)) return;
@@ -170,7 +175,7 @@ export class RateLimiter {
         .if(compare.modRevision(this.#key, '==', found?.modRevision ?? 0n))
         .then(op.put(this.#key, encodeRate(next)))
         .else(op.get(this.#key));
-      const result = await untilAnswered(client, () => txn.commit(), signal);
+      const result = await untilAnswered(client, () => txn.commit({ signal }), signal);
       if (result.succeeded) return;
       found = result.responses[0];
     }
@@ -211,7 +216,21 @@ export class RateLimiter {
     compare.createRevision(place.key, '==', place.createRevision);
 
   /** One attempt by the clock as it is now, under a condition on the line. */
-  async #attempt(permits: number, condition: Compare): Promise<Answer> {
+  #attempt(permits: number, condition: Compare): Promise<Answer> {
+    return this.#whileLive(this.#judgeAndTake(permits, condition));
+  }
+
+  /** @throws why the session ended, not that a signal aborted which the caller never gave */
+  async #whileLive<T>(work: Promise<T>): Promise<T> {
+    const { signal } = this.#context.session;
+    try {
+      return await work;
+    } catch (error) {
+      throw signal.aborted ? signal.reason : error;
+    }
+  }
+
+  async #judgeAndTake(permits: number, condition: Compare): Promise<Answer> {
     const { client, signal } = this.#context.session;
     const { clock } = client;
     const by = randomId(client.random);
@@ -222,7 +241,8 @@ export class RateLimiter {
       const verdict = judge(this.#rate, known?.state.tatMs ?? 0, clock.wallMs(), permits);
       if (!verdict.allowed) {
         if (fresh) return { atMs: verdict.atMs };
-        this.#learn(await untilAnswered(client, () => client.kv.get(this.#key), signal));
+        const read = () => client.kv.get(this.#key, { signal });
+        this.#learn(await untilAnswered(client, read, signal));
         fresh = true;
         continue;
       }
@@ -232,7 +252,7 @@ export class RateLimiter {
         .if(compare.modRevision(this.#key, '==', known?.modRevision ?? 0n), condition)
         .then(op.put(this.#key, encodeRate(state)))
         .else(op.get(this.#key));
-      const result = await untilAnswered(client, () => txn.commit(), signal);
+      const result = await untilAnswered(client, () => txn.commit({ signal }), signal);
       if (result.succeeded) {
         this.#known = { modRevision: result.revision, state };
         return 'taken';

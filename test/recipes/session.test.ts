@@ -6,9 +6,12 @@ import { Mutex } from '../../recipes/locks/mutex.ts';
 import { noMetrics } from '../../recipes/metrics.ts';
 import { groupPrefix, lockPrefix, servicePrefix } from '../../recipes/names.ts';
 import { RecipeSession } from '../../recipes/session.ts';
+import { systemClock } from '../../sdk/clock.ts';
+import { connectOver } from '../../sdk/connect.ts';
 import { parseDuration } from '../../sdk/options.ts';
 import type { SessionOptions } from '../../sdk/session.ts';
 import { ManualClock } from '../support/manual-clock.ts';
+import { TcpProxy } from '../support/proxy.ts';
 import { storeMissing } from '../support/store.ts';
 import { Actor, eventually, useWorld } from './world.ts';
 
@@ -262,47 +265,92 @@ describe.skipIf(storeMissing)('sessions', () => {
     await keeper.close();
   });
 
-  test('a lost session fails every waiter at once', async () => {
-    const names = { mutex: world.name(), rw: world.name(), permits: world.name() };
-    const [many, leader, rate] = [world.name(), world.name(), world.name()];
-    const clock = new ManualClock();
-    const actor = await world.actor({ clock, ttl: '20s' });
-    const other = await world.actor();
-    const [waiter, holder] = [actor, other].map(
-      ({ context }) => new RecipeSession(context.session, context.metrics),
-    ) as [RecipeSession, RecipeSession];
+  describe('lost', () => {
     const limit = { rate: 1, per: '1h' } as const;
-    await holder.mutex(names.mutex).acquire();
-    await holder.mutex(many).acquire();
-    await holder.rw(names.rw).write();
-    await holder.semaphore(names.permits, { limit: 1 }).acquire();
-    await holder.rateLimit(rate, limit).take();
-    const leading = holder.election<string>(leader).campaign({ value: 'other' });
-    await leading;
-    const waits = [
-      waiter.mutex(names.mutex).acquire(),
-      waiter.mutex(names.mutex).acquire(),
-      waiter.multi([many, world.name()]).acquire(),
-      waiter.rw(names.rw).read(),
-      waiter.rw(names.rw).write(),
-      waiter.semaphore(names.permits, { limit: 1 }).acquire(),
-      waiter.rateLimit(rate, limit).take(),
-      waiter.election<string>(leader).campaign({ value: 'this' }),
-    ];
-    const codes: unknown[] = [];
-    for (const wait of waits) {
-      wait.catch((error: { code: string }) => codes.push(error.code));
-    }
-    await lineLength(names.mutex, 3);
-    await eventually('all to wait', async () => {
-      const { kvs } = await world.operator().kv.list({ prefix: 'conclave/' });
-      return kvs.filter(({ lease }) => lease === actor.session.lease).length >= waits.length;
+    const sessionOf = ({ context }: Actor) => new RecipeSession(context.session, context.metrics);
+    const namesOfAll = () => ({
+      mutex: world.name(),
+      multi: [world.name(), world.name()] as const,
+      rw: world.name(),
+      permits: world.name(),
+      rate: world.name(),
+      ...{ leader: world.name(), ranked: world.name() },
     });
-    clock.freeze(20_000);
-    expect(waiter.state).toBe('lost');
-    // No exchange and no timer lies between the loss and its news.
-    await new Promise(setImmediate);
-    expect(codes).toEqual(waits.map(() => 'SESSION_LOST'));
+    type Names = ReturnType<typeof namesOfAll>;
+
+    const holdAll = async (holder: RecipeSession, names: Names) => {
+      await holder.mutex(names.mutex).acquire();
+      await holder.mutex(names.multi[0]).acquire();
+      await holder.rw(names.rw).write();
+      await holder.semaphore(names.permits, { limit: 1 }).acquire();
+      await holder.rateLimit(names.rate, limit).take();
+      await holder.election<string>(names.leader).campaign({ value: 'other' });
+      await holder.election<string>(names.ranked, { priority: 2 }).campaign({ value: 'other' });
+    };
+    const waitForAll = (waiter: RecipeSession, names: Names): Record<string, Promise<unknown>> => ({
+      mutex: waiter.mutex(names.mutex).acquire(),
+      'mutex again': waiter.mutex(names.mutex).acquire(),
+      multi: waiter.multi(names.multi).acquire(),
+      'rw, to read': waiter.rw(names.rw).read(),
+      'rw, to write': waiter.rw(names.rw).write(),
+      semaphore: waiter.semaphore(names.permits, { limit: 1 }).acquire(),
+      'rate limit': waiter.rateLimit(names.rate, limit).take(),
+      election: waiter.election<string>(names.leader).campaign({ value: 'this' }),
+      'election by priority': waiter
+        .election<string>(names.ranked, { priority: 1 })
+        .campaign({ value: 'this' }),
+    });
+    /** What each wait was told so far. */
+    const codesOf = (waits: Record<string, Promise<unknown>>): Record<string, unknown> => {
+      const codes: Record<string, unknown> = {};
+      for (const [what, wait] of Object.entries(waits)) {
+        codes[what] = 'nothing yet';
+        wait.catch((error: { code: string }) => {
+          codes[what] = error.code;
+        });
+      }
+      return codes;
+    };
+    const allLost = (codes: Record<string, unknown>) =>
+      Object.fromEntries(Object.keys(codes).map((what) => [what, 'SESSION_LOST']));
+    /** Keys that wait: one of each, and two of the multi-lock. */
+    const untilInLine = (session: RecipeSession, count: number) =>
+      eventually(`${count} places in line`, async () => {
+        const { kvs } = await world.operator().kv.list({ prefix: 'conclave/' });
+        return kvs.filter(({ lease }) => lease === session.lease).length === count;
+      });
+
+    test('every waiter fails at once', async () => {
+      const names = namesOfAll();
+      const clock = new ManualClock();
+      const waiter = sessionOf(await world.actor({ clock, ttl: '20s' }));
+      await holdAll(sessionOf(await world.actor()), names);
+      const codes = codesOf(waitForAll(waiter, names));
+      await untilInLine(waiter, Object.keys(codes).length + 1);
+      clock.freeze(20_000);
+      expect(waiter.state).toBe('lost');
+      // No exchange and no timer lies between the loss and its news.
+      await new Promise(setImmediate);
+      expect(codes).toEqual(allLost(codes));
+    });
+
+    test('so does every waiter that is in the middle of a request', async () => {
+      const names = namesOfAll();
+      await holdAll(sessionOf(await world.actor()), names);
+      const clock = new ManualClock();
+      await using proxy = await TcpProxy.to(world.endpoint());
+      const options = { endpoints: proxy.endpoint, clock };
+      await using client = await connectOver({ connectionClock: systemClock }, options);
+      const waiter = new RecipeSession(await client.session({ ttl: '20s' }), noMetrics);
+      proxy.holdAnswers();
+      const codes = codesOf(waitForAll(waiter, names));
+      // The rate limit asks whether there is room before it stands in line.
+      await untilInLine(waiter, Object.keys(codes).length);
+      clock.freeze(20_000);
+      expect(waiter.state).toBe('lost');
+      await new Promise(setImmediate);
+      expect(codes).toEqual(allLost(codes));
+    });
   });
 
   describe('closed', () => {
