@@ -27,6 +27,9 @@ export type LinkAttempt = AttemptOptions & {
   readonly movable?: boolean;
 };
 
+/** Told of the answer to a movable call that came after the link was left, and the call with it. */
+type Late<M extends MethodName> = { readonly late?: (response: ResponseOf<M>) => void };
+
 type Leave = (failure: TransportFailure) => void;
 
 export class Link implements Transport {
@@ -93,7 +96,7 @@ export class Link implements Transport {
   unary<M extends MethodName>(
     method: M,
     request: RequestOf<M>,
-    options: LinkAttempt,
+    options: LinkAttempt & Late<M>,
   ): Promise<ResponseOf<M>> {
     if (this.#retired) return Promise.reject(left(false));
     if (options.movable === true) return this.#unaryMovable(method, request, options);
@@ -119,15 +122,16 @@ export class Link implements Transport {
   #unaryMovable<M extends MethodName>(
     method: M,
     request: RequestOf<M>,
-    options: LinkAttempt,
+    options: LinkAttempt & Late<M>,
   ): Promise<ResponseOf<M>> {
     return new Promise((resolve, reject) => {
       this.#movable.add(reject);
       this.#transport.unary(method, request, options).then(
         (response) => {
-          this.#movable.delete(reject);
+          const isAwaited = this.#movable.delete(reject);
           this.#answers += 1;
-          resolve(response);
+          if (isAwaited) resolve(response);
+          else options.late?.(response);
         },
         (failure) => {
           this.#movable.delete(reject);

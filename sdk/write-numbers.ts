@@ -10,6 +10,7 @@ import { Status } from 'nice-grpc-common';
 import type { Cancel, Clock } from './clock.ts';
 import type { Link } from './link.ts';
 import { TransportFailure, type WriteNumber } from './transport.ts';
+import { closedFailure } from './transport-unary.ts';
 
 /** A number in use; to be released when its write will not be sent again. */
 export type HeldNumber = WriteNumber & { release(): void };
@@ -133,7 +134,12 @@ export class WriteNumbers {
   readonly #clock: Clock;
   readonly #registrationTimeoutMs: number;
   #registered: Registered | undefined;
+  /** Where it was registered. */
+  #home: Link | undefined;
   readonly #registering = new Map<Link, Promise<Registered | undefined>>();
+  /** Registered, but not used: another registration was faster, or this one's link was left. */
+  readonly #spare = new Set<bigint>();
+  #closed = false;
 
   constructor(clock: Clock, registrationTimeoutMs: number) {
     this.#clock = clock;
@@ -154,6 +160,8 @@ export class WriteNumbers {
   async take(link: Link, options: TakeOptions): Promise<HeldNumber | undefined> {
     const deadlineMs = this.#clock.monotonicMs() + options.timeoutMs;
     while (!link.withoutNumbers) {
+      // Nobody would say goodbye for a registration from now on.
+      if (this.#closed) throw closedFailure(false);
       const timeoutMs = Math.max(0, deadlineMs - this.#clock.monotonicMs());
       const registered = this.#registered;
       if (registered === undefined) {
@@ -174,16 +182,44 @@ export class WriteNumbers {
     this.#registered = undefined;
   }
 
-  /** Tells the server that no write will be sent again. It would find out by itself, in time. */
+  /**
+   * Tells the server that no write will be sent again. It would find out by itself, in time.
+   *
+   * @param timeoutMs for registrations under way, and again for the goodbye
+   */
   async close(link: Link | undefined, timeoutMs: number): Promise<void> {
-    const registered = this.#registered;
-    if (registered === undefined) return;
-    this.forget(registered.id);
-    try {
-      await link?.unary('clientForget', { clientId: registered.id }, { timeoutMs });
-    } catch {
-      // The server's record of the client ends with its time.
+    this.#closed = true;
+    if (this.#registering.size > 0) {
+      const registering = Promise.allSettled(this.#registering.values());
+      await this.#bounded(registering, { timeoutMs }).catch(() => undefined);
     }
+    const registered = this.#registered;
+    if (registered !== undefined) {
+      this.forget(registered.id);
+      this.#spare.add(registered.id);
+    }
+    await this.#dismissSpare(link, timeoutMs);
+  }
+
+  /** What does not get through stays on the server until its time is over there. */
+  async #dismissSpare(link: Link | undefined, timeoutMs: number): Promise<void> {
+    if (link === undefined) return;
+    const clients = [...this.#spare];
+    this.#spare.clear();
+    const dismiss = async (clientId: bigint): Promise<void> => {
+      try {
+        await link.unary('clientForget', { clientId }, { timeoutMs });
+      } catch (failure) {
+        // The link was left by now: there will be another, at the latest for the goodbye.
+        if (failure instanceof TransportFailure && !failure.sent) this.#spare.add(clientId);
+      }
+    };
+    await Promise.all(clients.map(dismiss));
+  }
+
+  #dismiss(client: bigint): void {
+    this.#spare.add(client);
+    void this.#dismissSpare(this.#home, this.#registrationTimeoutMs);
   }
 
   #register(link: Link): Promise<Registered | undefined> {
@@ -196,13 +232,20 @@ export class WriteNumbers {
 
   async #registerOn(link: Link): Promise<Registered | undefined> {
     try {
+      const timeoutMs = this.#registrationTimeoutMs;
       const response = await link.unary(
         'clientRegister',
         {},
-        { timeoutMs: this.#registrationTimeoutMs, movable: true },
+        { timeoutMs, movable: true, late: ({ clientId }) => this.#dismiss(clientId) },
       );
+      if (this.#registered !== undefined) {
+        this.#dismiss(response.clientId);
+        return this.#registered;
+      }
       const window = response.window === 0 ? windowLimit : Math.min(response.window, windowLimit);
-      this.#registered ??= new Registered(response.clientId, window);
+      this.#registered = new Registered(response.clientId, window);
+      this.#home = link;
+      void this.#dismissSpare(link, timeoutMs);
       return this.#registered;
     } catch (failure) {
       if (!(failure instanceof TransportFailure)) throw failure;

@@ -21,8 +21,12 @@ export function clientMethods({ member }: ServiceContext) {
       requestType: ClientRegisterRequest,
       responseType: ClientRegisterResponse,
     },
-    async () => {
+    async (_request, { signal }) => {
       const { id } = await member.propose({ kind: 'client-register' });
+      if (signal.aborted) {
+        // Nobody will ever use it, nor say that it is not needed.
+        member.propose({ kind: 'client-forget', id }).catch(() => undefined);
+      }
       return {
         clientId: id,
         ttlSeconds: limits.clientTtlSeconds,

@@ -49,10 +49,15 @@ class Client {
     return this.#id;
   }
 
-  async call(call: CallInput, floor = 0n): Promise<Answer> {
-    const id = this.#asked++;
+  /** Waits for no answer. */
+  begin(call: CallInput, id = this.#asked++, floor = 0n): number {
     const message = Calls.create({ calls: [{ ...call, id }], floor });
     this.#stream.call.write(Buffer.from(Calls.encode(message).finish()));
+    return id;
+  }
+
+  async call(call: CallInput, floor = 0n): Promise<Answer> {
+    const id = this.begin(call, undefined, floor);
     const answered = () =>
       this.#stream.received
         .flatMap((bytes) => Answers.decode(bytes).answers)
@@ -207,6 +212,24 @@ test('clients are forgotten when they ask for it, once and again', async () => {
   expect((await client.call(forget)).code).toBe(0);
   expect((await client.call(forget)).code).toBe(0);
   expect((await client.numbered(1n, Method.PUT, put('a'))).error).toBe('conclave: unknown client');
+});
+
+test('a client is forgotten whose registration nobody waits for any more', async () => {
+  await using face = await Face.open();
+  const { member } = face;
+  let open = (): void => undefined;
+  member.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const client = new Client(face);
+  client.begin({ method: Method.CLIENT_REGISTER, request: nothing });
+  await waitFor('the registration', () => member.waiting === 1 || undefined);
+  client.begin({ method: Method.UNSPECIFIED, request: nothing, cancel: true }, 0);
+  // Answered after the cancellation was read.
+  await client.call({ method: Method.PING, request: nothing });
+  open();
+  await waitFor('the end of the client', () => member.appliedIndex === 2 || undefined);
+  expect(member.machine.clients.size).toBe(0);
 });
 
 test('a ping is answered whatever the member waits for', async () => {

@@ -2,8 +2,10 @@
 import { Status } from 'nice-grpc-common';
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../sdk/clock.ts';
+import { parseEndpoints } from '../../sdk/endpoints.ts';
 import { type Client, connect, op } from '../../sdk/index.ts';
-import type { Link } from '../../sdk/link.ts';
+import { Link } from '../../sdk/link.ts';
+import { type MemberTransport, TransportFailure } from '../../sdk/transport.ts';
 import { type HeldNumber, WriteNumbers } from '../../sdk/write-numbers.ts';
 import { Method } from '../../server/wire/conclave/v1/batch.ts';
 import { FakeBatchServer } from '../support/fake-batch-server.ts';
@@ -215,6 +217,87 @@ describe('waiting for a number', () => {
     await turn();
     numbers.forget(1n);
     expect((await Promise.all(waiting)).map((number) => number?.sequence)).toEqual([1n, 2n]);
+  });
+});
+
+describe('registrations that are not used', () => {
+  const options = { timeoutMs: 5_000 } as const;
+  const turn = () => new Promise((resolve) => setImmediate(resolve));
+  const failure = () => new TransportFailure('closed', Status.UNAVAILABLE, 'left', false);
+  /** A link over which registrations are answered when the test says so, and goodbyes at once. */
+  const manual = () => {
+    const asked: ((client: bigint) => void)[] = [];
+    const forgotten: bigint[] = [];
+    const state = { leaving: false };
+    const unary = (method: string, request: { clientId?: bigint }): Promise<unknown> => {
+      if (state.leaving) return Promise.reject(failure());
+      if (method === 'clientForget') {
+        forgotten.push(request.clientId ?? 0n);
+        return Promise.resolve({});
+      }
+      return new Promise((resolve) => {
+        asked.push((clientId) => resolve({ clientId, window: 4 }));
+      });
+    };
+    const transport = { unary, close: () => undefined } as unknown as MemberTransport;
+    const [endpoint] = parseEndpoints('127.0.0.1:1');
+    if (endpoint === undefined) throw new Error('no endpoint');
+    const link = new Link(endpoint, { openTransport: () => transport, clock: systemClock });
+    return { link, asked, forgotten, state };
+  };
+
+  test('are taken back when another one was faster', async () => {
+    const numbers = new WriteNumbers(systemClock, 1_000);
+    const [slow, fast] = [manual(), manual()];
+    const writes = [numbers.take(slow.link, options), numbers.take(fast.link, options)];
+    fast.asked[0]?.(2n);
+    await turn();
+    slow.asked[0]?.(1n);
+    expect((await Promise.all(writes)).map((number) => number?.client)).toEqual([2n, 2n]);
+    expect(fast.forgotten).toEqual([1n]);
+    await numbers.close(fast.link, 100);
+    expect(fast.forgotten).toEqual([1n, 2n]);
+  });
+
+  test('are taken back when the answer came after the link was left', async () => {
+    const numbers = new WriteNumbers(systemClock, 1_000);
+    const [before, after] = [manual(), manual()];
+    const lost = expect(numbers.take(before.link, options)).rejects.toMatchObject({ sent: false });
+    before.link.retire();
+    await lost;
+    const write = numbers.take(after.link, options);
+    after.asked[0]?.(2n);
+    await write;
+    before.asked[0]?.(1n);
+    await turn();
+    expect(after.forgotten).toEqual([1n]);
+  });
+
+  test('are taken back by the goodbye when there was no way before', async () => {
+    const numbers = new WriteNumbers(systemClock, 1_000);
+    const [slow, fast, last] = [manual(), manual(), manual()];
+    const writes = [numbers.take(slow.link, options), numbers.take(fast.link, options)];
+    fast.asked[0]?.(2n);
+    await turn();
+    fast.state.leaving = true;
+    slow.asked[0]?.(1n);
+    await Promise.all(writes);
+    await turn();
+    await numbers.close(last.link, 100);
+    expect([...last.forgotten].sort()).toEqual([1n, 2n]);
+  });
+
+  test('are taken back when the client is closed before they are answered', async () => {
+    const numbers = new WriteNumbers(systemClock, 1_000);
+    const { link, asked, forgotten } = manual();
+    const write = numbers.take(link, options).catch(() => undefined);
+    const closed = numbers.close(link, 1_000);
+    asked[0]?.(1n);
+    await closed;
+    await write;
+    expect(forgotten).toEqual([1n]);
+    await expect(numbers.take(link, options)).rejects.toMatchObject({ kind: 'closed' });
+    expect(asked).toHaveLength(1);
   });
 });
 
