@@ -3,6 +3,7 @@ import type { Client } from './client.ts';
 import type { Cancel, Clock } from './clock.ts';
 import type { Connection } from './connection.ts';
 import { aborted, ConclaveError, isConclaveError } from './errors.ts';
+import { hexId } from './hex-id.ts';
 import type { KeepAliveThread, Seat } from './keep-alive-thread.ts';
 import type { Kv } from './kv.ts';
 import { EventSource, type Observable, StateSource } from './observe.ts';
@@ -68,7 +69,7 @@ export class LeaseSession implements Session {
     this.#context = context;
     this.client = context.client;
     this.lease = opened.lease;
-    this.id = BigInt.asUintN(64, opened.lease).toString(16);
+    this.id = hexId(opened.lease);
     this.terms = terms;
     this.onSuspend = terms.onSuspend ?? 'continue';
     this.meta = terms.meta ?? {};

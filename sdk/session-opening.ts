@@ -1,5 +1,6 @@
 /** Opening sessions: new ones, and those that another process has left. */
 import { ConclaveError, invalidArgument, throwIfAborted } from './errors.ts';
+import { hexId, leaseOfHex } from './hex-id.ts';
 import { InheritedKeys } from './inherited-keys.ts';
 import type { Seat } from './keep-alive-thread.ts';
 import { refuseUnknownOptions } from './known-options.ts';
@@ -96,8 +97,10 @@ const takeOver = async (
   const sentAt = instantOf(context.clock);
   const { ttlMs } = await leases.keepAlive(lease, call);
   if (ttlMs === 0) {
-    const id = BigInt.asUintN(64, lease).toString(16);
-    throw new ConclaveError('SESSION_LOST', `Session ${id} cannot be resumed: its lease is gone`);
+    throw new ConclaveError(
+      'SESSION_LOST',
+      `Session ${hexId(lease)} cannot be resumed: its lease is gone`,
+    );
   }
   if (ttlMs <= lockDelayMs) {
     throw invalidArgument('lockDelay', lockDelayMs, `less than its lease, ${ttlMs} ms`);
@@ -146,8 +149,7 @@ const check = (context: SessionContext, options: SessionOptions): Checked => {
 };
 
 const parseId = (resume: string | bigint): bigint => {
-  const lease =
-    typeof resume === 'string' && /^[0-9a-f]{1,16}$/.test(resume) ? BigInt(`0x${resume}`) : resume;
+  const lease = typeof resume === 'string' ? leaseOfHex(resume) : resume;
   if (typeof lease === 'bigint' && lease !== 0n) return BigInt.asIntN(64, lease);
   throw invalidArgument('resume', resume, "a session's 'id' or 'lease'");
 };

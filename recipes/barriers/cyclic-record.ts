@@ -1,9 +1,9 @@
 /** What a cyclic barrier keeps in the store, and where. */
 import { ConclaveError } from '../../sdk/errors.ts';
+import { isCount, parseRecord, type Stored, textOf } from '../common/json-record.ts';
 import { sortableHex } from '../names.ts';
 import { type Break, breakReasons } from './broken.ts';
 import { type CyclicRecord, pastMax } from './cyclic.ts';
-import { isCount, parseRecord, type Stored, textOf } from './record.ts';
 
 export const firstRecord = (parties: number): CyclicRecord => ({
   parties,

@@ -2,10 +2,10 @@
 import { ConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue, ListResult } from '../../sdk/kv.ts';
 import { op } from '../../sdk/txn.ts';
+import { isCount, parseRecord, type Stored, textOf } from '../common/json-record.ts';
 import { sortableHex } from '../names.ts';
 import type { EntryView, ExitView, Party, Ready } from './double.ts';
 import { directMusterMax, type Mustered } from './muster.ts';
-import { isCount, parseRecord, type Stored, textOf } from './record.ts';
 
 export type Terms = {
   readonly parties: number;

@@ -10,9 +10,9 @@
  * its own key is new. The one that finds the count one short opens the gate, in the same transaction.
  */
 import type { KeyValue } from '../../sdk/kv.ts';
+import { isCount, parseRecord, type Stored } from '../common/json-record.ts';
 import type { Meta } from '../line/line-record.ts';
 import { sortableHex, unescapeName } from '../names.ts';
-import { isCount, parseRecord, type Stored } from './record.ts';
 
 export type LatchGate = {
   /** Rises with each reset; the first is 1. */

@@ -1,6 +1,7 @@
 /** A registered instance of a service, as it is written and as others see it. */
 import { type Codec, decodeWith, encodeWith, json } from '../../sdk/codec.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
+import { parseRecord } from '../common/json-record.ts';
 import type { Stamp } from '../common/kept-entry.ts';
 import { unescapeName } from '../names.ts';
 
@@ -88,15 +89,8 @@ function readMeta<M>(
   return decodeWith(codec, Buffer.from(JSON.stringify(meta)), key);
 }
 
-export function readInstanceRecord<M>(kv: Pick<KeyValue, 'value'>): Partial<InstanceRecord<M>> {
-  try {
-    const parsed: unknown = JSON.parse(Buffer.from(kv.value).toString('utf8'));
-    if (typeof parsed === 'object' && parsed !== null) return parsed;
-  } catch {
-    // Not ours.
-  }
-  return {};
-}
+export const readInstanceRecord = <M>(kv: Pick<KeyValue, 'value'>): Partial<InstanceRecord<M>> =>
+  parseRecord(kv);
 
 /** Which registration wrote an entry, and its how-manieth write it is. */
 export function stampOfInstance(kv: KeyValue): Partial<Stamp> {

@@ -1,6 +1,7 @@
 /** What the store keeps of each migration, and whether it is what a client has in mind. */
 import { ConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
+import { parseRecord } from '../common/json-record.ts';
 import type { Meta } from '../line/line-record.ts';
 
 /** `writes`: in one transaction with its record. `effects`: between a record of its start and its end. */
@@ -32,16 +33,12 @@ export type MigrationRecord = {
 };
 
 /** Undefined when something else wrote the key. */
-export function decodeMigration({ value }: Pick<KeyValue, 'value'>): MigrationRecord | undefined {
-  try {
-    const record = JSON.parse(Buffer.from(value).toString('utf8')) as Partial<MigrationRecord>;
-    const isOurs = record.v === 1 && typeof record.id === 'string';
-    return isOurs && (record.state === 'started' || record.state === 'done')
-      ? (record as MigrationRecord)
-      : undefined;
-  } catch {
-    return undefined;
-  }
+export function decodeMigration(kv: Pick<KeyValue, 'value'>): MigrationRecord | undefined {
+  const record = parseRecord(kv) as Partial<MigrationRecord>;
+  const isOurs = record.v === 1 && typeof record.id === 'string';
+  return isOurs && (record.state === 'started' || record.state === 'done')
+    ? (record as MigrationRecord)
+    : undefined;
 }
 
 /** A record with the key it is in. */

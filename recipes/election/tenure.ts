@@ -1,6 +1,7 @@
 /** Leading by priority: a hold of the leader key, which can be passed on. */
 import { filter } from 'rxjs';
 import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
+import { leaseOfHex } from '../../sdk/hex-id.ts';
 import { type Observable, StateSource } from '../../sdk/observe.ts';
 import { compare, type Operations, type Txn } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
@@ -107,5 +108,5 @@ export const waitForTenure = (
 function heirOf(candidate: CandidateRef): Heir {
   checkCandidate(candidate);
   const { key, createRevision, session } = candidate;
-  return { key, createRevision, lease: BigInt(`0x${session}`) };
+  return { key, createRevision, lease: leaseOfHex(session) ?? 0n };
 }

@@ -1,7 +1,9 @@
 /** A member of a group, as it is written and as others see it. */
 import { type Codec, decodeWith } from '../../sdk/codec.ts';
 import { type ConclaveError, isConclaveError } from '../../sdk/errors.ts';
+import { hexId } from '../../sdk/hex-id.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
+import { parseRecord } from '../common/json-record.ts';
 import type { Stamp } from '../common/kept-entry.ts';
 import type { Meta } from '../line/line-record.ts';
 import { unescapeName } from '../names.ts';
@@ -54,15 +56,7 @@ export function encodeMember(
   return JSON.stringify(record);
 }
 
-function readRecord(kv: KeyValue): Partial<MemberRecord> {
-  try {
-    const parsed: unknown = JSON.parse(Buffer.from(kv.value).toString('utf8'));
-    if (typeof parsed === 'object' && parsed !== null) return parsed;
-  } catch {
-    // Not ours.
-  }
-  return {};
-}
+const readRecord = (kv: KeyValue): Partial<MemberRecord> => parseRecord(kv);
 
 export function stampOfMember(kv: KeyValue): Partial<Stamp> {
   const { owner, sequence } = readRecord(kv);
@@ -87,7 +81,7 @@ export function readMember<T>(
     meta: typeof meta === 'object' && meta !== null ? meta : {},
     createRevision: kv.createRevision,
     modRevision: kv.modRevision,
-    session: BigInt.asUintN(64, kv.lease).toString(16),
+    session: hexId(kv.lease),
   };
   const data =
     typeof base64 === 'string' ? Buffer.from(base64, 'base64') : Buffer.from(String(text ?? ''));

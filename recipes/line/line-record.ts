@@ -1,6 +1,8 @@
 /** What a member of a line writes into its key, for people and for followers of an election. */
+import { hexId } from '../../sdk/hex-id.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import { checkMeta } from '../../sdk/session-meta.ts';
+import { parseRecord } from '../common/json-record.ts';
 
 /** Shown beside a member: host, process, purpose. */
 export type Meta = Readonly<Record<string, string>>;
@@ -66,13 +68,7 @@ function valueFields(value: Buffer): { text: string } | { base64: string } {
 
 /** Reads a record leniently: a key that something else wrote still is a place in the line. */
 export function decodeLineRecord(value: Uint8Array): LineContent {
-  let record: Partial<LineRecord> = {};
-  try {
-    const parsed: unknown = JSON.parse(Buffer.from(value).toString('utf8'));
-    if (typeof parsed === 'object' && parsed !== null) record = parsed;
-  } catch {
-    // Not ours; it has no content that could be shown.
-  }
+  const record = parseRecord({ value }) as Partial<LineRecord>;
   const bytes =
     typeof record.text === 'string'
       ? Buffer.from(record.text, 'utf8')
@@ -96,7 +92,7 @@ export function lineEntry(kv: KeyValue): LineEntry {
   const content = decodeLineRecord(kv.value);
   return {
     key: kv.key,
-    session: kv.lease.toString(16),
+    session: hexId(kv.lease),
     createRevision: kv.createRevision,
     modRevision: kv.modRevision,
     since: new Date(content.sinceMs),

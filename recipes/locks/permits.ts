@@ -6,7 +6,7 @@
  * A grant is sticky. All places ahead of a holder were there when it was granted and can only leave,
  * so the weights held never exceed the largest limit that any holder was granted under.
  */
-import type { KeyValue } from '../../sdk/kv.ts';
+import { parseRecord, type Stored } from '../common/json-record.ts';
 import type { Place } from '../line/line.ts';
 import type { LineView } from '../line/line-membership.ts';
 import { decodeLineRecord } from '../line/line-record.ts';
@@ -26,14 +26,9 @@ export const encodeLimit = ({ declared, limit }: Limit): string =>
   JSON.stringify({ v: 1, declared, limit });
 
 /** Undefined for what is no limit. */
-export function decodeLimit(kv: Pick<KeyValue, 'value'> | null | undefined): Limit | undefined {
-  if (!kv) return undefined;
-  try {
-    const { declared, limit } = JSON.parse(Buffer.from(kv.value).toString('utf8'));
-    return isPermits(declared) && isPermits(limit) ? { declared, limit } : undefined;
-  } catch {
-    return undefined;
-  }
+export function decodeLimit(kv: Stored): Limit | undefined {
+  const { declared, limit } = parseRecord(kv);
+  return isPermits(declared) && isPermits(limit) ? { declared, limit } : undefined;
 }
 
 /** A key that something else wrote takes one permit. */

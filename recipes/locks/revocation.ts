@@ -7,6 +7,7 @@ import { ConclaveError, isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Session } from '../../sdk/session.ts';
 import { compare, op } from '../../sdk/txn.ts';
+import { parseRecord } from '../common/json-record.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import type { Meta } from '../line/line-record.ts';
 
@@ -29,7 +30,7 @@ type RevocationRecord = {
 
 /** Undefined while nobody has asked. */
 export function revocationIn(kv: Pick<KeyValue, 'value'>): Revocation | undefined {
-  const record = recordOf(kv)?.['revocation'] as Partial<RevocationRecord> | undefined;
+  const record = parseRecord(kv)['revocation'] as Partial<RevocationRecord> | undefined;
   if (typeof record !== 'object' || typeof record.by !== 'string') return undefined;
   const { by, meta = {}, reason = '', sinceMs = 0 } = record;
   return { by, meta, reason, since: new Date(sinceMs) };
@@ -53,8 +54,8 @@ export async function requestRevocation(
     const { kvs } = await untilAnswered(client, () => client.kv.list({ prefix }, first), signal);
     const [holder] = kvs;
     if (holder === undefined) return false;
-    const record = recordOf(holder);
-    if (record?.['v'] !== 1) {
+    const record = parseRecord(holder);
+    if (record['v'] !== 1) {
       const message = `The holder '${holder.key}' does not take requests: something else wrote its key`;
       throw new ConclaveError('FAILED_PRECONDITION', message);
     }
@@ -69,16 +70,5 @@ export async function requestRevocation(
       // The holder's session ended in between.
       if (!isConclaveError(error, 'LEASE_NOT_FOUND')) throw error;
     }
-  }
-}
-
-function recordOf({ value }: Pick<KeyValue, 'value'>): Record<string, unknown> | undefined {
-  try {
-    const parsed: unknown = JSON.parse(Buffer.from(value).toString('utf8'));
-    return typeof parsed === 'object' && parsed !== null
-      ? (parsed as Record<string, unknown>)
-      : undefined;
-  } catch {
-    return undefined;
   }
 }

@@ -16,6 +16,7 @@ import type { CallOptions, Duration } from '../../sdk/options.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
+import { parseRecord } from '../common/json-record.ts';
 import { fullJitterMs, mayRepeat, pause, untilAnswered } from '../common/repeat.ts';
 import { expectManyListeners } from '../common/signals.ts';
 import { cronKey, escapeName } from '../names.ts';
@@ -351,15 +352,8 @@ const isSame = (
   one.queue === other.queue;
 
 function readRecord(kv: KeyValue): CronRecord | undefined {
-  try {
-    const parsed: unknown = JSON.parse(Buffer.from(kv.value).toString('utf8'));
-    if (typeof parsed === 'object' && parsed !== null && 'lastMs' in parsed) {
-      return parsed as CronRecord;
-    }
-  } catch {
-    // Not ours: as if there were none.
-  }
-  return undefined;
+  const record = parseRecord(kv);
+  return 'lastMs' in record ? (record as CronRecord) : undefined;
 }
 
 function mismatch(name: string, { pattern, tz, missed, queue }: CronRecord): ConclaveError {

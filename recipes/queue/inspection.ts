@@ -2,6 +2,7 @@
 import type { Client } from '../../sdk/client.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { CallOptions } from '../../sdk/options.ts';
+import { parseRecord } from '../common/json-record.ts';
 import { type QueueKeys, unescapeName } from '../names.ts';
 import { readClaimState } from './job-record.ts';
 
@@ -76,14 +77,7 @@ export async function readWorkers(
 
 /** Lenient with what somebody wrote by hand: such a worker is there since it was written, who knows when. */
 function readRecord(entry: KeyValue): Pick<QueueWorker, 'since' | 'meta'> {
-  try {
-    const parsed: unknown = JSON.parse(Buffer.from(entry.value).toString('utf8'));
-    if (typeof parsed === 'object' && parsed !== null) {
-      const { sinceMs, meta } = parsed as { sinceMs?: number; meta?: QueueWorker['meta'] };
-      return { since: new Date(sinceMs ?? 0), meta: meta ?? {} };
-    }
-  } catch {
-    // Not ours: it takes jobs all the same.
-  }
-  return { since: new Date(0), meta: {} };
+  const record: { sinceMs?: number; meta?: QueueWorker['meta'] } = parseRecord(entry);
+  const { sinceMs = 0, meta = {} } = record;
+  return { since: new Date(sinceMs), meta };
 }

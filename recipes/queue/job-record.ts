@@ -15,6 +15,7 @@
  *   ready in the transaction that ends it. The order exists only beside a claim.
  */
 import type { KeyValue } from '../../sdk/kv.ts';
+import { parseRecord } from '../common/json-record.ts';
 
 /** Travels with the job from place to place. */
 export type JobState = {
@@ -29,6 +30,8 @@ export type JobState = {
   readonly dueMs?: number;
   /** The dedup key it occupies until it is finished. */
   readonly dedup?: string;
+  /** How long the dedup key stays taken once the job is done. */
+  readonly keyForMs?: number;
   /** Higher ones are offered first. */
   readonly priority?: number;
   /** The group it belongs to, as a level of a key. */
@@ -84,20 +87,13 @@ export const encodeState = (state: JobState | ClaimState | DeadState): string =>
   JSON.stringify(state);
 
 /** Reads leniently what somebody may have edited by hand; missing fields get harmless values. */
-function decodeState(kv: KeyValue): Partial<ClaimState & DeadState> {
-  try {
-    const parsed: unknown = JSON.parse(Buffer.from(kv.value).toString('utf8'));
-    if (typeof parsed === 'object' && parsed !== null) return parsed;
-  } catch {
-    // Not ours: treated as a job without a history.
-  }
-  return {};
-}
+const decodeState = (kv: KeyValue): Partial<ClaimState & DeadState> => parseRecord(kv);
 
 const optionalFields = [
   'maxAttempts',
   'dueMs',
   'dedup',
+  'keyForMs',
   'priority',
   'group',
   'turn',
@@ -130,7 +126,7 @@ export function withoutTurn<State extends JobState>(state: State): State {
 
 /** What stays of a job that is finished: neither its dedup key nor its turn. */
 export function withoutRights(state: JobState): JobState {
-  const { dedup: _dedup, turn: _turn, rank: _rank, ...rest } = jobState(state);
+  const { dedup: _dedup, keyForMs: _keyForMs, turn: _turn, rank: _rank, ...rest } = jobState(state);
   return rest;
 }
 

@@ -2,6 +2,7 @@
 import type { Client } from '../../sdk/client.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import { compare, op } from '../../sdk/txn.ts';
+import { parseRecord } from '../common/json-record.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { type QueueKeys, queueKeys } from '../names.ts';
 import type { FreedRecord } from './child-ends.ts';
@@ -61,12 +62,5 @@ export async function releaseParent(
   }
 }
 
-function readFreed(kv: KeyValue): Partial<FreedRecord> {
-  try {
-    const parsed: unknown = JSON.parse(Buffer.from(kv.value).toString('utf8'));
-    if (typeof parsed === 'object' && parsed !== null) return parsed;
-  } catch {
-    // Not ours: as if all went well.
-  }
-  return {};
-}
+/** What is not ours reads as if all went well. */
+const readFreed = (kv: KeyValue): Partial<FreedRecord> => parseRecord(kv);

@@ -8,6 +8,7 @@ import type { KeyValue } from '../../sdk/kv.ts';
 import type { CallOptions, Duration } from '../../sdk/options.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import { durationOfAtLeast } from '../common/durations.ts';
+import { parseRecord } from '../common/json-record.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import type { QueueKeys } from '../names.ts';
 import type { Rate } from '../rate/gcra.ts';
@@ -84,14 +85,7 @@ export function shownLimits(stored: StoredLimits | undefined): QueueLimits {
 
 /** undefined when none are stored. Lenient with what somebody wrote by hand. */
 export function readLimits(kv: KeyValue | null | undefined): StoredLimits | undefined {
-  if (kv == null) return undefined;
-  try {
-    const parsed: unknown = JSON.parse(Buffer.from(kv.value).toString('utf8'));
-    if (typeof parsed === 'object' && parsed !== null) return { ...parsed, v: 1 };
-  } catch {
-    // Not ours: as if nobody had set any.
-  }
-  return { v: 1 };
+  return kv == null ? undefined : { ...parseRecord(kv), v: 1 };
 }
 
 const isSame = (one: StoredLimits, other: StoredLimits): boolean =>

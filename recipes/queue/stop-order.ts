@@ -5,6 +5,7 @@
  */
 import type { KeyValue, Kv } from '../../sdk/kv.ts';
 import { type Operation, op } from '../../sdk/txn.ts';
+import { parseRecord } from '../common/json-record.ts';
 import type { QueueKeys } from '../names.ts';
 import { arrival, turnKey } from './job-places.ts';
 import type { JobState } from './job-record.ts';
@@ -26,17 +27,13 @@ export type Successor = {
 
 export const encodeOrder = (order: StopOrder): string => JSON.stringify(order);
 
-export function readOrder(kv: KeyValue): StopOrder {
-  try {
-    const parsed: unknown = JSON.parse(Buffer.from(kv.value).toString('utf8'));
-    if (typeof parsed === 'object' && parsed !== null) {
-      return { why: 'cancelled', reason: '', ...parsed, v: 1 };
-    }
-  } catch {
-    // Written by hand: an order all the same.
-  }
-  return { v: 1, why: 'cancelled', reason: '' };
-}
+/** What was written by hand is an order all the same. */
+export const readOrder = (kv: KeyValue): StopOrder => ({
+  why: 'cancelled',
+  reason: '',
+  ...parseRecord(kv),
+  v: 1,
+});
 
 export type Succession = {
   /** The turn of its group goes to the successor: it is not for the leaving job to free. */

@@ -3,6 +3,7 @@
  * An op-record in it tells a repetition whose first answer was lost that it has taken effect already.
  */
 import { ConclaveError, isConclaveError } from '../../sdk/errors.ts';
+import { hexId } from '../../sdk/hex-id.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import { type Compare, compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
@@ -104,10 +105,9 @@ async function foreignLeaseGone(error: unknown, run: StmRun, commit: Commit): Pr
     const { client } = session;
     const look = () => client.leases.timeToLive(lease, { signal: commit.signal });
     if ((await untilAnswered(client, look, commit.signal)) !== null) continue;
-    const id = BigInt.asUintN(64, lease).toString(16);
     return new ConclaveError(
       'LEASE_NOT_FOUND',
-      `There is no lease ${id}, which a key is put under`,
+      `There is no lease ${hexId(lease)}, which a key is put under`,
     );
   }
   return error;

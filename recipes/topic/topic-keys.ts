@@ -1,5 +1,6 @@
 /** Where one topic keeps what, and what the key of a message tells without its value. */
 import type { KeyValue } from '../../sdk/kv.ts';
+import { parseRecord } from '../common/json-record.ts';
 import { escapeName, topicPrefix } from '../names.ts';
 
 export type TopicKeys = {
@@ -82,13 +83,8 @@ export const writeFloor = (through: bigint): string =>
 
 /** A revision kept under `field` of a JSON object; undefined when there is none. */
 export function revisionIn(value: Uint8Array, field: string): bigint | undefined {
-  try {
-    const parsed: unknown = JSON.parse(Buffer.from(value).toString('utf8'));
-    const kept = (parsed as Readonly<Record<string, unknown>> | null)?.[field];
-    return typeof kept === 'string' && /^\d+$/.test(kept) ? BigInt(kept) : undefined;
-  } catch {
-    return undefined;
-  }
+  const kept = parseRecord({ value })[field];
+  return typeof kept === 'string' && /^\d+$/.test(kept) ? BigInt(kept) : undefined;
 }
 
 const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0');

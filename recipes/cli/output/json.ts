@@ -9,6 +9,7 @@
  * - What is absent is null; fields are never left out, except `…Base64`.
  * - Fields may be added; what is there keeps its name and type within `outputVersion`.
  */
+import { hexId } from '../../../sdk/hex-id.ts';
 import type { KeyValue } from '../../../sdk/kv.ts';
 import { textOf } from './text.ts';
 
@@ -24,8 +25,6 @@ export type JsonObject = { readonly [key: string]: Json };
 
 /** Rises when a field changes its name, type or meaning. */
 export const outputVersion = 1;
-
-export const hexId = (id: bigint): string => BigInt.asUintN(64, id).toString(16);
 
 /** A lease, where 0 stands for none. */
 const leaseOrNull = (lease: bigint): string | null => (lease === 0n ? null : hexId(lease));

@@ -1,9 +1,10 @@
 import type { Command } from 'commander';
 import type { ClusterApi, MemberStatus } from '../../../sdk/cluster.ts';
+import { hexId } from '../../../sdk/hex-id.ts';
 import type { CommonOptions } from '../connection.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { report } from '../failure.ts';
-import { hexId, type JsonObject } from '../output/json.ts';
+import type { JsonObject } from '../output/json.ts';
 import { Output, type View } from '../output/output.ts';
 import { field } from '../output/table.ts';
 import { asVerb } from '../verb.ts';

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { ConclaveError } from '../../../../sdk/errors.ts';
+import { hexId } from '../../../../sdk/hex-id.ts';
 import { idOption } from '../../arguments.ts';
 import type { CommonOptions } from '../../connection.ts';
 import { signalExitCode } from '../../exit-codes.ts';
-import { hexId } from '../../output/json.ts';
 import { Output, type View } from '../../output/output.ts';
 import { field } from '../../output/table.ts';
 import { asVerb } from '../../verb.ts';

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
+import { hexId } from '../../../../sdk/hex-id.ts';
 import { idOption } from '../../arguments.ts';
 import type { CommonOptions } from '../../connection.ts';
-import { hexId } from '../../output/json.ts';
 import { Output, type View } from '../../output/output.ts';
 import { field } from '../../output/table.ts';
 import { asVerb } from '../../verb.ts';

@@ -1,8 +1,9 @@
 import type { Command } from 'commander';
 import { ConclaveError } from '../../../../sdk/errors.ts';
+import { hexId } from '../../../../sdk/hex-id.ts';
 import { idOption } from '../../arguments.ts';
 import type { CommonOptions } from '../../connection.ts';
-import { bytesFields, hexId } from '../../output/json.ts';
+import { bytesFields } from '../../output/json.ts';
 import { Output, type View } from '../../output/output.ts';
 import { field } from '../../output/table.ts';
 import { asVerb } from '../../verb.ts';

@@ -5,11 +5,11 @@
  */
 import { type Command, Option } from 'commander';
 import type { ClusterApi, ClusterMember } from '../../../../sdk/cluster.ts';
+import { hexId } from '../../../../sdk/hex-id.ts';
 import { durationOption, idOption } from '../../arguments.ts';
 import type { CommonOptions } from '../../connection.ts';
 import { exitCodes } from '../../exit-codes.ts';
 import { CliError } from '../../failure.ts';
-import { hexId } from '../../output/json.ts';
 import { Output } from '../../output/output.ts';
 import { note } from '../../stderr.ts';
 import { asVerb } from '../../verb.ts';

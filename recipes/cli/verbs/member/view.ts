@@ -1,6 +1,7 @@
 /** A member as every verb of the group prints it. */
 import type { ClusterMember } from '../../../../sdk/cluster.ts';
-import { hexId, type JsonObject } from '../../output/json.ts';
+import { hexId } from '../../../../sdk/hex-id.ts';
+import type { JsonObject } from '../../output/json.ts';
 import type { View } from '../../output/output.ts';
 import { type Column, field } from '../../output/table.ts';
 

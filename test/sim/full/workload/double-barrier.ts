@@ -1,7 +1,7 @@
 /** Double barriers: a generation is exactly its parties, who enter together and leave together. */
 import type { DoubleBarrierHandle } from '../../../../recipes/barriers/double-barrier.ts';
 import { doubleKeys } from '../../../../recipes/barriers/double-record.ts';
-import { parseRecord } from '../../../../recipes/barriers/record.ts';
+import { parseRecord } from '../../../../recipes/common/json-record.ts';
 import { doubleBarrierPrefix } from '../../../../recipes/names.ts';
 import type { RecipeSession } from '../../../../recipes/session.ts';
 import { applyChanges, type Entry } from '../../../lin/store.ts';

@@ -1,10 +1,11 @@
-/** Reading what the barriers keep, leniently: what somebody else wrote there reads as nothing. */
+/** Reading what recipes keep as JSON, leniently: what somebody else wrote there reads as nothing. */
 import type { KeyValue } from '../../sdk/kv.ts';
 
 export type Stored = Pick<KeyValue, 'value'> | null | undefined;
 
 export const textOf = (kv: Stored): string => Buffer.from(kv?.value ?? '').toString('utf8');
 
+/** The fields of an object; none when there is no object. What they hold is still to be checked. */
 export function parseRecord(kv: Stored): Readonly<Record<string, unknown>> {
   if (!kv) return {};
   try {
