@@ -29,6 +29,8 @@ export type StmIsolation = 'serializable' | 'snapshot' | 'read-committed';
 
 /** For the op-record, and for the fence that a repetition adds. */
 const operationsBeside = 2;
+/** For the op-record of an earlier commit: as each leaves one, they would add up otherwise. */
+const removalsAtLeast = 1;
 
 export type Commit = {
   readonly context: RecipeContext;
@@ -54,7 +56,8 @@ export async function commitRun(run: StmRun, commit: Commit): Promise<StmSnapsho
   const guards = conditionsOf(run.guards, session.client.kv.txn());
   const compares = [...guards, ...conditionsOn(run, commit.isolation)];
   const room = maxOperations - operationsBeside;
-  assertRoom(run.writes.size, compares.length, room);
+  assertRoom('writes', run.writes.size, room - removalsAtLeast);
+  assertRoom('conditions on what it has read', compares.length, room);
 
   // The store counts the fence twice: as an operation, and as a transaction that has one.
   const judged = judgeable(guards).slice(0, room - 1);
@@ -124,9 +127,9 @@ function conditionsOn(run: StmRun, isolation: StmIsolation): readonly Compare[] 
   });
 }
 
-function assertRoom(writes: number, conditions: number, room: number): void {
-  if (writes <= room && conditions <= room) return;
-  const message = `The transaction has ${writes} writes and ${conditions} conditions on what it has read; there is room for ${room} of each`;
+function assertRoom(what: string, count: number, room: number): void {
+  if (count <= room) return;
+  const message = `The transaction has ${count} ${what}; there is room for ${room}`;
   throw new ConclaveError('TOO_MANY_OPERATIONS', message, {
     remedy:
       'Read and write less at a time, or raise --max-txn-ops on the server and maxOperations here.',

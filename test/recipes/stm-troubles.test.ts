@@ -145,6 +145,24 @@ describe.skipIf(storeMissing)('stm in trouble', () => {
     });
   });
 
+  test('transactions that fill the room leave no more behind than others', async () => {
+    const actor = await world.actor();
+    const root = world.name();
+    const records = () =>
+      world.operator().kv.count({ prefix: `${stmPrefix}op/${actor.session.id}` });
+    for (let round = 0; round < 4; round++) {
+      await stm(actor, (tx) => {
+        for (let index = 0; index < 125; index++) tx.put(`${root}/${index}`, round);
+      });
+      expect(await records()).toBe(1n);
+    }
+    // The least that fits: the record, the removal of another, a write.
+    for (let round = 0; round < 3; round++) {
+      await stm(actor, (tx) => tx.put(`${root}/0`, round), { maxOperations: 4 });
+      expect(await records()).toBe(1n);
+    }
+  });
+
   test('compact under a run: it runs again on what can be read, even if the function ignores it', async () => {
     const actor = await world.actor();
     const root = world.name();
