@@ -41,7 +41,7 @@
  *     conclave/queue/<name>/claim/<id>                a worker has it
  *     conclave/queue/<name>/dead/<id>                 dead letter
  *     conclave/queue/<name>/result/<id>               what a handler returned, for a while
- *     conclave/queue/<name>/dedup/<key>               the unfinished job with this key
+ *     conclave/queue/<name>/dedup/<key>               the unfinished job with this key; leased: the done one
  *     conclave/queue/<name>/worker/<session>          a live worker
  *     conclave/queue/<name>/push/<session>-<lane>     the last push of a producer's lane
  *     conclave/queue/<name>/limits                    what all clients of the queue keep to

@@ -10,14 +10,19 @@ const shared = new WeakMap<RecipeContext, Map<number, ResultLease>>();
 export class ResultLease {
   readonly #client: Client;
   readonly #keepMs: number;
+  readonly #periodMs: number;
   #lease: bigint | undefined;
   #freshUntilMs = 0;
   #granting: Promise<bigint> | undefined;
 
-  /** @param keepMs results live this long at least, and at most twice as long */
-  constructor(client: Client, keepMs: number) {
+  /**
+   * @param keepMs results live this long at least
+   * @param periodMs and at most this much longer; one lease is granted for each. @default keepMs
+   */
+  constructor(client: Client, keepMs: number, periodMs = keepMs) {
     this.#client = client;
     this.#keepMs = keepMs;
+    this.#periodMs = periodMs;
   }
 
   /** The one that all recipes of a session share. */
@@ -48,9 +53,11 @@ export class ResultLease {
   async #grant(): Promise<bigint> {
     const { leases, clock } = this.#client;
     const sentMs = clock.monotonicMs();
-    const { id } = await untilAnswered(this.#client, () => leases.grant(2 * this.#keepMs));
+    const { id } = await untilAnswered(this.#client, () =>
+      leases.grant(this.#keepMs + this.#periodMs),
+    );
     this.#lease = id;
-    this.#freshUntilMs = sentMs + this.#keepMs;
+    this.#freshUntilMs = sentMs + this.#periodMs;
     return id;
   }
 }

@@ -3,10 +3,11 @@
  * with each attempt ("full jitter", https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/),
  * so that jobs that failed together do not come back together.
  */
+
 import { invalidArgument } from '../../sdk/errors.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { fullJitterMs } from '../common/repeat.ts';
-import { checkOptions } from './checks.ts';
 
 /** The delay in milliseconds after this attempt (1 for the first) failed. */
 export type Backoff = (attempt: number, random: () => number) => number;

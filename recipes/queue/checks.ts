@@ -1,32 +1,19 @@
 /** What is refused before anything is done: a mistake that is told late is told to the wrong one. */
 import type { Codec } from '../../sdk/codec.ts';
 import { invalidArgument } from '../../sdk/errors.ts';
-import { refuseUnknownOptions } from '../../sdk/known-options.ts';
 import type { CallOptions } from '../../sdk/options.ts';
-
-type Known<Options extends object> = Readonly<Record<keyof Required<Options>, true>>;
-
-export const knownCall: Known<CallOptions> = { signal: true, timeout: true };
-
-/**
- * @param known every option there is
- * @param field what the options are given as, when they are part of something
- * @throws ConclaveError INVALID_ARGUMENT when they are no object, or one of them does not exist
- */
-export function checkOptions<Options extends object>(
-  options: Options,
-  known: Known<Options>,
-  field?: string,
-): void {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw invalidArgument(field ?? 'options', options, 'an object of options');
-  }
-  refuseUnknownOptions<Options>(options, known, field === undefined ? '' : `${field}.`);
-}
+import { checkOptions, timeLimits } from '../common/option-checks.ts';
 
 /** @throws ConclaveError INVALID_ARGUMENT */
 export function checkCall(options: CallOptions): void {
-  checkOptions(options, knownCall);
+  checkOptions<CallOptions>(options, timeLimits);
+}
+
+/** @throws ConclaveError INVALID_ARGUMENT for what is given and is no text */
+export function checkText(value: unknown, field: string): void {
+  if (value !== undefined && typeof value !== 'string') {
+    throw invalidArgument(field, value, 'a text');
+  }
 }
 
 /** @throws ConclaveError INVALID_ARGUMENT */

@@ -32,16 +32,26 @@ export type Ending = {
   readonly operations: (kv: Kv, keys: QueueKeys, id: string, state: ClaimState) => Operation[];
 };
 
-export const acknowledged = (kept: KeptResult | undefined, forParent?: string): Ending => ({
+/** @param keyLease what the job's dedup key stays taken under, if it is to outlive the job */
+export const acknowledged = (
+  kept: KeptResult | undefined,
+  forParent?: string,
+  keyLease?: bigint,
+): Ending => ({
   finishes: true,
   inSpiteOfOrder: true,
   operations: (kv, keys, id, state) => [
     op.delete(keys.job + id),
     ...(kept ? [op.put(keys.result + id, kept.bytes, { lease: kept.lease })] : []),
-    ...finishing(kv, keys, id, state, {
-      status: 'done',
-      ...(forParent === undefined ? {} : { result: forParent }),
-    }),
+    ...finishing(
+      kv,
+      keys,
+      id,
+      state,
+      { status: 'done', ...(forParent === undefined ? {} : { result: forParent }) },
+      true,
+      keyLease,
+    ),
   ],
 });
 

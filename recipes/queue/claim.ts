@@ -5,10 +5,12 @@
  * The deadline needs no common clock: whoever sweeps counts from when it saw the claim's last change,
  * which is later than when this worker sent it.
  */
+
 import type { Codec } from '../../sdk/codec.ts';
 import {
   ConclaveError,
   type ErrorCode,
+  invalidArgument,
   isConclaveError,
   throwIfAborted,
 } from '../../sdk/errors.ts';
@@ -16,10 +18,11 @@ import type { KeyValue } from '../../sdk/kv.ts';
 import { type CallOptions, type Duration, parseDuration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
 import { compare, type Operations, op, type Txn, type TxnResult } from '../../sdk/txn.ts';
+import { checkOptions, timeLimits } from '../common/option-checks.ts';
 import { closingPatienceMs, fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
 import { onAbort } from '../common/signals.ts';
 import { type QueueKeys, unescapeName } from '../names.ts';
-import { checkOptions, knownCall } from './checks.ts';
+import { checkCall, checkText } from './checks.ts';
 import { type ChildResult, childResults } from './child-results.ts';
 import {
   acknowledged,
@@ -36,6 +39,7 @@ import { overdue, passedOn, settledBefore } from './claim-errors.ts';
 import { endedWithoutJob } from './claim-history.ts';
 import { JobStoppedError } from './job.ts';
 import { availableMs, type ClaimState, encodeState } from './job-record.ts';
+import { keyMemory } from './key-memory.ts';
 import { passOn } from './pass-on.ts';
 import { settlingPatience } from './settling-patience.ts';
 import { readOrder, type StopOrder } from './stop-order.ts';
@@ -57,10 +61,16 @@ export type ClaimGrant = {
   readonly sentMs: number;
 };
 
+type PreparedEnding = (signal: AbortSignal) => Promise<Ending>;
+
 /** Bounds calls that would otherwise repeat until the store answers or the claim is over. */
 type Limits = Pick<CallOptions, 'signal' | 'timeout'>;
 
-const knownNack = { ...knownCall, delay: true, error: true } as const;
+const knownNack = { ...timeLimits, delay: true, error: true } as const;
+const knownAck = { ...timeLimits, forParent: true } as const;
+const knownDead = { ...timeLimits, error: true } as const;
+const knownDiscard = { ...timeLimits, reason: true } as const;
+const knownResult = { bytes: true, lease: true } as const;
 
 /**
  * With `await using`, a job that is not settled at the end of the block goes back as if its claim had
@@ -178,15 +188,41 @@ export class Claim<T> implements AsyncDisposable {
   }
 
   /**
-   * Finishes the job: removes it and frees its dedup key. Repeated until the store answers, but not
+   * Finishes the job: removes it and frees its dedup key, or lets that be remembered. Repeated until the store answers, but not
    * beyond the claim's deadline (or two seconds, if that passed before).
    *
    * @throws ConclaveError CLAIM_LOST when the job passed to another worker or the deadline passed,
    *   SESSION_LOST; RELEASED when this claim was settled before, OUTCOME_UNKNOWN when history that
-   *   could tell was compacted. `outcome` is 'unknown' if it may have taken effect
+   *   could tell was compacted; INVALID_ARGUMENT. `outcome` is 'unknown' if it may have taken effect
    */
-  ack(kept?: KeptResult, limits: Limits & { readonly forParent?: string } = {}): Promise<void> {
-    const ending = acknowledged(kept, limits.forParent);
+  async ack(
+    kept?: KeptResult,
+    limits: Limits & { readonly forParent?: string } = {},
+  ): Promise<void> {
+    if (kept !== undefined) checkOptions<KeptResult>(kept, knownResult, 'kept');
+    checkOptions(limits, knownAck);
+    const { dedup, keyForMs } = this.#state;
+    if (dedup === undefined || keyForMs === undefined) {
+      return this.#acknowledge(acknowledged(kept, limits.forParent), limits);
+    }
+    const memory = keyMemory(this.#session.client, keyForMs);
+    for (let repeated = false; ; repeated = true) {
+      let lease: bigint | undefined;
+      try {
+        return await this.#acknowledge(async (signal) => {
+          lease = await memory.current(signal);
+          return acknowledged(kept, limits.forParent, lease);
+        }, limits);
+      } catch (error) {
+        // At the second time it is the lease of the result that is gone, which is the caller's.
+        if (lease === undefined || repeated || !isConclaveError(error, 'LEASE_NOT_FOUND'))
+          throw error;
+        memory.forget(lease);
+      }
+    }
+  }
+
+  #acknowledge(ending: Ending | PreparedEnding, limits: Limits): Promise<void> {
     return this.#settle(ending, limits, (signal) =>
       endedWithoutJob(this.#session.client.kv, this.#keys, this, signal),
     );
@@ -196,10 +232,11 @@ export class Claim<T> implements AsyncDisposable {
    * Puts the job back, now or after a delay. The attempt stays counted. Like all that puts a job
    * back, it drops the job instead if that was ordered to stop.
    *
-   * @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED
+   * @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED, INVALID_ARGUMENT
    */
-  nack(options: NackOptions = {}): Promise<void> {
+  async nack(options: NackOptions = {}): Promise<void> {
     checkOptions<NackOptions>(options, knownNack);
+    checkText(options.error, 'error');
     const delayMs = options.delay === undefined ? 0 : parseDuration(options.delay, 'delay');
     const dueMs = delayMs === 0 ? undefined : this.#session.client.clock.wallMs() + delayMs;
     const { error } = options;
@@ -209,7 +246,8 @@ export class Claim<T> implements AsyncDisposable {
   }
 
   /** Puts the job back as if it had not been claimed: its handler did not fail. */
-  giveBack(limits: Limits = {}): Promise<void> {
+  async giveBack(limits: Limits = {}): Promise<void> {
+    checkCall(limits);
     const ending = putBack(this.token, undefined, (state) => ({
       ...state,
       attempts: Math.max(0, state.attempts - 1),
@@ -220,10 +258,16 @@ export class Claim<T> implements AsyncDisposable {
   /**
    * Gives the job up: makes it a dead letter.
    *
-   * @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED
+   * @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED, INVALID_ARGUMENT
    */
-  dead(reason: string, options: CallOptions & { readonly error?: string } = {}): Promise<void> {
+  async dead(
+    reason: string,
+    options: CallOptions & { readonly error?: string } = {},
+  ): Promise<void> {
+    checkOptions(options, knownDead);
     const { error, ...limits } = options;
+    if (typeof reason !== 'string') throw invalidArgument('reason', reason, 'a text');
+    checkText(error, 'error');
     const { clock, kv } = this.#session.client;
     const why = { reason, deadMs: clock.wallMs(), ...(error === undefined ? {} : { error }) };
     return this.#settle(
@@ -236,7 +280,9 @@ export class Claim<T> implements AsyncDisposable {
   }
 
   /** Drops the job for good, payload and all, because it failed. */
-  discard(limits: Limits & { readonly reason?: string } = {}): Promise<void> {
+  async discard(limits: Limits & { readonly reason?: string } = {}): Promise<void> {
+    checkOptions(limits, knownDiscard);
+    checkText(limits.reason, 'reason');
     const ending = discarded(limits.reason ?? 'discarded');
     return this.#settle(ending, limits, (signal) =>
       endedWithoutJob(this.#session.client.kv, this.#keys, this, signal),
@@ -258,7 +304,8 @@ export class Claim<T> implements AsyncDisposable {
   }
 
   /** Drops a job that was ordered to stop. @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED */
-  stop(limits: Limits = {}): Promise<void> {
+  async stop(limits: Limits = {}): Promise<void> {
+    checkCall(limits);
     return this.#settle(stopped, limits, (signal) =>
       endedWithoutJob(this.#session.client.kv, this.#keys, this, signal),
     );
@@ -271,15 +318,17 @@ export class Claim<T> implements AsyncDisposable {
 
   /** Looks whether the job was ordered to stop; aborts the signal then. One exchange. */
   async look(limits: Limits = {}): Promise<void> {
+    checkCall(limits);
     this.#heed(await this.#session.client.kv.get(this.#keys.cancel + this.id, limits));
   }
 
   /**
    * Starts the visibility period anew, with a new progress note if given.
    *
-   * @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED
+   * @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED, INVALID_ARGUMENT
    */
   async extend(progress?: unknown, limits: Limits = {}): Promise<void> {
+    checkCall(limits);
     if (this.#settled) throw settledBefore(this.id);
     if (this.isLost) this.signal.throwIfAborted();
     const { clock, kv } = this.#session.client;
@@ -312,11 +361,12 @@ export class Claim<T> implements AsyncDisposable {
   /**
    * Removes the claim with what goes along, if it still is this one.
    *
+   * @param how what goes along, or what gets that ready in the time there is
    * @param wasMine asked when an answer was lost and the claim is gone now: whether it was this call
    *   that removed it
    */
   async #settle(
-    ending: Ending,
+    how: Ending | PreparedEnding,
     limits: Limits,
     wasMine: (signal: AbortSignal) => Promise<boolean>,
   ): Promise<void> {
@@ -327,6 +377,7 @@ export class Claim<T> implements AsyncDisposable {
     const { kv } = this.#session.client;
     const leaver = { kv, keys: this.#keys, id: this.id, state: this.#state, token: this.token };
     try {
+      const ending = typeof how === 'function' ? await how(signal) : how;
       for (let order: KeyValue | null = null; ; ) {
         const result: TxnResult<Operations, ClaimAndOrder> = await this.#commit(
           leaving(ending, leaver, order),

@@ -8,6 +8,7 @@
  *
  * Time is the wall clock of the processes: the one that is ahead runs a slot, so much early.
  */
+
 import { type Codec, json } from '../../sdk/codec.ts';
 import { ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
@@ -17,10 +18,11 @@ import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
 import { parseRecord } from '../common/json-record.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { fullJitterMs, mayRepeat, pause, untilAnswered } from '../common/repeat.ts';
 import { expectManyListeners } from '../common/signals.ts';
 import { cronKey, escapeName } from '../names.ts';
-import { checkCall, checkCodec, checkOptions } from './checks.ts';
+import { checkCall, checkCodec } from './checks.ts';
 import { Producer } from './producer.ts';
 import { type JobOptions, jobWithout, knownJob, newJob } from './push-options.ts';
 import type { KnownLimits } from './queue-limits.ts';
@@ -28,7 +30,7 @@ import { type MissedPolicy, Schedule, type Slot } from './schedule.ts';
 
 export type MakePayload<T> = (slot: { readonly at: Date; readonly missed: boolean }) => T;
 
-export type CronOptions<T> = Omit<JobOptions, 'delay' | 'key'> & {
+export type CronOptions<T> = Omit<JobOptions, 'delay' | 'key' | 'keyFor'> & {
   /** Five fields, or six with seconds first, or a nickname such as '@daily'. */
   readonly pattern: string;
   /** An IANA time zone. @default 'UTC' */
@@ -82,7 +84,7 @@ type CronRecord = {
   readonly lastMs: number;
 };
 
-const { delay: _delay, key: _key, ...knownJobOfSlot } = knownJob;
+const { delay: _delay, key: _key, keyFor: _keyFor, ...knownJobOfSlot } = knownJob;
 const knownOptions = {
   ...knownJobOfSlot,
   pattern: true,

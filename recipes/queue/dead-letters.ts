@@ -1,13 +1,15 @@
 /** Jobs that ran out of attempts: look at them, run them again, or drop them. */
+
 import type { Client } from '../../sdk/client.ts';
 import { type Codec, decodeWith } from '../../sdk/codec.ts';
 import { invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { CallOptions } from '../../sdk/options.ts';
 import { compare, type Operation, op } from '../../sdk/txn.ts';
+import { checkOptions, timeLimits } from '../common/option-checks.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import type { QueueKeys } from '../names.ts';
-import { checkCall, checkFunction, checkId, checkOptions, knownCall } from './checks.ts';
+import { checkCall, checkFunction, checkId } from './checks.ts';
 import { childEnds } from './child-ends.ts';
 import { arrival } from './job-places.ts';
 import { readDeadState } from './job-record.ts';
@@ -51,7 +53,7 @@ export class DeadLetters<T> {
 
   /** Oldest job first. Two exchanges a page. @throws ConclaveError INVALID_ARGUMENT */
   async list(options: DeadLetterPage = {}): Promise<readonly DeadLetter<T>[]> {
-    checkOptions<DeadLetterPage>(options, { ...knownCall, limit: true, after: true });
+    checkOptions<DeadLetterPage>(options, { ...timeLimits, limit: true, after: true });
     const { limit = pageSize, after, ...call } = options;
     if (!(Number.isInteger(limit) && limit >= 1 && limit <= pageSize)) {
       throw invalidArgument('limit', limit, `a whole number from 1 to ${pageSize}`);

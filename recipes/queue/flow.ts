@@ -1,13 +1,15 @@
 /** A job and its children, as they are pushed together. */
+
 import { type Codec, json } from '../../sdk/codec.ts';
 import { invalidArgument } from '../../sdk/errors.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { queueKeys } from '../names.ts';
-import { checkCodec, checkList, checkOptions } from './checks.ts';
+import { checkCodec, checkList } from './checks.ts';
 import type { ChildFailurePolicy } from './job-record.ts';
 import type { NewJob } from './producer.ts';
 import { type JobOptions, knownJob, newJob } from './push-options.ts';
 
-export type FlowNode<T> = Omit<JobOptions, 'key'> & {
+export type FlowNode<T> = Omit<JobOptions, 'key' | 'keyFor'> & {
   readonly data: T;
   /** Jobs that are to be finished before this one is offered. */
   readonly children?: readonly FlowChild[];
@@ -29,7 +31,7 @@ export type FlowChild = FlowNode<unknown> & {
 /** The ids of a flow, in its shape. */
 export type FlowIds = { readonly id: string; readonly children: readonly FlowIds[] };
 
-const { key: _key, ...knownJobOfFlow } = knownJob;
+const { key: _key, keyFor: _keyFor, ...knownJobOfFlow } = knownJob;
 const knownNode = { ...knownJobOfFlow, data: true, children: true, onChildFailure: true } as const;
 const knownChild = { ...knownNode, queue: true, codec: true } as const;
 

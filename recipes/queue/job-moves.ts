@@ -27,6 +27,15 @@ const deleteIf = (kv: Kv, key: string, value: string): Operation =>
       .then(op.delete(key)),
   );
 
+/** The key of a job that is done stays taken until this lease ends, unless another job has it by now. */
+const remember = (kv: Kv, key: string, id: string, lease: bigint): Operation =>
+  op.txn(
+    kv
+      .txn()
+      .if(compare.value(key, '==', id))
+      .then(op.put(key, id, { lease })),
+  );
+
 /** A claim ends: another job may run in its slot. */
 export const freeSlot = (
   kv: Kv,
@@ -56,6 +65,7 @@ export function freeTurn(
  * are free, and its parent learns of it.
  *
  * @param isGone whether the job is gone, payload and all, as opposed to a dead letter
+ * @param keyLease what its dedup key stays taken under, as opposed to being free
  */
 export function finishing(
   kv: Kv,
@@ -64,10 +74,13 @@ export function finishing(
   state: JobState,
   outcome: ChildOutcome,
   isGone = true,
+  keyLease?: bigint,
 ): Operation[] {
   const { dedup, parent, isParent } = state;
+  const key = keys.dedup + dedup;
+  const keyEnds = keyLease === undefined ? deleteIf(kv, key, id) : remember(kv, key, id, keyLease);
   return [
-    ...(dedup === undefined ? [] : [deleteIf(kv, keys.dedup + dedup, id)]),
+    ...(dedup === undefined ? [] : [keyEnds]),
     ...freeTurn(kv, keys, id, state),
     ...(parent === undefined ? [] : childEnds(kv, parent, id, outcome, isGone)),
     // The outcomes of its children stay with a dead letter: it may be replayed.

@@ -1,8 +1,9 @@
 /** Where a job is, by its id. */
 import type { Client } from '../../sdk/client.ts';
+import { isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import { op } from '../../sdk/txn.ts';
-import { untilAnswered } from '../common/repeat.ts';
+import { fullJitterMs, pause, untilAnswered } from '../common/repeat.ts';
 import type { QueueKeys } from '../names.ts';
 import { idOfEntry } from './job-places.ts';
 import { readOrder, type StopOrder } from './stop-order.ts';
@@ -18,9 +19,26 @@ export type Whereabouts =
 
 /**
  * One exchange for a job that is claimed, dead, blocked, or ready with no group and priority; for
- * others the places are searched, all as of one revision.
+ * others the places are searched, all as of one revision. Where that is compacted meanwhile the search
+ * starts anew.
  */
 export async function locate(
+  client: Client,
+  keys: QueueKeys,
+  id: string,
+  signal: AbortSignal | undefined,
+): Promise<Whereabouts> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await locateOnce(client, keys, id, signal);
+    } catch (error) {
+      if (!isConclaveError(error, 'COMPACTED')) throw error;
+    }
+    await pause(client.clock, fullJitterMs(attempt, client.random), signal);
+  }
+}
+
+async function locateOnce(
   client: Client,
   keys: QueueKeys,
   id: string,

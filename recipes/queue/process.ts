@@ -3,11 +3,13 @@
  * handled by an Observable: its last value is the job's result, its error the job's failure, and it is
  * unsubscribed from when the job's signal aborts.
  */
+
 import { from, Observable, type ObservableInput } from 'rxjs';
 import { parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { onAbort } from '../common/signals.ts';
-import { checkFunction, checkOptions } from './checks.ts';
+import { checkFunction } from './checks.ts';
 import type { Job, JobContext, WorkerEvent } from './job.ts';
 import { type CloseOptions, knownWorker, Worker, type WorkerOptions } from './worker.ts';
 

@@ -27,7 +27,7 @@ const revisionFreshMs = 1_000;
 
 export type Pushed = {
   readonly id: string;
-  /** Whether a job with the same key was there already; nothing was added then. */
+  /** Whether a job with the same key was there already, or its key is remembered; nothing was added. */
   readonly duplicate: boolean;
   /** The job with the same key that this one replaced. */
   readonly replaced?: string;

@@ -1,6 +1,7 @@
 /**
  * The transaction that pushes jobs: all of them or none, however often it is repeated. Jobs whose key
- * is taken by an unfinished one are left out, or replace that one.
+ * is taken by an unfinished one are left out, or replace that one; those whose key is remembered are
+ * left out.
  */
 import { ConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
@@ -9,6 +10,7 @@ import type { QueueKeys } from '../names.ts';
 import { unchanged } from './job-moves.ts';
 import { arrival, lineKey } from './job-places.ts';
 import { encodeState, type JobState } from './job-record.ts';
+import { isRemembered } from './key-memory.ts';
 import type { Along, NewJob, Producer, Pushed } from './producer.ts';
 import type { Lane } from './push-lanes.ts';
 import type { KnownLimits } from './queue-limits.ts';
@@ -131,7 +133,7 @@ export class PushAttempt {
       if (!occupant) continue;
       const index = this.#items.findIndex(({ dedupKey }) => dedupKey === occupant.key);
       const item = this.#items[index];
-      if (item?.job.replaces) {
+      if (item?.job.replaces && !isRemembered(occupant)) {
         this.#replacement = await replacementOf(client, item.keys, occupant, item, signal);
       } else {
         this.#results[index] = { id: textOf(occupant.value), duplicate: true };

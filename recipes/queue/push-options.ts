@@ -1,10 +1,11 @@
 /** What a producer may say about a job, and what becomes of that in the store. */
+
 import { type Codec, encodeWith } from '../../sdk/codec.ts';
 import { invalidArgument } from '../../sdk/errors.ts';
 import { type CallOptions, type Duration, parseDuration } from '../../sdk/options.ts';
 import { durationOfAtLeast } from '../common/durations.ts';
+import { timeLimits } from '../common/option-checks.ts';
 import { escapeName } from '../names.ts';
-import { knownCall } from './checks.ts';
 import { priorityMax } from './job-places.ts';
 import type { JobState } from './job-record.ts';
 import type { NewJob } from './producer.ts';
@@ -14,6 +15,12 @@ export type JobOptions = {
   readonly delay?: Duration;
   /** While an unfinished job with this key exists, pushing another returns that one. */
   readonly key?: string;
+  /**
+   * With `key`: for how long after the job was done (acknowledged) the key stays taken: pushing another
+   * returns the job that was, also with `replace`. '1s' or more; at most a tenth longer, or a second. A
+   * job that is cancelled, discarded or dead frees its key at once. @default 0
+   */
+  readonly keyFor?: Duration;
   /** Overrides the workers' own limit. */
   readonly maxAttempts?: number;
   /**
@@ -50,13 +57,14 @@ export type JobToPush<T> = JobOptions & { readonly data: T };
 export const knownJob = {
   delay: true,
   key: true,
+  keyFor: true,
   maxAttempts: true,
   priority: true,
   group: true,
   attemptTimeout: true,
 } as const;
 
-export const knownMany = { ...knownCall, whenFull: true } as const;
+export const knownMany = { ...timeLimits, whenFull: true } as const;
 
 export const knownPush = { ...knownMany, ...knownJob, replace: true } as const;
 
@@ -76,7 +84,8 @@ export function jobWithout(
   options: JobOptions & { readonly replace?: boolean | undefined },
   nowMs: number,
 ): Omit<NewJob, 'payload'> {
-  const { delay, key, maxAttempts, priority = 0, group, attemptTimeout, replace = false } = options;
+  const { delay, key, keyFor, maxAttempts, priority = 0, group, attemptTimeout } = options;
+  const { replace = false } = options;
   const delayMs = delay === undefined ? 0 : parseDuration(delay, 'delay');
   if (maxAttempts !== undefined && !(Number.isInteger(maxAttempts) && maxAttempts > 0)) {
     throw invalidArgument('maxAttempts', maxAttempts, 'a whole number of at least 1');
@@ -88,6 +97,10 @@ export function jobWithout(
   if (replace && key === undefined) {
     throw invalidArgument('replace', replace, "false, or used with a 'key'");
   }
+  if (keyFor !== undefined && key === undefined) {
+    throw invalidArgument('keyFor', keyFor, "left out, or used with a 'key'");
+  }
+  const keyForMs = keyFor === undefined ? undefined : durationOfAtLeast(keyFor, 'keyFor', '1s');
   const dedup = key === undefined ? undefined : escapeName(key, 'key');
   const groupLevel = group === undefined ? undefined : escapeName(group, 'group');
   const timeoutMs =
@@ -100,6 +113,7 @@ export function jobWithout(
     pushedMs: nowMs,
     ...(maxAttempts === undefined ? {} : { maxAttempts }),
     ...(dedup === undefined ? {} : { dedup }),
+    ...(keyForMs === undefined ? {} : { keyForMs }),
     ...(priority === 0 ? {} : { priority }),
     ...(groupLevel === undefined ? {} : { group: groupLevel }),
     ...(timeoutMs === undefined ? {} : { timeoutMs }),

@@ -2,6 +2,7 @@
  * Claiming jobs one at a time: what a worker is built on, for programs that want to decide
  * themselves when to claim, acknowledge and sweep.
  */
+
 import type { Client } from '../../sdk/client.ts';
 import { type Codec, decodeWith, json } from '../../sdk/codec.ts';
 import { type ErrorCode, invalidArgument } from '../../sdk/errors.ts';
@@ -11,11 +12,12 @@ import type { Session } from '../../sdk/session.ts';
 import { op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { durationOfAtLeast } from '../common/durations.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { closingPatienceMs, pause, untilAnswered } from '../common/repeat.ts';
 import { SessionKeeper } from '../common/session-keeper.ts';
 import { delayedSignal, linkedSignal, unlessAborted } from '../common/signals.ts';
 import { type QueueKeys, queueKeys, randomId } from '../names.ts';
-import { checkCodec, checkOptions } from './checks.ts';
+import { checkCodec } from './checks.ts';
 import { Claim } from './claim.ts';
 import { type Attempt, claimAttempt } from './claim-attempt.ts';
 import { ClaimRate } from './claim-rate.ts';

@@ -3,8 +3,9 @@
  * so the changes that one revision made under the queue's prefix tell which move it was. Nothing is
  * written for it, and whoever knows a revision can go on from there.
  */
-import type { Client } from '../../sdk/client.ts';
 import type { WatchEvent } from '../../sdk/watch.ts';
+import type { RecipeContext } from '../common/context.ts';
+import { linkedSignal } from '../common/signals.ts';
 import type { QueueKeys } from '../names.ts';
 import { idOfEntry } from './job-places.ts';
 import { readClaimState, readDeadState, readJobState } from './job-record.ts';
@@ -130,15 +131,21 @@ function readOff(job: Changes): Told | undefined {
   return place === undefined ? undefined : { type: 'moved', place };
 }
 
-/** What happens from a revision on, in the order of the store. Ends when the signal aborts. */
+/**
+ * What happens from a revision on, in the order of the store. Ends when the signal aborts, and with the
+ * session: closed by its owner, not lost.
+ */
 export async function* followEvents(
-  client: Client,
+  { session, background }: Pick<RecipeContext, 'session' | 'background'>,
   keys: QueueKeys,
   from: bigint | undefined,
-  signal: AbortSignal,
+  outer: AbortSignal,
 ): AsyncGenerator<QueueEvent | QueueGap> {
+  const { signal, abort, unlink } = linkedSignal(outer);
+  const closing = { close: async () => abort() };
+  background.add(closing);
   const start = from === undefined ? {} : { from };
-  const watch = client.kv.watch({ prefix: keys.root }, { ...start, signal });
+  const watch = session.client.kv.watch({ prefix: keys.root }, { ...start, signal });
   try {
     for await (const notice of watch) {
       if (notice.type === 'reset') yield { type: 'gap', revision: notice.revision };
@@ -146,5 +153,8 @@ export async function* followEvents(
     }
   } catch (error) {
     if (!signal.aborted) throw error;
+  } finally {
+    background.delete(closing);
+    unlink();
   }
 }

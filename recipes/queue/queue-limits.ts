@@ -2,6 +2,7 @@
  * What all clients of a queue keep to. The limits are stored once, in the store: whoever names limits
  * that differ from the stored ones is told so, and whoever names none keeps to those that are there.
  */
+
 import type { Client } from '../../sdk/client.ts';
 import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
@@ -9,10 +10,10 @@ import type { CallOptions, Duration } from '../../sdk/options.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import { durationOfAtLeast } from '../common/durations.ts';
 import { parseRecord } from '../common/json-record.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import type { QueueKeys } from '../names.ts';
 import type { Rate } from '../rate/gcra.ts';
-import { checkOptions } from './checks.ts';
 
 export type QueueLimits = {
   /** Jobs of the queue that may run at a time, over all workers: 1 to 1000. @default no limit */

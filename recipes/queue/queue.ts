@@ -16,6 +16,7 @@
  *
  * Payloads live in the store's memory and log: keep them small (kilobytes) and refer to the rest.
  */
+
 import type { Client } from '../../sdk/client.ts';
 import { type Codec, decodeWith, json } from '../../sdk/codec.ts';
 import { ConclaveError, invalidArgument, throwIfAborted } from '../../sdk/errors.ts';
@@ -23,10 +24,11 @@ import type { Observable } from '../../sdk/observe.ts';
 import { type CallOptions, parseDuration } from '../../sdk/options.ts';
 import { op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { checkOptions, timeLimits } from '../common/option-checks.ts';
 import { abortable, observe } from '../common/streams.ts';
 import type { QueueKeys } from '../names.ts';
 import { type Cancelled, cancelJob } from './cancellation.ts';
-import { checkCall, checkCodec, checkId, checkList, checkOptions, knownCall } from './checks.ts';
+import { checkCall, checkCodec, checkId, checkList } from './checks.ts';
 import { DeadLetters } from './dead-letters.ts';
 import { type FlowIds, type FlowNode, flowIds, flowJobs } from './flow.ts';
 import { type ActiveJob, type QueueWorker, readActive, readWorkers } from './inspection.ts';
@@ -105,6 +107,7 @@ export class Queue<T> {
   readonly name: string;
   /** Jobs that ran out of attempts. */
   readonly dead: DeadLetters<T>;
+  readonly #context: RecipeContext;
   readonly #client: Client;
   readonly #keys: QueueKeys;
   readonly #codec: Codec<T>;
@@ -116,6 +119,7 @@ export class Queue<T> {
     checkOptions<QueueOptions<T>>(options, { codec: true, limits: true });
     checkCodec(options.codec);
     this.name = name;
+    this.#context = context;
     this.#client = context.session.client;
     this.#codec = options.codec ?? json<T>();
     this.#producer = Producer.of(context, name);
@@ -183,7 +187,8 @@ export class Queue<T> {
 
   /**
    * What happens in the queue, told by the store's own history: nothing is missed and nothing told
-   * twice. A 'gap' says that history was compacted before it could be read.
+   * twice. A 'gap' says that history was compacted before it could be read. Ends when the session is
+   * closed; outlives lost sessions.
    *
    * @throws ConclaveError INVALID_ARGUMENT
    */
@@ -193,12 +198,12 @@ export class Queue<T> {
     if (from !== undefined && typeof from !== 'bigint') {
       throw invalidArgument('from', from, 'a revision: a bigint');
     }
-    return abortable((ends) => followEvents(this.#client, this.#keys, from, ends), signal);
+    return abortable((ends) => followEvents(this.#context, this.#keys, from, ends), signal);
   }
 
   /** `events` from the moment of subscribing. */
   get events$(): Observable<QueueEvent | QueueGap> {
-    return observe((signal) => followEvents(this.#client, this.#keys, undefined, signal));
+    return observe((signal) => followEvents(this.#context, this.#keys, undefined, signal));
   }
 
   /**
@@ -243,7 +248,7 @@ export class Queue<T> {
    */
   async cancel(id: string, options: CancelOptions = {}): Promise<Cancelled> {
     checkId(id);
-    checkOptions<CancelOptions>(options, { ...knownCall, reason: true });
+    checkOptions<CancelOptions>(options, { ...timeLimits, reason: true });
     const { reason = '', ...call } = options;
     return cancelJob(this.#client, this.#keys, id, reason, call);
   }

@@ -8,18 +8,20 @@
  * - A worker that dies gives its jobs back through the others' sweeps, at once when its session ends.
  * - Workers learn of new jobs, of dead workers and of delays by watching, and sweep slowly besides.
  */
+
 import { json } from '../../sdk/codec.ts';
 import { ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
 import { EventSource, type Observable } from '../../sdk/observe.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { Background, RecipeContext } from '../common/context.ts';
 import { durationOfAtLeast, parsePeriod } from '../common/durations.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { fullJitterMs, pause } from '../common/repeat.ts';
 import { ResultLease } from '../common/result-lease.ts';
 import { expectManyListeners } from '../common/signals.ts';
 import { type Backoff, exponential } from './backoff.ts';
 import { Batch, type BatchHandler } from './batch.ts';
-import { checkFunction, checkOptions } from './checks.ts';
+import { checkFunction } from './checks.ts';
 import type { Claim } from './claim.ts';
 import type { Handler, WorkerEvent } from './job.ts';
 import { runJob } from './job-run.ts';

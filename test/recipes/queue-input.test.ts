@@ -98,8 +98,29 @@ describe.skipIf(storeMissing)('bad input', () => {
     const name = world.name();
     await new Queue<number>(actor.context, name).push(1);
     const claim = await new QueueConsumer<number>(actor.context, name).claim();
-    expect(() => untyped(claim?.nack.bind(claim))({ dealy: '1h' })).toThrow(/'dealy'/);
-    await claim?.ack();
+    if (claim === null) throw new Error('there should be a job');
+    const methods = claim as unknown as Record<string, Untyped>;
+    for (const [method, given, field] of [
+      ['nack', [{ dealy: '1h' }], "'dealy'"],
+      ['nack', [{ error: 5 }], "5 as 'error'"],
+      ['nack', [null], "null as 'options'"],
+      ['ack', [{ timeout: '1s' }], "'kept.timeout'"],
+      ['ack', [undefined, { tiemout: '1s' }], "'tiemout'"],
+      ['ack', [undefined, { signal: 5 }], "5 as 'signal'"],
+      ['dead', ['why', { eror: 'x' }], "'eror'"],
+      ['dead', [undefined], "undefined as 'reason'"],
+      ['discard', [{ raeson: 'x' }], "'raeson'"],
+      ['giveBack', [{ timeuot: 1 }], "'timeuot'"],
+      ['extend', [undefined, { singal: undefined }], "'singal'"],
+    ] as const) {
+      await expect(methods[method]?.(...given), method).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringContaining(field),
+      });
+    }
+    // None of these has settled it.
+    claim.assertHeld();
+    await claim.ack();
   });
 
   test.each<[string, readonly unknown[], string]>([
