@@ -8,6 +8,7 @@ import {
   aborted,
   ConclaveError,
   type ErrorCode,
+  invalidArgument,
   isConclaveError,
   throwIfAborted,
 } from '../../sdk/errors.ts';
@@ -16,6 +17,7 @@ import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { checkFunction, checkOptions, timeLimits } from '../common/option-checks.ts';
 import { onAbort } from '../common/signals.ts';
+import { checkSignal } from '../line/argument-checks.ts';
 import type { Instance, ServicePlace } from './instance.ts';
 import { type Change, InstanceFeed } from './instance-feed.ts';
 import { Pick, type Picked, type Verdict } from './picked.ts';
@@ -118,17 +120,21 @@ export class Pool<M> implements AsyncDisposable {
     return this.#feed.stale;
   }
 
-  /** Resolves once the instances are known. @throws ConclaveError ABORTED, CLOSED */
+  /** Resolves once the instances are known. @throws ConclaveError ABORTED, CLOSED, INVALID_ARGUMENT */
   async ready(signal?: AbortSignal): Promise<void> {
+    checkSignal(signal);
     if (this.#snapshot) return;
     await this.#once(() => (this.#snapshot ? true : undefined), signal);
   }
 
-  /** An instance to use next, by the pool's strategy; null when there is none. */
+  /**
+   * An instance to use next, by the pool's strategy; null when there is none.
+   *
+   * @throws ConclaveError INVALID_ARGUMENT
+   */
   pick(options: PickOptions = {}): Picked<M> | null {
     checkOptions<PickOptions>(options, { except: true });
-    const { except } = options;
-    const picked = this.#pick(new Set(except));
+    const picked = this.#pick(idsToLeaveOut(options));
     if (picked === undefined)
       this.#context.metrics.contended({ ...this.#subject, kind: 'refused' });
     return picked ?? null;
@@ -137,7 +143,7 @@ export class Pool<M> implements AsyncDisposable {
   /** Like `pick`, but waits until there is one. @throws ConclaveError NOT_ACQUIRED, ABORTED, CLOSED */
   async acquire(options: AcquireOptions = {}): Promise<Picked<M>> {
     checkOptions<AcquireOptions>(options, { ...timeLimits, except: true });
-    const { signal, timeout, except } = options;
+    const { signal, timeout } = options;
     const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
     const { metrics, session } = this.#context;
     const startedMs = session.client.clock.monotonicMs();
@@ -145,7 +151,7 @@ export class Pool<M> implements AsyncDisposable {
       const ms = session.client.clock.monotonicMs() - startedMs;
       metrics.waited({ ...this.#subject, ms, outcome });
     };
-    const left = new Set(except);
+    const left = idsToLeaveOut(options);
     const attempt = () => this.#pick(left);
     throwIfAborted(signal);
     const first = attempt();
@@ -310,4 +316,13 @@ export class Pool<M> implements AsyncDisposable {
       subscription.add(this.selection$.subscribe({ next: tryOnce, complete }));
     }).finally(() => subscription.unsubscribe());
   }
+}
+
+/** @throws ConclaveError INVALID_ARGUMENT */
+function idsToLeaveOut({ except = [] }: PickOptions): ReadonlySet<string> {
+  const given: unknown = except;
+  const isList = typeof given === 'object' && given !== null && Symbol.iterator in given;
+  const ids = isList ? [...except] : undefined;
+  if (ids?.every((id) => typeof id === 'string')) return new Set(ids);
+  throw invalidArgument('except', given, "ids of instances, such as ['i-7']");
 }

@@ -11,11 +11,16 @@ import { bytes, type Codec, json } from '../../sdk/codec.ts';
 import { ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import { type Observable, StateSource } from '../../sdk/observe.ts';
-import type { Duration } from '../../sdk/options.ts';
+import type { CallOptions, Duration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
-import { checkCodec, checkFunction, checkOptions, timeLimits } from '../common/option-checks.ts';
-import { keyId } from '../common/prefix-copy.ts';
+import {
+  checkCodec,
+  checkFunction,
+  checkOptions,
+  onlySignal,
+  timeLimits,
+} from '../common/option-checks.ts';
 import { type FollowNotice, PrefixFollower } from '../common/prefix-follower.ts';
 import { mayRepeat, untilAnswered } from '../common/repeat.ts';
 import { withinTime } from '../common/time-limit.ts';
@@ -201,20 +206,27 @@ export class Config<Output, Input = Output> implements AsyncDisposable {
   /**
    * The document and its earlier states, the latest first, as far back as the store's compaction and
    * the last deletion allow. One exchange each.
+   *
+   * @throws ConclaveError while iterating ABORTED, INVALID_ARGUMENT, UNREACHABLE, TIMEOUT
    */
-  async *history(): AsyncGenerator<ConfigRevision<Output>> {
+  async *history(
+    options: Pick<CallOptions, 'signal'> = {},
+  ): AsyncGenerator<ConfigRevision<Output>> {
+    checkOptions(options, onlySignal);
     const { client } = this.#context.session;
-    let found = await client.kv.get(this.#key);
+    let found = await client.kv.get(this.#key, options);
     while (found) {
       const revision = found.modRevision;
       yield await this.#format.read(found.value, revision).then(
         ({ value }) => ({ revision, value }),
         (error: ConclaveError) => ({ revision, error }),
       );
-      found = await client.kv.get(this.#key, { revision: revision - 1n }).catch((error) => {
-        if (isConclaveError(error, 'COMPACTED')) return null;
-        throw error;
-      });
+      found = await client.kv
+        .get(this.#key, { ...options, revision: revision - 1n })
+        .catch((error) => {
+          if (isConclaveError(error, 'COMPACTED')) return null;
+          throw error;
+        });
     }
   }
 
@@ -349,7 +361,7 @@ export class Config<Output, Input = Output> implements AsyncDisposable {
   async #read(own: Found | undefined): Promise<void> {
     const { copy, known } = this.#follower;
     if (!known) return;
-    const found = own ?? copy.get(keyId(Buffer.from(this.#key))) ?? null;
+    const found = own ?? copy.get(this.#key) ?? null;
     // The watch is behind an own write.
     if (own === undefined && copy.revision < this.#written) return;
     if (this.#seen !== undefined && isSame(found, this.#seen)) return;

@@ -55,7 +55,10 @@ export class Membership<T> implements AsyncDisposable {
   readonly #name: string;
   readonly #codec: Codec<T>;
   readonly #kept: KeptEntry<Buffer>;
-  #data: T;
+  /** What the store took last. */
+  #stored: T;
+  /** Updates that the store has not answered, in the order of the calls. */
+  readonly #updates = new Set<{ readonly data: T }>();
   #sinceMs: number | undefined;
 
   constructor(context: RecipeContext, joining: Joining<T>, data: T) {
@@ -67,7 +70,7 @@ export class Membership<T> implements AsyncDisposable {
     this.#context = context;
     this.#name = name;
     this.#codec = codec;
-    this.#data = data;
+    this.#stored = data;
     this.#kept = new KeptEntry(
       context,
       {
@@ -98,7 +101,8 @@ export class Membership<T> implements AsyncDisposable {
 
   /** What others see, once the store has it. */
   get data(): T {
-    return this.#data;
+    const latest = [...this.#updates].at(-1);
+    return latest === undefined ? this.#stored : latest.data;
   }
 
   /** Resolves when the store has the member. */
@@ -130,15 +134,18 @@ export class Membership<T> implements AsyncDisposable {
    */
   async update(data: T): Promise<void> {
     const value = encodeWith(this.#codec, data);
-    const before = this.#data;
-    this.#data = data;
+    const update = { data };
+    this.#updates.add(update);
     try {
       await this.#kept.change(() => value);
+      // The store takes them in the order of the calls.
+      this.#stored = data;
     } catch (error) {
-      if (this.#data === data) this.#data = before;
       if (!isConclaveError(error, 'CLOSED')) throw error;
       const message = `The membership of '${this.id}' in group '${this.#name}' has ended`;
       throw new ConclaveError('RELEASED', message, { cause: error });
+    } finally {
+      this.#updates.delete(update);
     }
   }
 

@@ -150,6 +150,10 @@ export class Publisher {
     message: NewMessage<T>,
     codec: Codec<T>,
   ): Txn<readonly [...Then, PutOperation], Else> {
+    const given: { readonly parts?: unknown } | null | undefined = txn;
+    if (typeof given?.parts !== 'object') {
+      throw invalidArgument('txn', given, 'a transaction, as kv.txn() makes it');
+    }
     const before = txn.parts.success.filter(
       (operation): operation is PutOperation =>
         operation.kind === 'put' && keyText(operation).startsWith(this.#core.keys.message),

@@ -343,6 +343,10 @@ describe.skipIf(storeMissing)('config', () => {
       port: 1,
       color: 'red',
     });
+    const signal = AbortSignal.abort();
+    await expect(config.history({ signal }).next()).rejects.toMatchObject({ code: 'ABORTED' });
+    const wrong = { signl: signal } as never;
+    await expect(config.history(wrong).next()).rejects.toThrow(/'signl'/);
     const broken = history[1]?.revision ?? 0n;
     await expect(config.rollback(broken)).rejects.toMatchObject({ code: 'CODEC' });
     await expect(config.at(first.revision - 1n)).rejects.toMatchObject({ code: 'NOT_FOUND' });

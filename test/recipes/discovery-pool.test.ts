@@ -432,5 +432,14 @@ describe.skipIf(storeMissing)('a pool', () => {
     expect(actor.context.background.size).toBe(0);
     await using pool = service.pool();
     await expect(pool.acquire({ timeout: -1 })).rejects.toThrow(/'timeout'/);
+    for (const except of [5, 'i-7', null, [5]] as never[]) {
+      const named = { code: 'INVALID_ARGUMENT', message: expect.stringContaining("'except'") };
+      expect(() => pool.pick({ except })).toThrow(expect.objectContaining(named));
+      await expect(pool.acquire({ except })).rejects.toMatchObject(named);
+    }
+    await expect(pool.ready({ aborted: true } as never)).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining("'signal'"),
+    });
   });
 });

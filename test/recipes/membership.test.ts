@@ -515,6 +515,12 @@ describe.skipIf(storeMissing)('membership', () => {
     expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);
     expect((await group.members()).members).toMatchObject([{ data: 'smaller' }]);
     expect(member.data).toBe('smaller');
+    const [large, larger] = ['x'.repeat(2 << 20), 'x'.repeat(3 << 20)];
+    const refused = [member.update(large), member.update(larger)];
+    expect(member.data).toBe(larger);
+    const codes = await Promise.allSettled(refused);
+    expect(codes.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+    expect(member.data).toBe('smaller');
   });
 
   test('two tasks, one session: each joins and leaves for itself', async () => {

@@ -1,10 +1,12 @@
 /** What queues and schedules tell of themselves: who has what since when, and their metrics. */
+import { lastValueFrom } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { noMetrics, type RecipeMetrics } from '../../recipes/metrics.ts';
 import { queueKeys } from '../../recipes/names.ts';
 import { Queue, type QueueOptions } from '../../recipes/queue/queue.ts';
 import { type ConsumerOptions, QueueConsumer } from '../../recipes/queue/queue-consumer.ts';
 import { Worker } from '../../recipes/queue/worker.ts';
+import { RecipeSession } from '../../recipes/session.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { type Actor, eventually, useWorld } from './world.ts';
@@ -180,5 +182,25 @@ describe.skipIf(storeMissing)('inspection of queues', () => {
     await lost?.[Symbol.asyncDispose]();
     await lost?.[Symbol.asyncDispose]();
     expect(await queue.stats()).toMatchObject({ ready: 0, active: 0 });
+  });
+
+  test('events end with the session when its owner closes it, and not when it is lost', async () => {
+    const actor = await world.actor();
+    const [session, name] = [new RecipeSession(actor.session, noMetrics), world.name()];
+    const stream = session.queue<number>(name).events({ from: 1n })[Symbol.asyncIterator]();
+    const first = stream.next();
+    await actor.killLease();
+    const other = queueOf(await world.actor(), name);
+    await other.push(1);
+    expect(await first).toMatchObject({ value: { type: 'pushed' } });
+    const [next, subscribed] = [
+      stream.next(),
+      lastValueFrom(session.queue(name).events$, { defaultValue: 'over' }),
+    ];
+    await session.close();
+    expect(await next).toEqual({ done: true, value: undefined });
+    expect(await subscribed).toBe('over');
+    // Too late to be ended by anybody.
+    expect(await stream.next()).toEqual({ done: true, value: undefined });
   });
 });

@@ -15,7 +15,7 @@ import { ManualClock } from '../support/manual-clock.ts';
 import { TcpProxy } from '../support/proxy.ts';
 import { storeMissing } from '../support/store.ts';
 import { within } from '../support/wait.ts';
-import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
+import { type Actor, compactTo, deafContext, eventually, settle, useWorld } from './world.ts';
 
 describe.skipIf(storeMissing)('queues in trouble', () => {
   const world = useWorld();
@@ -337,5 +337,23 @@ describe.skipIf(storeMissing)('queues in trouble', () => {
     };
     expect(await slow.sweep()).toMatchObject({ due: 0, nextDueInMs: 0 });
     expect(await slow.sweep()).toMatchObject({ due: 20, nextDueInMs: undefined });
+  });
+
+  test('compact while a job is searched for: the search starts anew', async () => {
+    const actor = await world.actor();
+    const queue = queueOf(actor, world.name());
+    // With a priority it is not where its id alone would lead to.
+    const { id } = await queue.push(1, { priority: 5 });
+    let compactions = 0;
+    actor.faults.after = async ({ kind, write }) => {
+      if (kind !== 'txn' || write || compactions >= 2) return;
+      compactions += 1;
+      const { kv } = world.operator();
+      await kv.put('later', '');
+      await compactTo(kv, (await kv.put('later', '')).revision);
+    };
+    expect(await queue.cancel(id)).toBe('removed');
+    expect(compactions).toBe(2);
+    expect(await queue.stats()).toMatchObject({ ready: 0 });
   });
 });

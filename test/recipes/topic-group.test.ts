@@ -525,4 +525,22 @@ describe.skipIf(storeMissing)('topic, groups', () => {
     expect(told).toContain('lost SESSION_LOST');
     await reader.leave();
   });
+
+  test('names options of deliveries that do not exist, and leaves them unsettled', async () => {
+    const topic = of(await world.actor(), world.name());
+    const reader = join(topic);
+    await publish(topic, 1);
+    const event = await reader.next();
+    const refused = (field: string) => ({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(`'${field}'`),
+    });
+    await expect(event.ack({ tiemout: 5 } as never)).rejects.toMatchObject(refused('tiemout'));
+    await expect(event.nack({ dealy: 5 } as never)).rejects.toMatchObject(refused('dealy'));
+    await expect(event.extend({ singal: 5 } as never)).rejects.toMatchObject(refused('singal'));
+    await expect(event.park('x', { eror: 5 } as never)).rejects.toMatchObject(refused('eror'));
+    expect(await info(topic)).toMatchObject({ inFlight: 1 });
+    await event.ack();
+    await reader.leave();
+  });
 });

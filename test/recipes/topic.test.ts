@@ -136,6 +136,10 @@ describe.skipIf(storeMissing)('topic', () => {
     expect(done.succeeded).toBe(true);
     expect((await txn.commit()).succeeded).toBe(false);
     expect((await topic.publishIn(order(0n, 'again'), { data: 3 }).commit()).succeeded).toBe(false);
+    for (const none of [undefined, null, { data: 3 }, 5] as never[]) {
+      const named = { code: 'INVALID_ARGUMENT', message: expect.stringContaining("'txn'") };
+      expect(() => topic.publishIn(none, { data: 3 })).toThrow(expect.objectContaining(named));
+    }
     const paid = await topic.publishIn(order(done.revision, 'paid'), { data: 4 }).commit();
     expect(paid.succeeded).toBe(true);
     expect(await all(topic, 2)).toEqual([[1, 2], [4]]);
