@@ -1,7 +1,8 @@
 /**
  * All watches of a client on one stream. When the stream ends, it is opened again on the link then in
- * use and every watch continues where it stood. A watch whose consumer is slow is taken off the stream
- * until its buffer has room, so it neither grows without bound nor holds up the others.
+ * use and every watch continues where it stood. A watch whose consumer is slow is fed no more until its
+ * buffer has room, so it neither grows without bound nor holds up the others. Which of them share a
+ * watch at the server is up to their group.
  */
 import { Status } from 'nice-grpc-common';
 import type { WatchRequest, WatchResponse } from '../server/wire/etcdserverpb/rpc.ts';
@@ -15,20 +16,20 @@ import type { Link } from './link.ts';
 import { paceMs } from './retry.ts';
 import { TransportFailure } from './transport.ts';
 import type { Watch, WatchOptions } from './watch.ts';
+import { groupName, sharedOptions, WatchGroup } from './watch-group.ts';
 import { WatchSubscription } from './watch-subscription.ts';
+import type { WatchUpstream } from './watch-upstream.ts';
 import { fromRangeResponse, toRangeRequest } from './wire-kv.ts';
 
 type Stream = {
   readonly link: Link;
   readonly requests: AsyncBuffer<WatchRequest>;
   readonly controller: AbortController;
-  readonly watches: Map<bigint, WatchSubscription>;
-  readonly ids: Map<WatchSubscription, bigint>;
+  readonly upstreams: Map<bigint, WatchUpstream>;
+  readonly ids: Map<WatchUpstream, bigint>;
   /** Asked for and not answered yet, in order: a refusal names no id. */
   readonly creating: bigint[];
 };
-
-type Entry = { readonly keyspace: Keyspace; readonly range: Key | KeyRange };
 
 /** The server cannot say more about these: trying again would fail the same way. */
 const fatalStatuses: ReadonlySet<number> = new Set([
@@ -40,8 +41,10 @@ const fatalStatuses: ReadonlySet<number> = new Set([
 
 export class WatchHub {
   readonly #connection: Connection;
-  readonly #entries = new Map<WatchSubscription, Entry>();
-  /** Off the stream on purpose: full, or about to be reset. */
+  readonly #groups = new Map<string, WatchGroup>();
+  /** All watches that have not ended. */
+  readonly #entries = new Map<WatchSubscription, WatchGroup>();
+  /** Fed by nothing on purpose: full, or about to be reset. */
   readonly #idle = new Set<WatchSubscription>();
   readonly #timers = new Set<Cancel>();
   readonly #stopListening: () => void;
@@ -58,8 +61,12 @@ export class WatchHub {
     this.#stopListening = connection.onChange(() => this.#follow());
   }
 
+  /** @throws ConclaveError INVALID_ARGUMENT */
   watch(keyspace: Keyspace, range: Key | KeyRange, options: WatchOptions): Watch {
-    const watch = new WatchSubscription(keyspace, range, options, {
+    const span = keyspace.span(range);
+    const shared = sharedOptions(options);
+    const name = groupName(keyspace, span, shared);
+    const watch = new WatchSubscription(options, {
       pause: (paused) => {
         this.#idle.add(paused);
         this.#stop(paused);
@@ -68,22 +75,31 @@ export class WatchHub {
         this.#idle.delete(resumed);
         this.#start(resumed);
       },
-      remove: (ended) => {
-        this.#entries.delete(ended);
-        this.#idle.delete(ended);
-        this.#stop(ended);
-        if (this.#entries.size === 0) this.#leave();
-      },
+      remove: (ended) => this.#remove(ended, name),
     });
     if (this.#closed) {
       watch.fail(closedError());
       return watch;
     }
+    const group = this.#groups.get(name) ?? new WatchGroup(keyspace, range, span, shared);
+    this.#groups.set(name, group);
+    group.watches.add(watch);
+    this.#entries.set(watch, group);
     const { signal } = options;
-    this.#entries.set(watch, { keyspace, range });
     if (signal?.aborted) watch.fail(aborted(signal));
     else this.#start(watch);
     return watch;
+  }
+
+  #remove(watch: WatchSubscription, name: string): void {
+    const group = this.#entries.get(watch);
+    if (group === undefined) return;
+    this.#entries.delete(watch);
+    this.#idle.delete(watch);
+    this.#stop(watch, group);
+    group.watches.delete(watch);
+    if (group.watches.size === 0) this.#groups.delete(name);
+    if (this.#entries.size === 0) this.#leave();
   }
 
   /** Completes every watch: its owner asked for the end, so it is no failure. */
@@ -113,53 +129,69 @@ export class WatchHub {
       link: active,
       requests: new AsyncBuffer(),
       controller: new AbortController(),
-      watches: new Map(),
+      upstreams: new Map(),
       ids: new Map(),
       creating: [],
     };
     this.#stream = stream;
     void this.#read(stream);
-    for (const watch of this.#entries.keys()) this.#start(watch);
+    for (const { upstreams } of this.#groups.values()) {
+      for (const upstream of upstreams) this.#ask(upstream);
+    }
   }
 
   #leave(): void {
     const stream = this.#stream;
     this.#stream = undefined;
+    for (const upstream of stream?.ids.keys() ?? []) upstream.group.lost(upstream);
     stream?.requests.end();
     stream?.controller.abort();
   }
 
+  /** Lets something feed the watch. */
   #start(watch: WatchSubscription): void {
+    const group = this.#entries.get(watch);
+    if (group === undefined || this.#idle.has(watch) || watch.upstream !== undefined) return;
+    if (!group.join(watch)) this.#ask(group.launch([watch]));
+  }
+
+  #ask(upstream: WatchUpstream): void {
     const stream = this.#stream;
     if (stream === undefined) {
-      // Starts every watch, this one included.
+      // Asks for every upstream, this one included.
       this.#open();
       return;
     }
-    if (watch.ended || this.#idle.has(watch) || stream.ids.has(watch)) return;
+    if (stream.ids.has(upstream) || !upstream.group.upstreams.has(upstream)) return;
     const id = this.#nextId;
     this.#nextId += 1n;
-    stream.watches.set(id, watch);
-    stream.ids.set(watch, id);
+    stream.upstreams.set(id, upstream);
+    stream.ids.set(upstream, id);
     stream.creating.push(id);
     stream.requests.push({
-      requestUnion: { $case: 'createRequest', value: watch.request(id) },
+      requestUnion: { $case: 'createRequest', value: upstream.request(id) },
     });
   }
 
-  /** Takes a watch off the stream; what still arrives for it is dropped. */
-  #stop(watch: WatchSubscription): void {
+  /** Lets nothing feed the watch. */
+  #stop(watch: WatchSubscription, group = this.#entries.get(watch)): void {
+    const useless = group?.detach(watch);
+    if (useless !== undefined) this.#drop(useless);
+  }
+
+  /** Takes an upstream off the stream; what still arrives for it is ignored. */
+  #drop(upstream: WatchUpstream): void {
+    upstream.group.drop(upstream);
     const stream = this.#stream;
-    const id = stream?.ids.get(watch);
+    const id = stream?.ids.get(upstream);
     if (stream === undefined || id === undefined) return;
-    this.#forget(stream, id);
+    this.#forget(stream, id, upstream);
     stream.requests.push({ requestUnion: { $case: 'cancelRequest', value: { watchId: id } } });
   }
 
-  #forget(stream: Stream, id: bigint): void {
-    const watch = stream.watches.get(id);
-    stream.watches.delete(id);
-    if (watch !== undefined) stream.ids.delete(watch);
+  #forget(stream: Stream, id: bigint, upstream: WatchUpstream): void {
+    stream.upstreams.delete(id);
+    stream.ids.delete(upstream);
   }
 
   async #read(stream: Stream): Promise<void> {
@@ -203,16 +235,17 @@ export class WatchHub {
 
   #receive(stream: Stream, response: WatchResponse): void {
     const id = this.#identify(stream, response);
-    const watch = id === undefined ? undefined : stream.watches.get(id);
+    const upstream = id === undefined ? undefined : stream.upstreams.get(id);
     // The answer to a cancellation, or events that were on their way when it was sent.
-    if (id === undefined || watch === undefined) return;
-    if (response.created && !response.canceled) watch.onCreated(response);
+    if (id === undefined || upstream === undefined) return;
+    if (response.created && !response.canceled) upstream.onCreated(response);
     if (response.canceled) {
-      this.#forget(stream, id);
-      this.#canceled(watch, response);
-    } else if (!response.created || response.events.length > 0) {
-      watch.onResponse(response);
+      this.#forget(stream, id, upstream);
+      this.#canceled(upstream, response);
+      return;
     }
+    if (!response.created || response.events.length > 0) upstream.onResponse(response);
+    for (const useless of upstream.group.settle(upstream)) this.#drop(useless);
   }
 
   #identify(stream: Stream, response: WatchResponse): bigint | undefined {
@@ -221,37 +254,57 @@ export class WatchHub {
     return response.watchId === -1n ? asked : response.watchId;
   }
 
-  /** The server ended a watch we did not cancel. */
-  #canceled(watch: WatchSubscription, response: WatchResponse): void {
-    const reason = response.cancelReason;
-    const compacted = response.compactRevision > 0n || reason.includes('has been compacted');
-    if (compacted) {
-      this.#idle.add(watch);
-      void this.#reset(watch, response.compactRevision);
+  /** The server ended a watch that we did not cancel. */
+  #canceled(upstream: WatchUpstream, response: WatchResponse): void {
+    const { group } = upstream;
+    const { cancelReason: reason, compactRevision } = response;
+    if (compactRevision > 0n || reason.includes('has been compacted')) {
+      this.#compacted(upstream, compactRevision);
       return;
     }
     const error = errorOfText(reason);
-    if (reason !== '' && !error.retryable) watch.fail(error);
-    else this.#later(() => this.#start(watch));
+    group.lost(upstream);
+    if (reason === '' || error.retryable) this.#later(() => this.#ask(upstream));
+    else for (const watch of [...upstream.watches]) watch.fail(error);
   }
 
-  /** Compaction passed the watch: list what there is and continue from there. */
-  async #reset(watch: WatchSubscription, compactRevision: bigint): Promise<void> {
-    const entry = this.#entries.get(watch);
-    if (entry === undefined) return;
-    const { keyspace, range } = entry;
+  /** Compaction passed some of the watches; others may want only what comes later. */
+  #compacted(upstream: WatchUpstream, compactRevision: bigint): void {
+    const { group } = upstream;
+    const watches = [...upstream.watches];
+    for (const watch of watches) group.detach(watch);
+    group.drop(upstream);
+    const isPassed = ({ next }: WatchSubscription) =>
+      compactRevision === 0n || next < compactRevision;
+    const passed = watches.filter(isPassed);
+    const others = watches.filter((watch) => !isPassed(watch));
+    if (others.length > 0) this.#ask(group.launch(others));
+    for (const watch of passed) this.#idle.add(watch);
+    if (passed.length > 0) void this.#reset(group, passed, compactRevision);
+  }
+
+  /** Compaction passed the watches: list what there is and continue from there. */
+  async #reset(
+    group: WatchGroup,
+    passed: readonly WatchSubscription[],
+    compactRevision: bigint,
+  ): Promise<void> {
+    const { keyspace, range } = group;
+    const going = () => passed.filter(({ ended }) => !ended);
     try {
       const response = await this.#connection.call('range', toRangeRequest(keyspace, range));
       const { kvs, revision } = fromRangeResponse(keyspace, response);
-      if (watch.ended) return;
-      this.#idle.delete(watch);
-      watch.reset({ type: 'reset', revision, compactRevision, kvs });
-      this.#start(watch);
+      const value = { type: 'reset', revision, compactRevision, kvs } as const;
+      for (const watch of going()) {
+        this.#idle.delete(watch);
+        watch.reset({ done: false, value });
+      }
+      const ready = going().filter((watch) => !this.#idle.has(watch));
+      if (ready.length > 0) this.#ask(group.launch(ready));
     } catch (error) {
-      if (watch.ended) return;
       const known = isConclaveError(error) ? error : judge(error, 'read').error;
-      if (known.retryable) this.#later(() => void this.#reset(watch, compactRevision));
-      else watch.fail(known);
+      if (known.retryable) this.#later(() => void this.#reset(group, going(), compactRevision));
+      else for (const watch of going()) watch.fail(known);
     }
   }
 

@@ -1,25 +1,20 @@
 /**
- * One watch: where it stands, what is buffered, who waits. The cursor is the revision after the last
- * event received; nothing else moves it. In particular no header does: during catch-up a header names
- * the store's current revision, which events still on their way have not reached.
+ * The consumer's end of one watch: where it stands, what is buffered, who waits. Its cursor is the
+ * revision after the last event it was given, or before the first the one it starts at; no header moves
+ * it, because during catch-up a header names the store's current revision, which events still on their
+ * way have not reached.
  */
-import {
-  type WatchCreateRequest,
-  WatchCreateRequest_FilterType,
-  type WatchResponse,
-} from '../server/wire/etcdserverpb/rpc.ts';
-import { type Event, Event_EventType } from '../server/wire/mvccpb/kv.ts';
 import { aborted, ConclaveError, invalidArgument } from './errors.ts';
-import type { Key, KeyRange, KeySpan, Keyspace } from './keys.ts';
 import { fromIterable, type Observable } from './observe.ts';
-import type { Watch, WatchEvent, WatchNotice, WatchOptions } from './watch.ts';
-import { fromKeyValue, revisionIn, revisionOf } from './wire-kv.ts';
+import type { Watch, WatchNotice, WatchOptions } from './watch.ts';
+import type { WatchUpstream } from './watch-upstream.ts';
+import { revisionOf } from './wire-kv.ts';
 
 const defaultHighWaterMark = 4_096;
 
-/** What a watch needs from the stream it shares. */
+/** What a watch needs from whoever feeds it. */
 export type Feed = {
-  /** The buffer is full: stop receiving. */
+  /** The buffer is full: stop delivering. */
   pause(watch: WatchSubscription): void;
   /** There is room again. */
   resume(watch: WatchSubscription): void;
@@ -27,43 +22,46 @@ export type Feed = {
   remove(watch: WatchSubscription): void;
 };
 
-type Reader = {
-  readonly resolve: (result: IteratorResult<WatchNotice, undefined>) => void;
-  readonly reject: (error: ConclaveError) => void;
-};
+/** A notice as iterators yield it: one object for all watches that get it. */
+export type Delivery = { readonly done: false; readonly value: WatchNotice };
+
+type Result = IteratorResult<WatchNotice, undefined>;
+
+/** Settles what a reader waits for. */
+type Reader = (result: Result | PromiseLike<Result>) => void;
 
 export class WatchSubscription implements Watch {
   readonly created: Promise<{ readonly revision: bigint }>;
   readonly notices$: Observable<WatchNotice> = fromIterable(() => this);
-  readonly span: KeySpan;
-  readonly #keyspace: Keyspace;
-  readonly #options: WatchOptions;
+  /** What it is fed by, as the hub has it; undefined while it is fed by nothing. */
+  upstream: WatchUpstream | undefined;
+  readonly #signal: AbortSignal | undefined;
   readonly #feed: Feed;
   readonly #highWaterMark: number;
   #settleCreated!: {
     readonly resolve: (at: { readonly revision: bigint }) => void;
     readonly reject: (error: ConclaveError) => void;
   };
-  /** The first revision not received yet; 0n until the server has said where "now" is. */
+  #isCreated = false;
   #next: bigint;
-  /** The pieces of a response that has not ended yet. */
-  #pieces: Event[] = [];
-  #buffer: WatchNotice[] = [];
+  #buffer: Delivery[] = [];
   #bufferedEvents = 0;
   #paused = false;
   #readers: Reader[] = [];
   #consumed = false;
   #ended = false;
   #error: ConclaveError | undefined;
+  /** Made once, as every delivery to who waits makes a promise. */
+  readonly #addReader = (resolve: Reader): void => {
+    this.#readers.push(resolve);
+  };
   readonly #onAbort = () => {
-    if (this.#options.signal !== undefined) this.fail(aborted(this.#options.signal));
+    if (this.#signal !== undefined) this.fail(aborted(this.#signal));
   };
 
   /** @throws ConclaveError INVALID_ARGUMENT */
-  constructor(keyspace: Keyspace, range: Key | KeyRange, options: WatchOptions, feed: Feed) {
-    this.span = keyspace.span(range);
-    this.#keyspace = keyspace;
-    this.#options = options;
+  constructor(options: WatchOptions, feed: Feed) {
+    this.#signal = options.signal;
     this.#feed = feed;
     this.#next = revisionOf(options.from, 'from');
     this.#highWaterMark = options.highWaterMark ?? defaultHighWaterMark;
@@ -85,52 +83,42 @@ export class WatchSubscription implements Watch {
     return this.#ended;
   }
 
-  get paused(): boolean {
-    return this.#paused;
+  /** The server has watched for it at some time. */
+  get isCreated(): boolean {
+    return this.#isCreated;
   }
 
-  /** How to ask the server for everything not received yet. */
-  request(watchId: bigint): WatchCreateRequest {
-    const { prevKv, puts, deletes, progress, fragment } = this.#options;
-    this.#pieces = [];
-    return {
-      ...this.span,
-      startRevision: this.#next,
-      progressNotify: progress ?? false,
-      filters: [
-        ...(puts === false ? [WatchCreateRequest_FilterType.NOPUT] : []),
-        ...(deletes === false ? [WatchCreateRequest_FilterType.NODELETE] : []),
-      ],
-      prevKv: prevKv ?? false,
-      watchId,
-      fragment: fragment ?? true,
-    };
+  /** The first revision it was not given yet; 0n until the server has said where "now" is. */
+  get next(): bigint {
+    return this.#next;
   }
 
-  /** The server watches. */
-  onCreated(response: WatchResponse): void {
-    const revision = revisionIn(response.header);
+  /** The server watches, and the store was at this revision then. */
+  onCreated(revision: bigint): void {
     if (this.#next === 0n) this.#next = revision + 1n;
+    if (this.#isCreated) return;
+    this.#isCreated = true;
     this.#settleCreated.resolve({ revision });
   }
 
-  onResponse(response: WatchResponse): void {
-    if (response.events.length > 0) this.#pieces.push(...response.events);
-    if (response.fragment) return;
-    const events = this.#pieces;
-    this.#pieces = [];
-    if (events.length > 0) {
-      this.#receive(events);
-    } else if (this.#options.progress === true) {
-      this.#push({ type: 'progress', revision: revisionIn(response.header) });
-    }
+  /** @param after the revision after the one of these events; nothing happens if it stands there already */
+  onEvents(delivery: Delivery, after: bigint): void {
+    if (after <= this.#next) return;
+    this.#next = after;
+    this.#push(delivery);
   }
 
-  /** Compaction removed what comes next: continue from a listing of what there is at `revision`. */
-  reset(notice: Extract<WatchNotice, { type: 'reset' }>): void {
-    this.#next = notice.revision + 1n;
-    this.#settleCreated.resolve({ revision: notice.revision });
-    this.#push(notice);
+  /** @param after the revision after the one announced; what it did not start at yet is no news */
+  onProgress(delivery: Delivery, after: bigint): void {
+    if (after >= this.#next) this.#push(delivery);
+  }
+
+  /** Compaction removed what comes next: continue from a listing of what there is at a revision. */
+  reset(delivery: Delivery): void {
+    const { revision } = delivery.value;
+    this.#next = revision + 1n;
+    this.onCreated(revision);
+    this.#push(delivery);
   }
 
   fail(error: ConclaveError): void {
@@ -175,15 +163,15 @@ export class WatchSubscription implements Watch {
     };
   }
 
-  #read(): Promise<IteratorResult<WatchNotice, undefined>> {
-    const notice = this.#buffer.shift();
-    if (notice !== undefined) {
-      this.#bufferedEvents -= weightOf(notice);
+  #read(): Promise<Result> {
+    const delivery = this.#buffer.length === 0 ? undefined : this.#buffer.shift();
+    if (delivery !== undefined) {
+      this.#bufferedEvents -= weightOf(delivery);
       if (this.#paused && this.#bufferedEvents <= this.#highWaterMark / 2) {
         this.#paused = false;
         this.#feed.resume(this);
       }
-      return Promise.resolve({ done: false, value: notice });
+      return Promise.resolve(delivery);
     }
     if (this.#error !== undefined) {
       const error = this.#error;
@@ -191,46 +179,18 @@ export class WatchSubscription implements Watch {
       return Promise.reject(error);
     }
     if (this.#ended) return Promise.resolve({ done: true, value: undefined });
-    return new Promise((resolve, reject) => {
-      this.#readers.push({ resolve, reject });
-    });
+    return new Promise(this.#addReader);
   }
 
-  /** One notice for each revision. A response holds whole revisions, in order. */
-  #receive(events: readonly Event[]): void {
-    let revision = 0n;
-    let together: WatchEvent[] = [];
-    for (const event of events) {
-      const converted = this.#convert(event);
-      if (converted.kv.modRevision !== revision) {
-        if (together.length > 0) this.#push({ type: 'events', revision, events: together });
-        revision = converted.kv.modRevision;
-        together = [];
-      }
-      together.push(converted);
-    }
-    this.#next = revision + 1n;
-    this.#push({ type: 'events', revision, events: together });
-  }
-
-  #convert(event: Event): WatchEvent {
-    if (event.kv === undefined) throw new ConclaveError('INTERNAL', 'A watch event lacks its key');
-    const type = event.type === Event_EventType.DELETE ? 'delete' : 'put';
-    const kv = fromKeyValue(this.#keyspace, event.kv);
-    return event.prevKv === undefined
-      ? { type, kv }
-      : { type, kv, previous: fromKeyValue(this.#keyspace, event.prevKv) };
-  }
-
-  #push(notice: WatchNotice): void {
+  #push(delivery: Delivery): void {
     if (this.#ended) return;
     const reader = this.#readers.shift();
     if (reader !== undefined) {
-      reader.resolve({ done: false, value: notice });
+      reader(delivery);
       return;
     }
-    this.#buffer.push(notice);
-    this.#bufferedEvents += weightOf(notice);
+    this.#buffer.push(delivery);
+    this.#bufferedEvents += weightOf(delivery);
     if (!this.#paused && this.#bufferedEvents >= this.#highWaterMark) {
       this.#paused = true;
       this.#feed.pause(this);
@@ -240,16 +200,15 @@ export class WatchSubscription implements Watch {
   #end(error: ConclaveError | undefined): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#options.signal?.removeEventListener('abort', this.#onAbort);
+    this.#signal?.removeEventListener('abort', this.#onAbort);
     this.#settleCreated.reject(error ?? new ConclaveError('CLOSED', 'The watch was cancelled'));
     this.#feed.remove(this);
     const [first, ...others] = this.#readers.splice(0);
     if (first === undefined) this.#error = error;
-    else if (error !== undefined) first.reject(error);
-    else first.resolve({ done: true, value: undefined });
-    for (const reader of others) reader.resolve({ done: true, value: undefined });
+    else first(error === undefined ? { done: true, value: undefined } : Promise.reject(error));
+    for (const reader of others) reader({ done: true, value: undefined });
   }
 }
 
-const weightOf = (notice: WatchNotice): number =>
-  notice.type === 'events' ? notice.events.length : 1;
+const weightOf = ({ value }: Delivery): number =>
+  value.type === 'events' ? value.events.length : 1;

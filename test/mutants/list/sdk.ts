@@ -21,17 +21,17 @@ export const sdkMutants: readonly Mutant[] = [
   mutant(
     61,
     'watch resumes at the last revision, not after it',
-    [
-      'sdk/watch-subscription.ts',
-      "this.#next = revision + 1n;\n    this.#push({ type: 'events', revision, events: together });",
-      "this.#next = revision;\n    this.#push({ type: 'events', revision, events: together });",
-    ],
+    ['sdk/watch-upstream.ts', '        after: revision + 1n,', '        after: revision,'],
     ['sdk/watch-subscription', 'resumes after the last event'],
   ),
   mutant(
     62,
     'compaction skips events silently',
-    ['sdk/watch-subscription.ts', '    this.#push(notice);\n', ''],
+    [
+      'sdk/watch-subscription.ts',
+      'this.onCreated(revision);\n    this.#push(delivery);',
+      'this.onCreated(revision);',
+    ],
     ['sdk/watch', 'compact'],
   ),
   mutant(

@@ -1,4 +1,7 @@
-/** Every client watches everything, from where it was: held against what the members published. */
+/**
+ * Every client watches everything, from where it was, several times at once, so that its watches share
+ * one at the server whenever they stand at the same place: held against what the members published.
+ */
 import { isConclaveError } from '../../../../sdk/errors.ts';
 import type { KeyValue } from '../../../../sdk/kv.ts';
 import type { WatchEvent as SdkEvent } from '../../../../sdk/watch.ts';
@@ -13,15 +16,25 @@ import { hold } from '../../engine/violation.ts';
 import type { CommitLog } from '../commit-log.ts';
 import type { ClientContext, Workload } from './workload.ts';
 
+const watchesOfClient = 3;
+
 type Run = { readonly name: string; readonly from: number; readonly responses: WatchResponse[] };
 
 export class WatchWorkload implements Workload {
   readonly #runs: Run[] = [];
 
   async run(client: ClientContext): Promise<void> {
+    const watches = Array.from({ length: watchesOfClient }, (_, index) =>
+      this.#watch(client, index),
+    );
+    await Promise.all(watches);
+  }
+
+  async #watch(client: ClientContext, index: number): Promise<void> {
     let next = 2;
     while (!client.isEnding()) {
-      const run: Run = { name: `${client.name} from ${next}`, from: next, responses: [] };
+      const name = `${client.name}, watch ${index} from ${next}`;
+      const run: Run = { name, from: next, responses: [] };
       this.#runs.push(run);
       try {
         next = await this.#follow(client, run);
