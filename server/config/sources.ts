@@ -47,9 +47,8 @@ function judgeForeign(name: string, value: string, writtenAs: string): string | 
 
 function unknownFlag(name: string, given: string): ConfigError {
   const suggestion = nearest(name, names);
-  const hint =
-    suggestion === undefined ? "see 'conclave serve --help'" : `did you mean --${suggestion}?`;
-  return new ConfigError(name, `unknown flag ${JSON.stringify(given)}: ${hint}`);
+  const hint = suggestion === undefined ? '' : `: did you mean --${suggestion}?`;
+  return new ConfigError(name, `unknown flag ${JSON.stringify(given)}${hint}`);
 }
 
 function fromArguments(argv: readonly string[], warnings: string[]): Map<FlagName, Setting> {

@@ -5,7 +5,7 @@
  * the state machine's. Here only what is wrong with the request itself is found.
  */
 
-import { Fault } from '../faults.ts';
+import { Fault, faults, Status } from '../faults.ts';
 import type { MembershipCommand } from '../membership.ts';
 import type { MemberFact } from '../roster.ts';
 import { MembershipDefinition } from '../wire/conclave/v1/membership.ts';
@@ -13,6 +13,7 @@ import { ClusterDefinition, type Member as WireMember } from '../wire/etcdserver
 import { headerWithoutRevision } from './header.ts';
 import { methodsOf } from './method.ts';
 import type { ServiceContext } from './services.ts';
+import { Rejection } from './status.ts';
 
 const wireMember = (member: MemberFact): WireMember => ({
   ID: member.id,
@@ -78,6 +79,14 @@ export function clusterMethods({ member, random }: ServiceContext) {
 /** Sorted, as etcd keeps them. */
 function checkedPeerUrls(urls: readonly string[]): readonly string[] {
   if (urls.length === 0 || !urls.every(isPeerUrl)) throw new Fault('member-bad-urls');
+  const foreign = urls.find((url) => !url.startsWith('http:'));
+  if (foreign !== undefined) {
+    // etcd takes them; nobody here would ever reach the member.
+    throw new Rejection(
+      Status.INVALID_ARGUMENT,
+      `${faults['member-bad-urls'].message}: members speak http with each other, without TLS, so '${foreign}' must be http://host:port`,
+    );
+  }
   return [...new Set(urls)].sort();
 }
 

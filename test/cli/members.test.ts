@@ -125,6 +125,13 @@ test('two learners at once, an unknown id and a learner to replace are refused',
   await run('member', 'remove', first.id);
 }, 60_000);
 
+test('members are not told to speak https, which they cannot', async () => {
+  const argv = ['member', 'add', 'x', '--peer-urls', 'http://127.0.0.1:1,https://127.0.0.1:2'];
+  const { exitCode, stderr } = await cliInProcess([...argv, '--endpoints', cluster.endpoints]);
+  expect(exitCode).toBe(2);
+  expect(stderr).toMatch(/without TLS: not 'https:\/\/127\.0\.0\.1:2'/);
+});
+
 test('an endpoint that is up answers for the whole cluster', async () => {
   const [a] = cluster.members;
   if (a === undefined) throw new Error('there is a first member');

@@ -62,19 +62,28 @@ test('says in one line on stderr that it is ready and where, keeps data, stops a
   expect((await second.server.finished).exitCode).toBe(0);
 });
 
-test.each([
-  [['--data-dri', 'x'], /unknown flag "--data-dri": did you mean --data-dir\?/],
-  [['--heartbeat-interval', '0x10'], /"0x10" as --heartbeat-interval.*whole number from 1/],
-  [['--cert-file', 'x'], /--cert-file.*TLS is not supported yet/],
-  [['--initial-cluster-state', 'old'], /"old" as --initial-cluster-state.*one of new, existing/],
-  [['--initial-cluster', 'a=http://localhost:2380'], /as --initial-cluster: .*"default"/],
-  [['--data-dir', '/dev/null/x'], /\/dev\/null/],
-])('%j is refused with exit code 1 and one line', async (flags, message) => {
-  const { exitCode, stdout, stderr } = await cliInProcess(['serve', ...flags]);
-  expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: '' });
-  expect(stderr.trimEnd().split('\n')).toHaveLength(1);
-  expect(stderr).toMatch(message);
-});
+test.each<[readonly string[], RegExp, number]>([
+  [['--data-dri', 'x'], /unknown flag "--data-dri": did you mean --data-dir\?/, 2],
+  [['--heartbeat-interval', '0x10'], /"0x10" as --heartbeat-interval.*whole number from 1/, 2],
+  [['--cert-file', 'x'], /--cert-file.*TLS is not supported yet/, 2],
+  [
+    ['--listen-peer-urls', 'https://127.0.0.1:1'],
+    /--listen-peer-urls.*TLS is not supported yet/,
+    2,
+  ],
+  [['--initial-cluster-state', 'old'], /"old" as --initial-cluster-state.*one of new, existing/, 2],
+  [['--initial-cluster', 'a=http://localhost:2380'], /as --initial-cluster: .*"default"/, 2],
+  [['--data-dir', '/dev/null/x'], /\/dev\/null/, 1],
+])(
+  '%j is refused with one line, and usage with where to look it up',
+  async (flags, message, code) => {
+    const { exitCode, stdout, stderr } = await cliInProcess(['serve', ...flags]);
+    expect({ exitCode, stdout }).toEqual({ exitCode: code, stdout: '' });
+    const [sentence, ...more] = stderr.trimEnd().split('\n');
+    expect(sentence).toMatch(message);
+    expect(more).toEqual(code === 2 ? ["  remedy: see 'conclave serve --help'"] : []);
+  },
+);
 
 test('a port in use: one line with the flag, the value and what to do', async () => {
   const { endpoint } = await serve(['--name', 'first']);

@@ -1,14 +1,5 @@
-/**
- * Faults on real clusters of three processes. See README.md in this folder.
- *
- *   npm run faults -- [--minutes 3] [--store conclave|etcd] [--network namespaces|proxies]
- *                     [--only name,name] [--seed N] [--list]
- *   npm run faults -- --bad-input
- *   npm run faults -- --gap [--trials 50] [--stores conclave,etcd]
- *   npm run faults -- --catch-up [--mebibytes 1024]
- *   npm run faults -- --clean
- */
-import { parseArgs } from 'node:util';
+/** `npm run faults`: faults on real clusters of three processes. See README.md in this folder. */
+import { Command } from 'commander';
 import { Suite } from '../slow/suite.ts';
 import { SeededRandom, seedFrom } from '../support/generators/random.ts';
 import type { SystemName } from '../support/servers.ts';
@@ -23,23 +14,42 @@ import { everyNemesis, selection } from './nemeses/catalog.ts';
 import type { Nemesis } from './nemeses/nemesis.ts';
 import { createNetwork, type NetworkChoice } from './network/network.ts';
 
-const { values: options } = parseArgs({
-  options: {
-    minutes: { type: 'string', default: '3' },
-    store: { type: 'string', default: 'conclave' },
-    network: { type: 'string' },
-    only: { type: 'string' },
-    seed: { type: 'string' },
-    list: { type: 'boolean', default: false },
-    'bad-input': { type: 'boolean', default: false },
-    gap: { type: 'boolean', default: false },
-    trials: { type: 'string', default: '50' },
-    'catch-up': { type: 'boolean', default: false },
-    mebibytes: { type: 'string', default: '1024' },
-    stores: { type: 'string' },
-    clean: { type: 'boolean', default: false },
-  },
-});
+type Options = {
+  readonly minutes: string;
+  readonly store: string;
+  readonly network?: string;
+  readonly only?: string;
+  readonly seed?: string;
+  readonly list: boolean;
+  readonly badInput: boolean;
+  readonly gap: boolean;
+  readonly trials: string;
+  readonly catchUp: boolean;
+  readonly mebibytes: string;
+  readonly stores?: string;
+  readonly clean: boolean;
+};
+
+const options = new Command('faults')
+  .description('Faults on real clusters of three processes, and what became of every operation.')
+  .option('--minutes <minutes>', 'the selection once, then any of them until the time is over', '3')
+  .option('--store <store>', 'conclave or etcd', 'conclave')
+  .option(
+    '--network <kind>',
+    'namespaces or proxies: the best that this machine allows if not said',
+  )
+  .option('--only <names>', 'only these faults, with commas between')
+  .option('--seed <seed>', 'makes the choices of an earlier run')
+  .option('--list', 'name every fault and what it needs', false)
+  .option('--bad-input', 'only what must not get into a cluster', false)
+  .option('--gap', 'measure for how long nothing is served when a leader goes', false)
+  .option('--trials <count>', 'of --gap', '50')
+  .option('--catch-up', 'measure how fast a member gets a large state', false)
+  .option('--mebibytes <size>', 'of --catch-up', '1024')
+  .option('--stores <stores>', 'of --gap and --catch-up: conclave,etcd compares them')
+  .option('--clean', 'clean up after a harness that was killed', false)
+  .parse()
+  .opts<Options>();
 
 const store: SystemName = options.store === 'etcd' ? 'etcd' : 'conclave';
 
@@ -76,9 +86,9 @@ async function runFaults(): Promise<never> {
   const campaign = new Campaign({ store, network, facilities, suite, seed });
   const deadlineMs = performance.now() + Number(options.minutes) * 60_000;
   try {
-    if (store === 'conclave' && (options['bad-input'] || options.only === undefined))
+    if (store === 'conclave' && (options.badInput || options.only === undefined))
       await runBadInputs(suite, network);
-    if (!options['bad-input']) {
+    if (!options.badInput) {
       for (const nemesis of schedule(new SeededRandom(seed), deadlineMs))
         await campaign.run(nemesis);
       await campaign.runControls();
@@ -133,5 +143,5 @@ if (options.clean) {
   for (const { name, needs } of everyNemesis)
     console.log(needs.length === 0 ? name : `${name} (needs ${needs.join(', ')})`);
 } else if (options.gap) await runGap();
-else if (options['catch-up']) await runCatchUp();
+else if (options.catchUp) await runCatchUp();
 else await runFaults();

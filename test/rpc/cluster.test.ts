@@ -50,6 +50,22 @@ test.each([
   expect(face.member.membershipChanges).toEqual([]);
 });
 
+test.each(['https://127.0.0.1:2380', 'unix:///run/b.sock', 'unixs://b:2380'])(
+  'peer URL %s is refused, though etcd takes it: members speak http',
+  async (url) => {
+    await using face = await Face.open();
+    const { cluster } = face.wire();
+    const urls = ['http://127.0.0.1:2380', url];
+    const refused = {
+      code: status.INVALID_ARGUMENT,
+      details: `etcdserver: given member URLs are invalid: members speak http with each other, without TLS, so '${url}' must be http://host:port`,
+    };
+    expect(await refusal(cluster.memberAdd({ peerURLs: urls }))).toEqual(refused);
+    expect(await refusal(cluster.memberUpdate({ ID: 1n, peerURLs: urls }))).toEqual(refused);
+    expect(face.member.membershipChanges).toEqual([]);
+  },
+);
+
 test('changes are handed on, and answered with all members', async () => {
   await using face = await Face.open();
   const { cluster } = face.wire();

@@ -22,7 +22,7 @@ function readConfig(argv: readonly string[]): LoadedConfig {
       readFile: (path) => readFileSync(path, 'utf8'),
     });
   } catch (error) {
-    if (error instanceof ConfigError) throw new CliError(error.message, exitCodes.failed);
+    if (error instanceof ConfigError) throw new CliError(error.message, exitCodes.usage);
     throw error;
   }
 }
