@@ -1,38 +1,41 @@
-/** A client in a process of its own: started with a system and an endpoint, told what to measure. */
-import type { Measurement } from './measure.ts';
-import { type RowName, rows } from './rows.ts';
+/** A client in a process of its own: started with a system and its endpoints, told what to do. */
+import type { BenchClient } from './adapters/client.ts';
+import { rows } from './rows.ts';
 import { benchSystem } from './systems.ts';
+import type { AnyTask, Worker } from './task.ts';
 
-export type Task = {
-  readonly row: RowName;
-  readonly concurrency: number;
-  readonly durationMs: number;
-};
-export type TaskResult =
-  | { readonly ok: true; readonly measurement: Measurement }
+export type Request = { readonly task: string; readonly argument: unknown };
+export type Reply =
+  | { readonly ok: true; readonly result: unknown }
   | { readonly ok: false; readonly error: string };
 
-const [systemName = '', endpoint = ''] = process.argv.slice(2);
-const client = await benchSystem(systemName).connect(endpoint);
+const [systemName = '', endpoints = ''] = process.argv.slice(2);
+const { connect } = benchSystem(systemName);
+const tasks = new Map<string, AnyTask>(
+  rows.flatMap((row) => row.tasks ?? []).map((task) => [task.name, task]),
+);
+const client: BenchClient = await connect(endpoints);
 let taskNumber = 0;
 
-async function measure(task: Task): Promise<TaskResult> {
+async function answer({ task: name, argument }: Request): Promise<Reply> {
   taskNumber += 1;
-  // Every task has keys of its own: no row starts from what another left behind.
-  const space = `bench/${process.pid}/${taskNumber}/`;
+  const worker: Worker = {
+    client,
+    connect: () => connect(endpoints),
+    space: `bench/${process.pid}/${taskNumber}/`,
+  };
   try {
-    const measurement = await rows[task.row](client, task.concurrency, task.durationMs, space);
-    return { ok: true, measurement };
+    const task = tasks.get(name);
+    if (task === undefined) throw new Error(`unknown task ${name}`);
+    return { ok: true, result: await task.run(worker, argument as never) };
   } catch (error) {
-    return {
-      ok: false,
-      error: error instanceof Error ? (error.stack ?? error.message) : String(error),
-    };
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    return { ok: false, error: text };
   }
 }
 
-process.on('message', (task: Task) => {
-  void measure(task).then((result) => process.send?.(result));
+process.on('message', (request: Request) => {
+  void answer(request).then((reply) => process.send?.(reply));
 });
 process.on('disconnect', () => process.exit(0));
-process.send?.({ ready: true });
+process.send?.('ready');

@@ -1,11 +1,29 @@
 /** Closed loops: so many callers, each with one operation in flight, for so long. */
 import { setTimeout as delay } from 'node:timers/promises';
 
-export type Measurement = {
+export const figures = [
+  'operationsPerSecond',
+  'p50Ms',
+  'p99Ms',
+  'elapsedMs',
+  'residentMb',
+] as const;
+export type Figure = (typeof figures)[number];
+
+/** What was measured; a row has the figures that mean something there. */
+export type Measurement = { readonly [Name in Figure]?: number } & {
+  /** Processor time of the client process, in microseconds for each operation. */
+  readonly clientMicroseconds?: number;
+  /** Processor time of all members, in microseconds for each operation. */
+  readonly serverMicroseconds?: number;
+  /** Turns of the caller that had the fewest, for each turn of the one that had most. */
+  readonly fairness?: number;
+};
+
+export type LoopMeasurement = {
   readonly operationsPerSecond: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
-  /** Processor time of the client process, in microseconds for each operation. */
   readonly clientMicroseconds: number;
 };
 
@@ -14,6 +32,9 @@ export const warmUpMs = 300;
 
 /** A slow machine gets longer: a rate needs at least one operation of every caller. */
 const maxDurationMs = 20_000;
+
+/** A clock that all processes of this machine share. */
+export const monotonicMs = (): number => Number(process.hrtime.bigint()) / 1e6;
 
 /** Waits for the duration, and on until `isEnough`. */
 export async function enough(durationMs: number, isEnough: () => boolean): Promise<void> {
@@ -26,7 +47,7 @@ export async function closedLoop(
   callers: number,
   durationMs: number,
   operation: (caller: number) => Promise<unknown>,
-): Promise<Measurement> {
+): Promise<LoopMeasurement> {
   let recording = false;
   let stopped = false;
   const latenciesMs: number[] = [];
@@ -38,7 +59,7 @@ export async function closedLoop(
     }
   });
   const failed = Promise.all(loops);
-  const timed = async (): Promise<Measurement> => {
+  const timed = async (): Promise<LoopMeasurement> => {
     await delay(warmUpMs);
     recording = true;
     const window = openWindow();
@@ -58,22 +79,25 @@ export async function closedLoop(
 }
 
 /** A span of time over which operations and processor time are counted. */
-export function openWindow(): { close(latenciesMs: readonly number[]): Measurement } {
+export function openWindow(): { close(latenciesMs: readonly number[]): LoopMeasurement } {
   const startMs = performance.now();
   const start = process.cpuUsage();
   return {
     close: (latenciesMs) => {
       const elapsedSeconds = (performance.now() - startMs) / 1_000;
       const { user, system } = process.cpuUsage(start);
-      const sorted = Float64Array.from(latenciesMs).sort();
       return {
-        operationsPerSecond: sorted.length / elapsedSeconds,
-        p50Ms: quantile(sorted, 0.5),
-        p99Ms: quantile(sorted, 0.99),
-        clientMicroseconds: (user + system) / Math.max(1, sorted.length),
+        operationsPerSecond: latenciesMs.length / elapsedSeconds,
+        ...latencies(latenciesMs),
+        clientMicroseconds: (user + system) / Math.max(1, latenciesMs.length),
       };
     },
   };
+}
+
+export function latencies(unsortedMs: readonly number[]): { p50Ms: number; p99Ms: number } {
+  const sorted = Float64Array.from(unsortedMs).sort();
+  return { p50Ms: quantile(sorted, 0.5), p99Ms: quantile(sorted, 0.99) };
 }
 
 export function quantile(sorted: ArrayLike<number>, fraction: number): number {

@@ -1,83 +1,62 @@
-/** Puts repeated measurements together and prints them side by side. */
-import { type Measurement, median } from './measure.ts';
-import { type RowName, rowNames, rowTitles } from './rows.ts';
+/** The table: a line for each case, a column for each system. */
+import { type Result, resultText, titleOf } from './results.ts';
+import { ownSystem } from './systems.ts';
 
-export type Sample = Measurement & {
-  readonly system: string;
-  readonly row: RowName;
-  readonly concurrency: number;
-  readonly repetition: number;
-  /** Processor time of the server, in microseconds for each operation. */
-  readonly serverMicroseconds: number;
+export type Table = {
+  readonly head: readonly string[];
+  readonly lines: readonly (readonly string[])[];
 };
 
-export type Summary = Measurement & {
-  readonly system: string;
-  readonly row: RowName;
-  readonly concurrency: number;
-  readonly serverMicroseconds: number;
-  readonly repetitions: number;
-};
+export function tableOf(results: readonly Result[]): Table {
+  const systems = [...new Set(results.map((result) => result.system))];
+  systems.sort((a, b) => Number(b === ownSystem.name) - Number(a === ownSystem.name));
+  return {
+    head: ['workload', 'at', 'members', ...systems.map(titleOf), 'to the best', 'goal', 'met'],
+    lines: casesOf(results).map((ofCase) => {
+      const own = ofCase.find((result) => result.system === ownSystem.name);
+      const [{ title, concurrency, members } = { title: '', concurrency: 0, members: 0 }] = ofCase;
+      return [
+        ...[title, concurrency.toLocaleString('en-US'), `${members}`],
+        ...systems.map((system) => cell(ofCase.find((result) => result.system === system))),
+        own?.ratio === undefined ? '' : `${ratioText(own.ratio)} ${titleOf(own.ratioTo ?? '')}`,
+        own?.goal ?? '',
+        own?.isMet === undefined ? '' : own.isMet ? 'yes' : 'no',
+      ];
+    }),
+  };
+}
 
-const figures = [
-  'operationsPerSecond',
-  'p50Ms',
-  'p99Ms',
-  'clientMicroseconds',
-  'serverMicroseconds',
-] as const;
-
-export function summarise(samples: readonly Sample[]): Summary[] {
-  const groups = new Map<string, Sample[]>();
-  for (const sample of samples) {
-    const name = `${sample.system} ${sample.row} ${sample.concurrency}`;
-    groups.set(name, [...(groups.get(name) ?? []), sample]);
+/** The results of each case, in the order of the table. */
+export function casesOf(results: readonly Result[]): readonly (readonly Result[])[] {
+  const cases = new Map<string, Result[]>();
+  for (const result of results) {
+    const name = `${result.workload} ${result.concurrency} ${result.members}`;
+    cases.set(name, [...(cases.get(name) ?? []), result]);
   }
-  return [...groups.values()].flatMap((group) => {
-    const [first] = group;
-    if (first === undefined) return [];
-    const medians = Object.fromEntries(
-      figures.map((figure) => [figure, median(group.map((sample) => sample[figure]))]),
-    ) as Record<(typeof figures)[number], number>;
-    const { system, row, concurrency } = first;
-    return [{ system, row, concurrency, repetitions: group.length, ...medians }];
-  });
+  return [...cases.values()];
 }
 
-export function printTable(summaries: readonly Summary[], systems: readonly string[]): void {
-  const [first = ''] = systems;
-  const find = (system: string, row: RowName, concurrency: number): Summary | undefined =>
-    summaries.find(
-      (one) => one.system === system && one.row === row && one.concurrency === concurrency,
-    );
-  const concurrencies = [...new Set(summaries.map((one) => one.concurrency))].sort((a, b) => a - b);
-  const columns = systems.map((system) =>
-    `${system} /s (p50, p99 ms; µs client+server)`.padEnd(52),
-  );
-  const ratios = systems.slice(1).map((system) => `${first} : ${system}`.padEnd(24));
-  console.log(
-    ['workload'.padEnd(18), 'at'.padStart(5), ...columns, ...ratios].join('  ').trimEnd(),
-  );
-  for (const row of rowNames)
-    for (const concurrency of concurrencies) {
-      const cells = systems.map((system) => cell(find(system, row, concurrency)).padEnd(52));
-      const base = find(first, row, concurrency);
-      if (systems.every((system) => find(system, row, concurrency) === undefined)) continue;
-      const versus = systems.slice(1).map((system) => {
-        const other = find(system, row, concurrency);
-        if (base === undefined || other === undefined) return ''.padEnd(24);
-        return `${(base.operationsPerSecond / other.operationsPerSecond).toFixed(2)}x`.padEnd(24);
-      });
-      const title = rowTitles[row].padEnd(18);
-      console.log([title, `${concurrency}`.padStart(5), ...cells, ...versus].join('  ').trimEnd());
-    }
+function cell(result: Result | undefined): string {
+  if (result === undefined) return '';
+  const text = resultText(result);
+  if (text === undefined) return result.skipped === 'failed' ? 'failed' : 'skipped';
+  return result.remark === undefined ? text : `${text} (${result.remark})`;
 }
 
-function cell(summary: Summary | undefined): string {
-  if (summary === undefined) return '-';
-  const { operationsPerSecond, p50Ms, p99Ms, clientMicroseconds, serverMicroseconds } = summary;
-  const rate = Math.round(operationsPerSecond).toLocaleString('en-US');
-  const time = `${p50Ms.toPrecision(3)}, ${p99Ms.toPrecision(3)}`;
-  const processor = `${clientMicroseconds.toFixed(0)}+${serverMicroseconds.toFixed(0)}`;
-  return `${rate} (${time}; ${processor})`;
+const ratioText = (ratio: number): string => `${ratio.toFixed(ratio < 10 ? 2 : 1)}x`;
+
+export function asText({ head, lines }: Table): string {
+  const widths = head.map((title, column) =>
+    Math.max(title.length, ...lines.map((line) => line[column]?.length ?? 0)),
+  );
+  return [head, ...lines]
+    .map((line) => line.map((text, column) => text.padEnd(widths[column] ?? 0)).join('  '))
+    .map((line) => line.trimEnd())
+    .join('\n');
+}
+
+export function asMarkdown({ head, lines }: Table): string {
+  const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+  const rule = head.map((_, column) => (column === 0 ? '-' : '-:'));
+  return [row(head), row(rule), ...lines.map(row)].join('\n');
 }

@@ -1,0 +1,60 @@
+/** etcd's own Go client: built once from go/main.go, with the libraries of Debian's packages. */
+import { execFile } from 'node:child_process';
+import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
+import { commandExists } from '../support/process.ts';
+import { projectRoot } from '../support/servers.ts';
+import { type LoopMeasurement, warmUpMs } from './measure.ts';
+
+const run = promisify(execFile);
+const source = join(projectRoot, 'test/bench/go/main.go');
+const program = join(projectRoot, 'dist/test/bench/go/load');
+const libraries = '/usr/share/gocode';
+const buildTimeoutMs = 600_000;
+const runOverheadMs = 30_000;
+
+let built: Promise<void> | undefined;
+
+/** Why the Go client cannot be used here; undefined when it can. */
+export function missingGoClient(isQuick: boolean): string | undefined {
+  if (!commandExists('go')) return 'go is not installed (apt-get install golang)';
+  if (!existsSync(join(libraries, 'src/go.etcd.io/etcd/clientv3')))
+    return "etcd's Go client is not installed (apt-get install golang-etcd-server-dev)";
+  if (isQuick && !isBuilt())
+    return 'the Go client is not built yet, which takes minutes: run `npm run bench -- --rows go-put` once';
+  return undefined;
+}
+
+const isBuilt = (): boolean =>
+  existsSync(program) && statSync(program).mtimeMs > statSync(source).mtimeMs;
+
+async function build(): Promise<void> {
+  if (isBuilt()) return;
+  console.log('building the Go client');
+  mkdirSync(dirname(program), { recursive: true });
+  await run('go', ['build', '-o', program, source], {
+    // Debian's libraries lie in the form from before modules.
+    env: { ...process.env, GO111MODULE: 'off', GOPATH: libraries, GOFLAGS: '' },
+    timeout: buildTimeoutMs,
+  });
+}
+
+export async function runGoClient(
+  endpoints: string,
+  operation: 'put' | 'get',
+  callers: number,
+  durationMs: number,
+): Promise<LoopMeasurement> {
+  built ??= build();
+  await built;
+  const { stdout } = await run(
+    program,
+    [
+      ...['-endpoints', endpoints, '-operation', operation, '-callers', `${callers}`],
+      ...['-warm-up', `${warmUpMs}ms`, '-duration', `${durationMs}ms`],
+    ],
+    { timeout: durationMs + runOverheadMs },
+  );
+  return JSON.parse(stdout) as LoopMeasurement;
+}

@@ -1,0 +1,150 @@
+// Closed loops through etcd's own Go client: so many callers, each with one operation in flight,
+// over one connection. Prints one line of JSON.
+//
+//	GO111MODULE=off GOPATH=/usr/share/gocode go build -o load main.go
+//	./load -endpoints 127.0.0.1:2379 -operation put -callers 128 -warm-up 300ms -duration 1500ms
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"sort"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.etcd.io/etcd/clientv3"
+)
+
+const valueBytes = 256
+
+// What the bench reads. The names are those of its own measurements.
+type measurement struct {
+	OperationsPerSecond float64 `json:"operationsPerSecond"`
+	P50Ms               float64 `json:"p50Ms"`
+	P99Ms               float64 `json:"p99Ms"`
+	ClientMicroseconds  float64 `json:"clientMicroseconds"`
+}
+
+func main() {
+	endpoints := flag.String("endpoints", "127.0.0.1:2379", "host:port, with commas between")
+	operation := flag.String("operation", "put", "put or get")
+	callers := flag.Int("callers", 128, "operations in flight")
+	warmUp := flag.Duration("warm-up", 300*time.Millisecond, "not counted")
+	duration := flag.Duration("duration", 1500*time.Millisecond, "counted")
+	flag.Parse()
+	result, err := measure(strings.Split(*endpoints, ","), *operation, *callers, *warmUp, *duration)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(result); err != nil {
+		os.Exit(1)
+	}
+}
+
+func measure(endpoints []string, operation string, callers int, warmUp, duration time.Duration) (*measurement, error) {
+	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: 5 * time.Second})
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	space := fmt.Sprintf("bench/go/%d/", time.Now().UnixNano())
+	value := strings.Repeat("v", valueBytes)
+	if _, err := client.Put(context.Background(), space, value); err != nil {
+		return nil, err
+	}
+	call, err := operationOf(client, operation, space, value)
+	if err != nil {
+		return nil, err
+	}
+
+	start := time.Now().Add(warmUp)
+	end := start.Add(duration)
+	type outcome struct {
+		latencies []time.Duration
+		err       error
+	}
+	outcomes := make(chan outcome, callers)
+	for range callers {
+		go func() {
+			var mine outcome
+			for mine.err == nil && time.Now().Before(end) {
+				sent := time.Now()
+				mine.err = call()
+				if answered := time.Now(); answered.After(start) && answered.Before(end) {
+					mine.latencies = append(mine.latencies, answered.Sub(sent))
+				}
+			}
+			outcomes <- mine
+		}()
+	}
+	time.Sleep(time.Until(start))
+	processorBefore := processorTime()
+	time.Sleep(time.Until(end))
+	processor := processorTime() - processorBefore
+
+	var latencies []time.Duration
+	for range callers {
+		one := <-outcomes
+		// An operation that fails ends the measurement: a rate with errors in it means nothing.
+		if one.err != nil {
+			return nil, one.err
+		}
+		latencies = append(latencies, one.latencies...)
+	}
+	if len(latencies) < callers {
+		return nil, errors.New("not every caller was answered within the duration")
+	}
+	sort.Slice(latencies, func(i, j int) bool { return latencies[i] < latencies[j] })
+	return &measurement{
+		OperationsPerSecond: float64(len(latencies)) / duration.Seconds(),
+		P50Ms:               milliseconds(quantile(latencies, 0.5)),
+		P99Ms:               milliseconds(quantile(latencies, 0.99)),
+		ClientMicroseconds:  float64(processor.Microseconds()) / float64(len(latencies)),
+	}, nil
+}
+
+// A put goes to a new key each time; a get is linearizable and checks what it gets.
+func operationOf(client *clientv3.Client, name, space, value string) (func() error, error) {
+	switch name {
+	case "put":
+		var next int64
+		return func() error {
+			key := fmt.Sprintf("%s%09d", space, atomic.AddInt64(&next, 1))
+			_, err := client.Put(context.Background(), key, value)
+			return err
+		}, nil
+	case "get":
+		return func() error {
+			got, err := client.Get(context.Background(), space)
+			if err == nil && (len(got.Kvs) != 1 || string(got.Kvs[0].Value) != value) {
+				return errors.New("the value read is not the one put")
+			}
+			return err
+		}, nil
+	}
+	return nil, fmt.Errorf("-operation: must be put or get, got %s", name)
+}
+
+func quantile(sorted []time.Duration, fraction float64) time.Duration {
+	return sorted[min(len(sorted)-1, int(fraction*float64(len(sorted))))]
+}
+
+func milliseconds(duration time.Duration) float64 {
+	return float64(duration.Nanoseconds()) / 1e6
+}
+
+// User and system time of this process.
+func processorTime() time.Duration {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		panic(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}

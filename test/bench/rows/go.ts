@@ -1,0 +1,39 @@
+/** Users who do not write for Node: etcd's own Go client, unchanged, against either server. */
+import { missingGoClient, runGoClient } from '../go-client.ts';
+import type { Goal, Row } from '../row.ts';
+import { withServerTime } from '../stage.ts';
+
+const goRow = (operation: 'put' | 'get', title: string, goal: Goal): Row => ({
+  name: `go-${operation}`,
+  title,
+  driver: 'go',
+  missing: missingGoClient,
+  isAdjustable: true,
+  cases: [
+    {
+      members: 1,
+      concurrency: 128,
+      figure: 'operationsPerSecond',
+      peers: ['etcd'],
+      goal,
+    },
+  ],
+  measure: async (stage, { concurrency, durationMs }) => {
+    const { endpoints, pids } = await stage.cluster();
+    return await withServerTime(pids, () =>
+      runGoClient(endpoints, operation, concurrency, durationMs),
+    );
+  },
+});
+
+export const goPut = goRow('put', "put, etcd's Go client", {
+  kind: 'times',
+  times: 1,
+  of: ['etcd'],
+});
+
+export const goGet = goRow('get', "linearizable get, etcd's Go client", {
+  kind: 'times',
+  times: 2,
+  of: ['etcd'],
+});

@@ -1,0 +1,40 @@
+/** Renews 10,000 leases once, as fast as the client can. */
+import { median } from '../measure.ts';
+import type { Row } from '../row.ts';
+import { required, type Task } from '../task.ts';
+
+const quickLeases = 1_000;
+const rounds = 3;
+
+const renewAll: Task<{ readonly leases: number }, number> = {
+  name: 'keep-alive',
+  run: async ({ client }, { leases }) => {
+    const renew = await required(client.grantLeases, 'grantLeases')(leases);
+    const elapsedMs: number[] = [];
+    for (let round = 0; round < rounds; round += 1) {
+      const startMs = performance.now();
+      await renew();
+      elapsedMs.push(performance.now() - startMs);
+    }
+    return median(elapsedMs);
+  },
+};
+
+export const keepAlive: Row = {
+  name: 'keep-alive',
+  title: 'renew 10,000 leases',
+  tasks: [renewAll],
+  cases: [
+    {
+      members: 1,
+      concurrency: 10_000,
+      figure: 'elapsedMs',
+      peers: ['etcd'],
+      goal: { kind: 'atMost', limit: 50 },
+    },
+  ],
+  measure: async (stage, { concurrency, isQuick }) => {
+    const leases = isQuick ? quickLeases : concurrency;
+    return { elapsedMs: await (await stage.client()).call(renewAll, { leases }) };
+  },
+};

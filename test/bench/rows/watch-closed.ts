@@ -1,0 +1,46 @@
+/** 1,000 watchers of one key and a writer that puts again as soon as it was answered. */
+import { monotonicMs } from '../measure.ts';
+import type { Row } from '../row.ts';
+import { required, type Task } from '../task.ts';
+import { collect, openWatchers, stamp } from './watchers.ts';
+
+type Written = { readonly writes: number; readonly startMs: number };
+
+const writeClosed: Task<{ readonly key: string; readonly durationMs: number }, Written> = {
+  name: 'watch-closed.write',
+  run: async ({ client }, { key, durationMs }) => {
+    const announce = required(client.announce, 'announce');
+    const startMs = monotonicMs();
+    let writes = 0;
+    while (monotonicMs() < startMs + durationMs) {
+      await announce(key, stamp());
+      writes += 1;
+    }
+    return { writes, startMs };
+  },
+};
+
+export const watchClosed: Row = {
+  name: 'watch-closed',
+  title: 'watch deliveries, watchers of one key, closed writer',
+  tasks: [openWatchers, collect, writeClosed],
+  cases: [
+    {
+      members: 1,
+      concurrency: 1_000,
+      figure: 'operationsPerSecond',
+      peers: ['etcd'],
+      goal: { kind: 'times', times: 3, of: ['etcd'] },
+    },
+  ],
+  measure: async (stage, { concurrency, durationMs }) => {
+    const key = 'watched';
+    const [writer, watchers] = await Promise.all([stage.client(), stage.anotherClient()]);
+    await watchers.call(openWatchers, { key, count: concurrency });
+    const { writes, startMs } = await writer.call(writeClosed, { key, durationMs });
+    // A backlog counts: the rate is taken until the last watcher has the last event.
+    const received = await watchers.call(collect, { expected: writes * concurrency });
+    const { deliveries, p50Ms, p99Ms, lastMs } = received;
+    return { operationsPerSecond: deliveries / ((lastMs - startMs) / 1_000), p50Ms, p99Ms };
+  },
+};
