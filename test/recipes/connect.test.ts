@@ -1,11 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import * as entry from '../../recipes/index.ts';
 import { connect } from '../../recipes/index.ts';
-import { storeMissing, useStore } from '../support/store.ts';
+import { storeMissing, useOwnStore } from '../support/store.ts';
 import { eventually } from './world.ts';
 
 describe.skipIf(storeMissing)('the way in', () => {
-  const { store } = useStore();
+  // What is left behind shows only where nothing was before.
+  const { store } = useOwnStore();
 
   test('a session makes every recipe, and closing the connection ends them all', async () => {
     const conclave = await connect(store().endpoint);

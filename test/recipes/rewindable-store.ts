@@ -1,6 +1,7 @@
 /**
  * A store that goes back to an old snapshot while clients run: a second store, with fewer revisions,
- * takes its place behind the same address.
+ * takes its place behind the same address. Each is of one member, whatever the run is about: clients
+ * know the one address, and what goes back is the same with any number behind it.
  */
 import { createConnection, createServer, type Socket } from 'node:net';
 import type { Client } from '../../sdk/client.ts';
@@ -19,7 +20,7 @@ export type RewindableStore = AsyncDisposable & {
 };
 
 export const startRewindableStore = async (): Promise<RewindableStore> => {
-  const stores = await Promise.all([startStore(), startStore()]);
+  const stores = await Promise.all([startStore(1), startStore(1)]);
   const [now, then] = stores;
   const [before, after] = await Promise.all([connect(now.endpoint), connect(then.endpoint)]);
   let target = now.endpoint;

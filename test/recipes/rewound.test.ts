@@ -22,6 +22,9 @@ type Kind = (session: RecipeSession, name: string) => Promise<Held>;
 
 const recheck = 100;
 
+/** Of leases in the snapshot: nobody renews them there before clients come, however slow the machine. */
+const untilRewound = '60s';
+
 const kinds: Readonly<Record<string, Kind>> = {
   mutex: (session, name) => session.mutex(name, { recheck }).acquire(),
   'mutex in the layout of etcd': (session, name) =>
@@ -55,7 +58,7 @@ const goAhead = async ({ before }: RewindableStore) => {
 
 /** What the store holds now, at the same revisions, by the same leases. */
 const takeSnapshot = async ({ before, after }: RewindableStore, leases: readonly bigint[]) => {
-  for (const id of leases) await after.leases.grant('5s', { id });
+  for (const id of leases) await after.leases.grant(untilRewound, { id });
   const listed = await before.kv.list({ prefix: '' });
   const kvs = listed.kvs.filter(({ version }) => version === 1n);
   let { revision } = await after.kv.put('padding', '');
@@ -81,9 +84,9 @@ describe.skipIf(storeMissing)('restore an old snapshot', () => {
       await using counting = await connectCounting(store);
       const { conclave, waiting } = counting;
       const known = await conclave.session({ ttl: '5s' });
-      const unknown = await conclave.session({ ttl: '2s' });
+      const unknown = await conclave.session({ ttl: '5s' });
       // The session of one is in the snapshot, without its keys; nothing of the other is.
-      await store.after.leases.grant('5s', { id: known.lease });
+      await store.after.leases.grant(untilRewound, { id: known.lease });
       const first = await acquire(known, 'x');
       const waits = [acquire(known, 'x'), acquire(unknown, 'x')];
       const refusals = waits.map((wait) =>
@@ -143,8 +146,8 @@ describe.skipIf(storeMissing)('restore an old snapshot', () => {
     const older = await direct.session({ ttl: '10s' });
     await older.queue<string>('q').push('old');
     await using conclave = await connect(store.endpoint);
-    const session = await conclave.session({ ttl: '2s' });
-    if (isThere) await store.after.leases.grant('5s', { id: session.lease });
+    const session = await conclave.session({ ttl: '5s' });
+    if (isThere) await store.after.leases.grant(untilRewound, { id: session.lease });
     const started: string[] = [];
     const ended: string[] = [];
     const worker = session.worker<string>(
@@ -173,7 +176,7 @@ describe.skipIf(storeMissing)('restore an old snapshot', () => {
     await goAhead(store);
     await using conclave = await connect(store.endpoint);
     const session = await conclave.session({ ttl: '5s' });
-    await store.after.leases.grant('5s', { id: session.lease });
+    await store.after.leases.grant(untilRewound, { id: session.lease });
     const [counter, adder] = [session.counter('n'), session.adder('n', { shards: 2 })];
     const [ids, value] = [session.ids('n', { block: 1 }), session.value<string>('n')];
     expect(await counter.add(5n)).toBe(5n);

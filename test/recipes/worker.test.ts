@@ -164,9 +164,11 @@ describe.skipIf(storeMissing)('worker', () => {
     const finished = new Promise<void>((resolve) => {
       finish = resolve;
     });
-    const first = workerOf(a, name, () => finished, { visibility: 300 });
+    // An extension has a sixth of it to be answered: time enough for a store of several members.
+    const visibility = 1_200;
+    const first = workerOf(a, name, () => finished, { visibility });
     await first.happened('claimed');
-    const second = workerOf(b, name, () => undefined, { visibility: 300, sweepEvery: 50 });
+    const second = workerOf(b, name, () => undefined, { visibility, sweepEvery: 50 });
     const extended = async () => {
       const { kvs } = await world.operator().kv.list({ prefix: queueKeys(name).claim });
       return (kvs[0]?.version ?? 0n) >= 6n;

@@ -1,4 +1,5 @@
 /** Sessions of several processes, as it were, on one store: each has a connection and faults of its own. */
+import { randomBytes } from 'node:crypto';
 import { afterAll, afterEach, beforeAll } from 'vitest';
 import type { Background, RecipeContext } from '../../recipes/common/context.ts';
 import { noMetrics, type RecipeMetrics } from '../../recipes/metrics.ts';
@@ -11,7 +12,7 @@ import type { Duration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
 import type { WatchOptions } from '../../sdk/watch.ts';
 import { Faults, faultyClient } from '../support/faulty-kv.ts';
-import { useStore } from '../support/store.ts';
+import { type StoreUse, useStore } from '../support/store.ts';
 import { waitFor } from '../support/wait.ts';
 
 export type ActorOptions = {
@@ -62,15 +63,16 @@ export type World = {
   /** host:port of each member, another one first for each client: clients try them in this order. */
   readonly endpoints: () => readonly string[];
   actor(options?: ActorOptions): Promise<Actor>;
-  /** A name that no other test uses. */
+  /** A name that no other test uses, in this run or another on the same store. */
   readonly name: (what?: string) => string;
 };
 
+const run = randomBytes(4).toString('hex');
 let names = 0;
 
 /** One store for the tests of a file; actors live for one test. */
-export const useWorld = (): World => {
-  const { store } = useStore();
+export const useWorld = (use: StoreUse = useStore): World => {
+  const { store } = use();
   let operator: Client | undefined;
   let connected = 0;
   const endpoints = (): readonly string[] => {
@@ -117,7 +119,7 @@ export const useWorld = (): World => {
     },
     name: (what = 'test') => {
       names += 1;
-      return `${what}/${names}`;
+      return `${what}/${run}-${names}`;
     },
   };
 };

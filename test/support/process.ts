@@ -3,26 +3,33 @@
  * harness ends, and observable (exit, resident memory, processor time).
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import {
+  accessSync,
+  closeSync,
+  constants,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+export { freePort } from './ports.ts';
+
 const clockTicksPerSecond = 100;
+const sharedMemory = '/dev/shm';
+/** A member of etcd allocates 128 MiB before it is asked for anything. */
+const sharedMemoryLeastBytes = 2 * 1024 ** 3;
 const running = new Set<ChildProcess>();
 const directories = new Set<string>();
 
 /** Runs when the harness ends for any reason: nothing it started may survive it. */
 function cleanUp(): void {
   for (const child of running) child.kill('SIGKILL');
-  if (process.env['KEEP_DATA'] === undefined)
-    for (const path of directories) {
-      try {
-        rmSync(path, { recursive: true, force: true });
-      } catch {
-        // A mounted or busy directory stays behind; the temporary folder is not worth failing for.
-      }
-    }
+  for (const path of directories) removeDirectory(path);
 }
 process.on('exit', cleanUp);
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(130));
@@ -94,19 +101,36 @@ export function temporaryDirectory(name: string): string {
   return path;
 }
 
-/** A port that was free a moment ago, for servers that cannot report the port they chose. */
-export async function freePort(): Promise<number> {
-  return await new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => {
-        if (typeof address === 'object' && address !== null) resolve(address.port);
-        else reject(new Error('the listening socket has no port'));
-      });
-    });
-  });
+/**
+ * The same in memory, where the machine has room for that: for servers whose data need not outlive
+ * them, and whose every write would otherwise wait for the disk.
+ */
+export function memoryDirectory(name: string): string {
+  if (process.env['SLOW_DIR'] !== undefined || !hasSharedMemory()) return temporaryDirectory(name);
+  const path = mkdtempSync(join(sharedMemory, `conclave-${name}-`));
+  directories.add(path);
+  return path;
+}
+
+function hasSharedMemory(): boolean {
+  try {
+    const { bavail, bsize } = statfsSync(sharedMemory);
+    accessSync(sharedMemory, constants.W_OK);
+    return bavail * bsize >= sharedMemoryLeastBytes;
+  } catch {
+    return false;
+  }
+}
+
+/** Before the harness ends. `KEEP_DATA` keeps it. */
+export function removeDirectory(path: string): void {
+  directories.delete(path);
+  if (process.env['KEEP_DATA'] !== undefined) return;
+  try {
+    rmSync(path, { recursive: true, force: true });
+  } catch {
+    // A mounted or busy directory stays behind; the temporary folder is not worth failing for.
+  }
 }
 
 export function commandExists(command: string): boolean {

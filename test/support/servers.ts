@@ -1,8 +1,9 @@
 /** Real servers for harnesses: etcd from the system and conclave as it is shipped. */
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { freePort, Launched, temporaryDirectory } from './process.ts';
+import { freePort } from './ports.ts';
+import { Launched, memoryDirectory, removeDirectory, temporaryDirectory } from './process.ts';
 import { waitFor, within } from './wait.ts';
 import { connectWire } from './wire-client.ts';
 
@@ -46,6 +47,22 @@ export function conclaveCommand(): readonly string[] {
   return [process.execPath, conclaveMain];
 }
 
+const portAttempts = 5;
+
+/** The server could not start because somebody listens on one of its ports. */
+class PortTaken extends Error {}
+
+const saysPortTaken = (log: string): boolean => /EADDRINUSE|address already in use/.test(log);
+
+async function onFreePorts<T>(attempts: number, start: () => Promise<T>): Promise<T> {
+  try {
+    return await start();
+  } catch (error) {
+    if (attempts === 1 || !(error instanceof PortTaken)) throw error;
+    return onFreePorts(attempts - 1, start);
+  }
+}
+
 /** One member that can be killed and started again on the same data and the same port. */
 export class TestServer {
   readonly system: SystemName;
@@ -72,11 +89,14 @@ export class TestServer {
     this.#options = options;
   }
 
+  /** On other ports if somebody takes the chosen ones first; not where the caller has chosen them. */
   static async start(system: SystemName, options: ServerOptions = {}): Promise<TestServer> {
-    const server = await TestServer.prepare(system, options);
-    server.launch();
-    await server.ready();
-    return server;
+    return onFreePorts(options.place === undefined ? portAttempts : 1, async () => {
+      const server = await TestServer.prepare(system, options);
+      server.launch();
+      await server.ready();
+      return server;
+    });
   }
 
   /** Not launched yet. */
@@ -130,9 +150,11 @@ export class TestServer {
       ]);
     } catch (error) {
       await this.process.kill('SIGKILL');
-      throw new Error(`${this.system} does not serve:\n${this.process.logTail()}`, {
-        cause: error,
-      });
+      const log = this.process.logTail();
+      const message = `${this.system} does not serve:\n${log}`;
+      throw saysPortTaken(log)
+        ? new PortTaken(message, { cause: error })
+        : new Error(message, { cause: error });
     } finally {
       client.close();
     }
@@ -161,6 +183,11 @@ export class TestServer {
   }
 }
 
+export type ClusterOptions = {
+  /** Whether data may be lost with the machine: writes then need not wait for a disk. @default false */
+  readonly inMemory?: boolean;
+};
+
 /** One member or several, each a process of its own with a directory of its own. */
 export class TestCluster {
   readonly servers: readonly TestServer[];
@@ -169,8 +196,24 @@ export class TestCluster {
     this.servers = servers;
   }
 
-  static async start(system: SystemName, size: number): Promise<TestCluster> {
-    if (size === 1) return new TestCluster([await TestServer.start(system)]);
+  static async start(
+    system: SystemName,
+    size: number,
+    { inMemory = false }: ClusterOptions = {},
+  ): Promise<TestCluster> {
+    const newDirectory = inMemory ? memoryDirectory : temporaryDirectory;
+    const dataDirectory = () => join(newDirectory(system), 'data');
+    if (size === 1) {
+      return new TestCluster([await TestServer.start(system, { dataDirectory: dataDirectory() })]);
+    }
+    return onFreePorts(portAttempts, () => TestCluster.#startSeveral(system, size, dataDirectory));
+  }
+
+  static async #startSeveral(
+    system: SystemName,
+    size: number,
+    dataDirectory: () => string,
+  ): Promise<TestCluster> {
     const places: Omit<Place, 'cluster'>[] = [];
     for (let number = 0; number < size; number += 1) {
       places.push({
@@ -178,15 +221,26 @@ export class TestCluster {
         ports: { client: await freePort(), peer: await freePort() },
       });
     }
-    const cluster = places
+    const initialCluster = places
       .map(({ name, ports }) => `${name}=http://127.0.0.1:${ports.peer}`)
       .join(',');
     const servers = await Promise.all(
-      places.map((place) => TestServer.prepare(system, { place: { ...place, cluster } })),
+      places.map((place) =>
+        TestServer.prepare(system, {
+          place: { ...place, cluster: initialCluster },
+          dataDirectory: dataDirectory(),
+        }),
+      ),
     );
+    const cluster = new TestCluster(servers);
     for (const server of servers) server.launch();
-    await Promise.all(servers.map((server) => server.ready()));
-    return new TestCluster(servers);
+    try {
+      await Promise.all(servers.map((server) => server.ready()));
+    } catch (error) {
+      await cluster.discard();
+      throw error;
+    }
+    return cluster;
   }
 
   /** Of all members, with commas between. */
@@ -196,5 +250,10 @@ export class TestCluster {
 
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     await Promise.all(this.servers.map((server) => server.stop(signal)));
+  }
+  /** Ends it for good: nothing of it stays. */
+  async discard(): Promise<void> {
+    await this.stop('SIGKILL');
+    for (const { dataDirectory } of this.servers) removeDirectory(dirname(dataDirectory));
   }
 }

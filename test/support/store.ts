@@ -1,16 +1,23 @@
-/**
- * A store for tests of the SDK and the recipes: conclave or a real etcd, of one member or of three.
- *
- * CONCLAVE_TEST_STORE=conclave|etcd     without etcd its tests are skipped, but fail where CI is set
- * CONCLAVE_TEST_MEMBERS=1|3             three are processes of their own; so is a single etcd
- */
-import { afterAll, beforeAll } from 'vitest';
+/** A store for tests of the SDK and the recipes, of the system and size that was chosen for the run. */
+import { afterAll, beforeAll, inject } from 'vitest';
 import { startMember } from '../../server/index.ts';
-import { commandExists } from './process.ts';
 import { TestCluster } from './servers.ts';
+import {
+  type StoreMembers,
+  type StoreSystem,
+  storeMembers,
+  storeMissing,
+  storeSystem,
+} from './store-choice.ts';
 
-export type StoreSystem = 'conclave' | 'etcd';
-export type StoreMembers = 1 | 3;
+export { storeMissing } from './store-choice.ts';
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    /** Stores that run already, one for each worker; of each, host:port of each member. */
+    sharedStores?: readonly (readonly string[])[];
+  }
+}
 
 export type TestStore = {
   readonly system: StoreSystem;
@@ -21,66 +28,48 @@ export type TestStore = {
   stop(): Promise<void>;
 };
 
-const chosen = process.env['CONCLAVE_TEST_STORE'] ?? 'conclave';
-if (chosen !== 'conclave' && chosen !== 'etcd') {
-  throw new Error(`CONCLAVE_TEST_STORE must be conclave or etcd, not '${chosen}'`);
-}
+/** How a file gets its store: see `useStore` and `useOwnStore`. */
+export type StoreUse = () => { readonly store: () => TestStore };
 
-export const storeSystem: StoreSystem = chosen;
-
-const size = process.env['CONCLAVE_TEST_MEMBERS'] ?? '1';
-if (size !== '1' && size !== '3') {
-  throw new Error(`CONCLAVE_TEST_MEMBERS must be 1 or 3, not '${size}'`);
-}
-
-export const storeMembers: StoreMembers = size === '3' ? 3 : 1;
-
-/** Why tests against the store cannot run here; undefined when they can. */
-export const storeMissing: string | undefined =
-  storeSystem === 'etcd' && !commandExists('etcd')
-    ? 'etcd is not installed: install it (Debian: etcd-server) or unset CONCLAVE_TEST_STORE'
-    : undefined;
-
-if (storeMissing !== undefined) {
-  if (process.env['CI'] !== undefined) throw new Error(storeMissing);
-  process.stderr.write(`skipped: ${storeMissing}\n`);
-}
-
-export const startStore = async (): Promise<TestStore> => {
-  if (storeSystem === 'conclave' && storeMembers === 1) return startMemberHere();
-  const cluster = await TestCluster.start(storeSystem, storeMembers);
+/** @param members other than were chosen for the run */
+export const startStore = async (members: StoreMembers = storeMembers): Promise<TestStore> => {
+  // The fastest.
+  if (storeSystem === 'conclave' && members === 1) return startMemberHere();
+  const cluster = await TestCluster.start(storeSystem, members, { inMemory: true });
   const endpoints = cluster.servers.map((server) => server.endpoint);
-  return {
-    system: storeSystem,
-    endpoint: first(endpoints),
-    endpoints,
-    stop: () => cluster.stop('SIGKILL'),
-  };
+  return asStore(endpoints, () => cluster.discard());
 };
 
-/** A member in this process, which is the fastest. */
 const startMemberHere = async (): Promise<TestStore> => {
   const member = await startMember({ listenClientUrls: ['http://127.0.0.1:0'] });
-  const { endpoints } = member;
-  return {
-    system: 'conclave',
-    endpoint: first(endpoints),
-    endpoints,
-    stop: () => member.close(),
-  };
+  return asStore(member.endpoints, () => member.close());
 };
 
-function first(endpoints: readonly string[]): string {
+function asStore(endpoints: readonly string[], stop: TestStore['stop']): TestStore {
   const [endpoint] = endpoints;
   if (endpoint === undefined) throw new Error('the member listens nowhere');
-  return endpoint;
+  return { system: storeSystem, endpoint, endpoints, stop };
 }
 
-/** One store for the tests of a file or `describe` block, started before them and stopped after. */
-export const useStore = (): { readonly store: () => TestStore } => {
+/** The store that runs for this worker, if the run has any: it outlives the file. */
+function sharedStore(): TestStore | undefined {
+  const endpoints = inject('sharedStores')?.[Number(process.env['VITEST_POOL_ID']) - 1];
+  return endpoints && asStore(endpoints, () => Promise.resolve());
+}
+
+/**
+ * A store for the tests of a file or `describe` block, which has it for itself while it runs. It may
+ * have revisions, compactions and keys of earlier files behind it.
+ */
+export const useStore: StoreUse = () => useStarted(async () => sharedStore() ?? startStore());
+
+/** A store that is started for this file or `describe` block, and stopped after it. */
+export const useOwnStore: StoreUse = () => useStarted(() => startStore());
+
+function useStarted(start: () => Promise<TestStore>): ReturnType<StoreUse> {
   let store: TestStore | undefined;
   beforeAll(async () => {
-    if (storeMissing === undefined) store = await startStore();
+    if (storeMissing === undefined) store = await start();
   });
   afterAll(() => store?.stop());
   return {
@@ -89,4 +78,4 @@ export const useStore = (): { readonly store: () => TestStore } => {
       return store;
     },
   };
-};
+}

@@ -4,5 +4,10 @@ import everything from '../../vitest.config.ts';
 const { projects: _projects, ...test } = everything.test ?? {};
 
 export default defineConfig({
-  test: { ...test, include: ['test/recipes/**/*.test.ts'], isolate: false },
+  test: {
+    ...test,
+    include: ['test/recipes/**/*.test.ts'],
+    isolate: false,
+    globalSetup: 'test/recipes/run/shared-stores.ts',
+  },
 });
