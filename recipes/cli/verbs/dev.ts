@@ -7,11 +7,17 @@ import { countOption } from '../arguments.ts';
 import { LeaderWatch } from '../dev/leader-watch.ts';
 import { endpointOf, LocalCluster, type LocalMember } from '../dev/local-cluster.ts';
 import { readableLogLine } from '../dev/log-line.ts';
-import { CliError } from '../failure.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { CliError, usageError } from '../failure.ts';
 import { note } from '../stderr.ts';
 import { addExamples } from '../verb.ts';
 
-type DevOptions = { readonly members: number; readonly dir: string; readonly fresh?: boolean };
+type DevOptions = {
+  readonly members: number;
+  readonly port: number;
+  readonly dir: string;
+  readonly fresh?: boolean;
+};
 
 const MOST_MEMBERS = 6;
 const names = 'abcdef';
@@ -26,12 +32,21 @@ function membersOption(text: string): number {
   return count;
 }
 
-/** etcd's ports for the first, and 10,000 more for each of the others: 2379, 12379, 22379 ... */
-const memberAt = (index: number): LocalMember => ({
+const ETCD_PORT = 2379;
+const PORTS_BETWEEN_MEMBERS = 10_000;
+const LAST_PORT = 65_535;
+
+/** The port and the next one for the first, and 10,000 more for each of the others. */
+const memberAt = (index: number, port: number): LocalMember => ({
   name: names.charAt(index),
-  clientPort: 2379 + 10_000 * index,
-  peerPort: 2380 + 10_000 * index,
+  clientPort: port + PORTS_BETWEEN_MEMBERS * index,
+  peerPort: port + 1 + PORTS_BETWEEN_MEMBERS * index,
 });
+
+function checkPort(port: number, members: number): void {
+  const most = LAST_PORT - 1 - PORTS_BETWEEN_MEMBERS * (members - 1);
+  if (port > most) throw usageError(`${port} as --port: with ${members} members at most ${most}`);
+}
 
 /** Runs until somebody asks to stop; the members' letters kill and start them meanwhile. */
 async function play(cluster: LocalCluster): Promise<void> {
@@ -75,18 +90,23 @@ async function toggle(cluster: LocalCluster, name: string): Promise<void> {
   }
 }
 
-async function dev({ members, dir, fresh }: DevOptions): Promise<void> {
-  const directory = join(resolve(dir), `members-${members}`);
+async function dev({ members, port, dir, fresh }: DevOptions): Promise<void> {
+  checkPort(port, members);
+  // Members know each other by their ports, so data belongs to them.
+  const at = port === ETCD_PORT ? '' : `-at-${port}`;
+  const directory = join(resolve(dir), `members-${members}${at}`);
   if (fresh) await rm(directory, { recursive: true, force: true });
   await mkdir(directory, { recursive: true });
   const starting = LocalCluster.start({
-    members: Array.from({ length: members }, (_, index) => memberAt(index)),
+    members: Array.from({ length: members }, (_, index) => memberAt(index, port)),
     directory,
     onLine: (name, line) => note(`member ${name}: ${readableLogLine(line)}`),
     onLost: (name, how) => note(`member ${name}: ended by itself (${how})`),
   });
   const cluster = await starting.catch((error: unknown) => {
-    throw new CliError(error instanceof Error ? error.message : String(error));
+    const message = error instanceof Error ? error.message : String(error);
+    const remedy = message.includes('EADDRINUSE') ? 'choose other ports with --port' : undefined;
+    throw new CliError(message, exitCodes.failed, remedy);
   });
   const client = await connect(cluster.endpoints);
   const watch = new LeaderWatch(client.cluster, (leader, term) =>
@@ -109,6 +129,12 @@ export function define(command: Command): void {
     ['conclave dev --members 5 --fresh', 'five, without the data of the last time'],
   ])
     .option('--members <count>', 'how many, each a process of its own', membersOption, 3)
+    .option(
+      '--port <port>',
+      'of the first for clients; the next one is for members, and the others listen 10000 higher each',
+      countOption(1),
+      ETCD_PORT,
+    )
     .option('--dir <dir>', 'where their data stays until the next time', '.conclave/dev')
     .option('--fresh', 'begin without the data of the last time')
     .action(dev);
