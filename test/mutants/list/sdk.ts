@@ -17,6 +17,9 @@ const mutant = (
   };
 };
 
+/** Whatever can happen to watches that share one at the server, at random, against a naive model. */
+const sharing = ['sdk/watch-sharing', 'each watch is told exactly what it asked for'] as const;
+
 export const sdkMutants: readonly Mutant[] = [
   mutant(
     61,
@@ -161,5 +164,53 @@ export const sdkMutants: readonly Mutant[] = [
     'timeout between two attempts forgets the attempt before',
     ['sdk/persistent-call.ts', 'this.#honest(error)', 'error'],
     ['sdk/failover', 'a write that was lost before says so'],
+  ),
+  mutant(
+    610,
+    'watch joins a shared one that has passed it',
+    ['sdk/watch-group.ts', ' || watch.next < main.next) return false;', ') return false;'],
+    sharing,
+  ),
+  mutant(
+    611,
+    'watches at the server are merged into one that has passed them',
+    [
+      'sdk/watch-group.ts',
+      'if (main !== undefined && upstream.next >= main.next) return main;',
+      'if (main !== undefined) return main;',
+    ],
+    sharing,
+  ),
+  mutant(
+    612,
+    'who shares is told again what it was told alone',
+    ['sdk/watch-subscription.ts', '    if (after <= this.#next) return;\n', ''],
+    sharing,
+  ),
+  mutant(
+    613,
+    'those who wait for what happens wait for the past of another',
+    [
+      'sdk/watch-group.ts',
+      'if (this.#main === undefined && changed.isLive) {',
+      'if (this.#main === undefined) {',
+    ],
+    ['sdk/watch-sharing', 'who catches up on the past delays nobody'],
+  ),
+  mutant(
+    614,
+    'shared watch goes on where the first of the watches stands',
+    ['sdk/watch-upstream.ts', 'next < least', 'next > least'],
+    ['sdk/watch-sharing', 'a lost connection brings back one watch for all'],
+  ),
+  mutant(
+    615,
+    'compaction resets watches that want only what comes later',
+    [
+      'sdk/watch-hub.ts',
+      'compactRevision === 0n || next < compactRevision;',
+      'compactRevision >= 0n || next < compactRevision;',
+    ],
+    ['sdk/watch-sharing', 'a compaction resets only those'],
   ),
 ];
