@@ -49,6 +49,9 @@ export type WatchNotice =
  * A watch over a key or range. It survives lost connections and slow consumers without gaps and
  * without duplicates: it resumes after the last event it received.
  *
+ * Watches of one client with the same range and options get the same notices, as the same objects:
+ * do not change what is in them.
+ *
  * One consumer at a time: iterate it or subscribe to `notices$`. Leaving the loop cancels it; closing
  * the client completes it, without an error.
  */

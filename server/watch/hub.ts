@@ -20,7 +20,7 @@ import type { Event, KeyValue, Revision } from '../mvcc/types.ts';
 import { CatchUpBatch } from './catch-up-batch.ts';
 import { Ring } from './ring.ts';
 import { type StreamHub, WatchStream } from './stream.ts';
-import { type RevisionEvents, type SharedRevision, share, type WatchEvent } from './watch-event.ts';
+import { type RevisionEvents, SharedRevision, type WatchEvent } from './watch-event.ts';
 import { type Watcher, wants } from './watcher.ts';
 import { WatcherIndex } from './watcher-index.ts';
 
@@ -53,6 +53,8 @@ export type HubOptions = {
   readonly catchUpRevisions?: number;
 };
 
+/** Held although nobody is behind, for those who listed a range and watch it from there on. */
+const RECENT_REVISIONS = 256;
 /** One catch-up batch: small enough to be read within a turn of the event loop. */
 const CATCH_UP_BYTES = 1024 * 1024;
 
@@ -107,13 +109,22 @@ export class Hub implements StreamHub {
   /** The next revision took effect with these events, at least one, in order. */
   publish(revision: Revision, events: readonly Event[]): void {
     assert(revision === this.#revision + 1, 'every revision is published once and in order');
-    const entry = share({ revision, events });
+    const entry = new SharedRevision({ revision, events });
     this.#ring.push(entry);
     this.#revision = revision;
+    if (!this.#synced.isEmpty) this.#handOver(entry, events);
+    // What is older nobody waits for: who starts in the past can read it from history.
+    if (this.#behind === 0) this.#ring.keep(RECENT_REVISIONS);
+  }
+
+  #handOver(entry: SharedRevision, events: readonly Event[]): void {
+    const { revision } = entry;
     const touched: Watcher[] = [];
-    for (const event of entry.events) {
-      this.#synced.match(event.event.kv.key, (watcher) => {
-        if (watcher.next > revision || !wants(watcher, event.event)) return;
+    for (const [index, { kind, kv }] of events.entries()) {
+      this.#synced.match(kv.key, (watcher) => {
+        if (watcher.next > revision || !wants(watcher, kind)) return;
+        const event = entry.events[index];
+        if (event === undefined) return;
         if (watcher.collected.length === 0) touched.push(watcher);
         watcher.collected.push(event);
       });
@@ -185,7 +196,7 @@ export class Hub implements StreamHub {
     const batch = this.#batchFrom(watcher.next);
     const events = batch
       .select(watcher.interval, watcher.next)
-      .filter((event) => wants(watcher, event.event));
+      .filter(({ event }) => wants(watcher, event.kind));
     watcher.next = batch.to + 1;
     if (events.length > 0) {
       this.#deliver(watcher, this.#revision, events, this.#measure(watcher, events));
@@ -219,7 +230,7 @@ export class Hub implements StreamHub {
     return this.#source
       .history(from, { maxRevisions, maxBytes: CATCH_UP_BYTES })
       .filter(({ revision }) => revision <= this.#revision)
-      .map(share);
+      .map((revision) => new SharedRevision(revision));
   }
 
   /** Revisions below `compactRevision` can no longer be read. */

@@ -4,6 +4,8 @@ import type { Event, KeyValue, Revision } from '../mvcc/types.ts';
 /** A guess at what an event costs beside its key and value, so that many tiny events count too. */
 const EVENT_OVERHEAD_BYTES = 64;
 
+const bytesOf = ({ kv }: Event): number => EVENT_OVERHEAD_BYTES + kv.key.length + kv.value.length;
+
 export class WatchEvent {
   readonly event: Event;
   readonly bytes: number;
@@ -15,7 +17,7 @@ export class WatchEvent {
 
   constructor(event: Event) {
     this.event = event;
-    this.bytes = EVENT_OVERHEAD_BYTES + event.kv.key.length + event.kv.value.length;
+    this.bytes = bytesOf(event);
     this.#previous = undefined;
     // A key's first version has nothing before it: no lookup.
     this.#previousIsKnown = event.kind === 'put' && event.kv.version === 1;
@@ -44,14 +46,27 @@ export class WatchEvent {
 /** Everything that happened at one revision, in order. */
 export type RevisionEvents = { readonly revision: Revision; readonly events: readonly Event[] };
 
-/** The same, wrapped once for sharing. */
-export type SharedRevision = {
+/**
+ * The same as watchers see it. What they share is made when the first of them gets it: most revisions
+ * pass unseen.
+ */
+export class SharedRevision {
   readonly revision: Revision;
-  readonly events: readonly WatchEvent[];
   readonly bytes: number;
-};
+  readonly #plain: readonly Event[];
+  #events: readonly WatchEvent[] | undefined;
 
-export function share({ revision, events }: RevisionEvents): SharedRevision {
-  const shared = events.map((event) => new WatchEvent(event));
-  return { revision, events: shared, bytes: shared.reduce((sum, event) => sum + event.bytes, 0) };
+  constructor({ revision, events }: RevisionEvents) {
+    this.revision = revision;
+    this.#plain = events;
+    this.#events = undefined;
+    let bytes = 0;
+    for (const event of events) bytes += bytesOf(event);
+    this.bytes = bytes;
+  }
+
+  get events(): readonly WatchEvent[] {
+    this.#events ??= this.#plain.map((event) => new WatchEvent(event));
+    return this.#events;
+  }
 }

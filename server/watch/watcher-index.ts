@@ -34,6 +34,10 @@ export class WatcherIndex {
     if (watchers?.delete(watcher) && watchers.size === 0) this.#byKey.delete(name);
   }
 
+  get isEmpty(): boolean {
+    return this.#byKey.size === 0 && this.#byRange.isEmpty;
+  }
+
   match(key: Bytes, visit: (watcher: Watcher) => void): void {
     if (this.#byKey.size > 0) {
       for (const watcher of this.#byKey.get(nameOf(key)) ?? []) visit(watcher);

@@ -83,5 +83,5 @@ const ANSWER_BYTES = 64;
 export const deliveryBytes = (delivery: Delivery): number =>
   delivery.kind === 'events' ? delivery.bytes : ANSWER_BYTES;
 
-export const wants = (watcher: Watcher, event: Event): boolean =>
-  event.kind === 'put' ? watcher.puts : watcher.deletes;
+export const wants = (watcher: Watcher, kind: Event['kind']): boolean =>
+  kind === 'put' ? watcher.puts : watcher.deletes;

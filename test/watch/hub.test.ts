@@ -292,3 +292,23 @@ test('progress ticks reach quiet, synced watchers whose client reads', () => {
   for (let count = 0; count < 10; count += 1) client.stream.tickProgress();
   expect(client.stream.queuedBytes).toBeLessThan(200);
 });
+
+test('only for those behind is more than the newest revisions held', () => {
+  const world = new HubWorld({ ringBytes: 1_000_000, streamBytes: 500, catchUpRevisions: 1_000 });
+  const publish = (count: number) => {
+    for (let done = 0; done < count; done += 1) world.publish([put('a')]);
+  };
+  publish(1_000);
+  const { ringBytes } = world.hub.counts;
+  publish(1_000);
+  expect(world.hub.counts.ringBytes).toBe(ringBytes);
+  const slow = world.connect();
+  world.ask(slow, all);
+  publish(1_000);
+  expect(world.hub.counts.behind).toBe(1);
+  expect(world.hub.counts.ringBytes).toBeGreaterThan(3 * ringBytes);
+  world.settle();
+  expect(world.historyReads).toBe(0);
+  world.publish([put('a')]);
+  expect(world.hub.counts.ringBytes).toBe(ringBytes);
+});

@@ -54,8 +54,8 @@ export const watchMutants: readonly Mutant[] = [
     'watch from a future revision gets older events',
     [
       'watch/hub',
-      'if (watcher.next > revision || !wants(watcher, event.event)) return;',
-      'if (!wants(watcher, event.event)) return;',
+      'if (watcher.next > revision || !wants(watcher, kind)) return;',
+      'if (!wants(watcher, kind)) return;',
     ],
     test('watch/hub', 'a future start revision is silent'),
   ),
