@@ -22,9 +22,12 @@ export type Arrival = {
   readonly known: MembersReply | undefined;
 };
 
+/** `removed`: with what sentence the member ended that was removed from its cluster. */
+type ExistingIdentity = Identity & { readonly removed?: string | undefined };
+
 export type ArrivalOptions = {
   /** What the data directory says; undefined: it is empty. */
-  readonly existing: Identity | undefined;
+  readonly existing: ExistingIdentity | undefined;
   readonly name: string;
   readonly clusterToken: string;
   /** This member among them. */
@@ -71,10 +74,11 @@ export async function arrive(options: ArrivalOptions): Promise<Arrival> {
 
 async function comeBack(
   options: ArrivalOptions,
-  existing: Identity,
+  existing: ExistingIdentity,
   founded: Identity,
   founders: readonly Founder[],
 ): Promise<Arrival> {
+  if (existing.removed !== undefined) throw new ArrivalError('removed', existing.removed);
   if (existing.name !== options.name) {
     throw new ArrivalError(
       'other-member',

@@ -34,7 +34,8 @@ export type AssemblyOptions = {
   /** @default the system's */
   readonly environment?: Environment;
   readonly onFatal: (error: Error) => void;
-  readonly onExpelled: (reason: string) => void;
+  /** See `PeeringOptions.onExpelled`. */
+  readonly onExpelled: (reason: string, isRemoved: boolean) => void;
 };
 
 export type Parts = {
@@ -148,7 +149,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Parts> {
       if (voters.length === 1 && voters[0] === raft.id && raft.role === 'follower') campaign();
     },
     onSnapshotNeeded: (to) => peering.snapshotNeeded(to),
-    onForgotten: (index) => assembly.onExpelled(forgotten(identity.memberId, index)),
+    onForgotten: (index) => assembly.onExpelled(forgotten(identity.memberId, index), false),
     observer: nodeMetrics,
     onTick: () => {
       space.check();

@@ -18,7 +18,7 @@ import type { InitialMember } from './identity.ts';
 import { limits } from './limits.ts';
 import { abortProcess, defaultLogger } from './logging.ts';
 import { RpcServer } from './rpc/server.ts';
-import { readIdentity } from './storage/identity.ts';
+import { readIdentity, recordRemoval } from './storage/identity.ts';
 import { openStores, type Stores } from './stores.ts';
 import { fetchMembers } from './transport/join.ts';
 import { PeerListener } from './transport/peer-listener.ts';
@@ -137,7 +137,16 @@ export async function startMember(options: MemberOptions = {}): Promise<RunningM
         logger,
         requestTimeoutMs: requestTimeoutMs(options),
         onFatal: (error) => failure.report(error),
-        onExpelled: (reason) => expulsion.happen(reason),
+        onExpelled: (reason, isRemoved) => {
+          const recorded =
+            isRemoved && directory !== undefined
+              ? recordRemoval(directory, stores.identity, reason)
+              : Promise.resolve();
+          recorded
+            // Then the other members have to say it again at the next start.
+            .catch((error: unknown) => logger.warn({ err: error }, 'cannot record the removal'))
+            .finally(() => expulsion.happen(reason));
+        },
       });
       return await start(options, { ...parts, stores, peerListener, logger, failure, expulsion });
     } catch (error) {

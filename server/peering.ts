@@ -22,6 +22,7 @@ import type {
   SnapshotInbox,
   SnapshotOutbox,
 } from './storage/transfer.ts';
+import { removedSentence } from './transport/gatekeeper.ts';
 import type {
   MembersReply,
   Question,
@@ -53,8 +54,11 @@ export type PeeringOptions = {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly observer: PeeringObserver;
-  /** The cluster goes on without this member, for good. Called once. */
-  readonly onExpelled: (reason: string) => void;
+  /**
+   * The cluster goes on without this member. Called once; `isRemoved` when it was removed, and so will
+   * be refused whatever is done about it.
+   */
+  readonly onExpelled: (reason: string, isRemoved: boolean) => void;
 };
 
 /** What ends a member: no patience will make the others take it back. */
@@ -133,7 +137,7 @@ export class Peering implements TransportHandlers {
     const { member, replica } = this.#options;
     if (replica.isLeader || replica.leader === NO_NODE) return;
     if (!replica.machine.removed.includes(member.memberId)) return;
-    this.#expel('this member was removed from its cluster');
+    this.#expel(removedSentence(member.memberId, member.clusterId), true);
   }
 
   receive(message: Message): void {
@@ -159,7 +163,7 @@ export class Peering implements TransportHandlers {
 
   refused(by: bigint, code: RefusalCode, sentence: string): void {
     this.#options.logger.error({ peer: idToHex(by), code }, `refused by a member: ${sentence}`);
-    if (final.includes(code)) this.#expel(sentence);
+    if (final.includes(code)) this.#expel(sentence, code === 'removed-member');
   }
 
   async answer(question: Question): Promise<Reply> {
@@ -274,10 +278,10 @@ export class Peering implements TransportHandlers {
     node.wake();
   }
 
-  #expel(reason: string): void {
+  #expel(reason: string, isRemoved: boolean): void {
     if (this.#isExpelled) return;
     this.#isExpelled = true;
-    this.#options.onExpelled(reason);
+    this.#options.onExpelled(reason, isRemoved);
   }
 }
 

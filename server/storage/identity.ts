@@ -17,6 +17,13 @@ export type Identity = {
  */
 export type StoredIdentity = Identity & { readonly incarnation: bigint };
 
+/** What a directory says of itself; `incarnation` undefined: it was written before there were any. */
+export type FoundIdentity = Identity & {
+  readonly incarnation: bigint | undefined;
+  /** Set once the member was removed from its cluster, for good: the sentence that it ended with. */
+  readonly removed: string | undefined;
+};
+
 const FILE = 'identity.json';
 /** Format of the directory as a whole: what is where. */
 const FORMAT = 1;
@@ -27,13 +34,8 @@ const HEX_ID = /^[0-9a-f]{1,16}$/;
 export const drawIncarnation = (): bigint =>
   BigInt.asUintN(63, randomBytes(8).readBigUInt64LE()) || 1n;
 
-/**
- * undefined: the directory has none, or does not exist; `incarnation` undefined: it was written before
- * there were any. Throws `DataDirectoryError`.
- */
-export async function readIdentity(
-  directory: string,
-): Promise<(Identity & { readonly incarnation: bigint | undefined }) | undefined> {
+/** undefined: the directory has none, or does not exist. Throws `DataDirectoryError`. */
+export async function readIdentity(directory: string): Promise<FoundIdentity | undefined> {
   const path = join(directory, FILE);
   let text: string;
   try {
@@ -70,7 +72,9 @@ export async function readIdentity(
   if (typeof name !== 'string' || clusterId === undefined || memberId === undefined) throw damaged;
   const incarnation = fields.get('incarnation');
   if (incarnation !== undefined && idOf(incarnation) === undefined) throw damaged;
-  return { name, clusterId, memberId, incarnation: idOf(incarnation) };
+  const removed = fields.get('removed');
+  if (removed !== undefined && typeof removed !== 'string') throw damaged;
+  return { name, clusterId, memberId, incarnation: idOf(incarnation), removed };
 }
 
 function idOf(value: unknown): bigint | undefined {
@@ -78,15 +82,31 @@ function idOf(value: unknown): bigint | undefined {
 }
 
 /** Durable when it resolves. */
-export async function writeIdentity(directory: string, identity: StoredIdentity): Promise<void> {
+export async function writeIdentity(
+  directory: string,
+  identity: StoredIdentity & { readonly removed?: string },
+): Promise<void> {
   const content = {
     format: FORMAT,
     name: identity.name,
     clusterId: identity.clusterId.toString(16),
     memberId: identity.memberId.toString(16),
     incarnation: identity.incarnation.toString(16),
+    removed: identity.removed,
   };
   await replaceFile(join(directory, FILE), `${JSON.stringify(content, undefined, 2)}\n`);
+}
+
+/**
+ * Keeps a member that was removed from being started again: the others may not be there to refuse it.
+ * To be called by the owner of the directory. Durable when it resolves.
+ */
+export async function recordRemoval(
+  directory: string,
+  identity: StoredIdentity,
+  sentence: string,
+): Promise<void> {
+  await writeIdentity(directory, { ...identity, removed: sentence });
 }
 
 const messageOf = (error: unknown): string =>

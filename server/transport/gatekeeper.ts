@@ -28,6 +28,10 @@ export type GateFacts = {
 /** The sentence is for the operator of the member that is refused. */
 export type Refusal = { readonly code: RefusalCode; readonly sentence: string };
 
+/** What a removed member ends with, whoever tells it. */
+export const removedSentence = (member: bigint, cluster: bigint): string =>
+  `member ${idToHex(member)} was removed from cluster ${idToHex(cluster)}, for good. To bring the machine back, add it with "conclave member add" and start it with an empty data directory.`;
+
 export function refusalOf(hello: Hello, facts: GateFacts): Refusal | undefined {
   const { from, to } = hello;
   const name = `member ${idToHex(from)}`;
@@ -59,10 +63,7 @@ export function refusalOf(hello: Hello, facts: GateFacts): Refusal | undefined {
     );
   }
   if (facts.isRemoved(from)) {
-    return refuse(
-      'removed-member',
-      `${name} was removed from ${cluster}, for good. To bring the machine back, add it with "conclave member add" and start it with an empty data directory.`,
-    );
+    return refuse('removed-member', removedSentence(from, facts.clusterId));
   }
   if (!facts.isMember(from) && hello.configurationIndex <= facts.configurationIndex) {
     return refuse(

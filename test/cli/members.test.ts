@@ -101,6 +101,12 @@ test('the replaced member is told to stay away, in a sentence that says what to 
   await cluster.start('c').catch((error: Error) => said.push(error.message));
   await eventually('the reason', () => said.some((line) => /was removed/.test(line)), 30_000);
   await eventually('it to leave', () => !cluster.isRunning('c'), 30_000);
+  // It has noted that: nobody needs to be there to say it again.
+  const directoryOfC = join(directory, 'c');
+  const alone = ['serve', '--name', 'c', '--data-dir', directoryOfC];
+  const { exitCode, stderr } = await cliInProcess(alone);
+  expect(exitCode).toBe(1);
+  expect(stderr).toMatch(/was removed from cluster .*, for good.*conclave member add/);
 }, 60_000);
 
 test('two learners at once, an unknown id and a learner to replace are refused', async () => {

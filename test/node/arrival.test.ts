@@ -31,6 +31,21 @@ const reply = (
 
 const time = new VirtualTime();
 
+test('a member that was removed ends with the sentence that its directory keeps, asking nobody', async () => {
+  const existing = { ...a, removed: 'it was removed' };
+  const asked: string[] = [];
+  const options: Partial<ArrivalOptions> = {
+    existing,
+    ask: async (url) => {
+      asked.push(url);
+      return reply([known()]);
+    },
+  };
+  const refused = { code: 'removed', message: 'it was removed' };
+  await expect(arriving({}, options)).rejects.toMatchObject(refused);
+  expect(asked).toEqual([]);
+});
+
 /** Member `a` arrives; `answers` are those of the others by URL, all of which are down by default. */
 const arriving = (
   answers: Readonly<Record<string, MembersReply | (() => MembersReply)>>,

@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type DataDirectory, openDataDirectory } from '../../server/storage/data-directory.ts';
 import { DataDirectoryInUse } from '../../server/storage/errors.ts';
-import { readIdentity } from '../../server/storage/identity.ts';
+import { readIdentity, recordRemoval } from '../../server/storage/identity.ts';
 import { chunkChecksum } from '../../server/storage/transfer.ts';
 import { startChild } from './child.ts';
 
@@ -96,6 +96,16 @@ test('has an incarnation of its own for all its life, and another one when it is
   const anew = await open();
   expect(anew.identity.incarnation).not.toBe(incarnation);
   await anew.close();
+});
+
+test('remembers that its member was removed, and is otherwise as before', async () => {
+  const directory = await open();
+  await recordRemoval(path, directory.identity, 'it was removed');
+  await directory.close();
+  const found = await readIdentity(path);
+  expect(found).toEqual({ ...directory.identity, removed: 'it was removed' });
+  await (await open()).close();
+  expect(await readIdentity(path)).toEqual(found);
 });
 
 test('from before there were incarnations gets one, and keeps it', async () => {
