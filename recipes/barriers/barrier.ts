@@ -13,9 +13,10 @@ import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
+import { patienceOf } from '../common/patience.ts';
 import { checkOptions } from '../common/option-checks.ts';
 import { untilAnswered } from '../common/repeat.ts';
-import { checkSignal, type Known } from '../line/argument-checks.ts';
+import type { Known } from '../line/argument-checks.ts';
 import { Holding } from '../line/holding.ts';
 import { firstAttempt } from '../line/line-membership.ts';
 import {
@@ -24,6 +25,7 @@ import {
   type LineEntry,
   lineEntry,
   type Meta,
+  shownMeta,
 } from '../line/line-record.ts';
 import { HeldLock, type LockHandle } from '../locks/lock-handle.ts';
 import { barrierPrefix, goneKey, randomId } from '../names.ts';
@@ -161,11 +163,11 @@ export class Barrier {
    */
   async wait(options: BarrierWaitOptions = {}): Promise<void> {
     checkOptions(options, knownWait);
-    const { signal, timeout, announce = true } = options;
-    checkSignal(signal);
-    const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
+    const { meta, announce = true } = options;
+    const patience = patienceOf(options);
+    const record = this.#record(meta);
     if (typeof announce !== 'boolean') throw invalidArgument('announce', announce, 'a boolean');
-    const announcement = announce ? this.#announcement(options.meta) : undefined;
+    const announcement = announce ? this.#announcement(record) : undefined;
     let first: bigint | undefined;
     const judge = ({ kv }: KeyView): true | undefined => {
       if (kv === null) return true;
@@ -177,7 +179,7 @@ export class Barrier {
     };
     const look = announcement?.look ?? ((stop: AbortSignal) => this.#look(stop));
     const recheckMs = this.#recheckMs;
-    const wait = { key: this.#gateKey, look, judge, recheckMs, signal, timeoutMs };
+    const wait = { key: this.#gateKey, look, judge, recheckMs, patience };
     try {
       await waitForKey<true>(this.#context, { recipe, name: this.name }, wait);
     } finally {
@@ -218,9 +220,10 @@ export class Barrier {
     return { createRevision: outcome.revision, spent: outcome.alone ? opKey : undefined };
   }
 
-  #record(meta: Meta = {}): string {
-    const { client, meta: ours } = this.#context.session;
-    return encodeLineRecord({ sinceMs: client.clock.wallMs(), meta: { ...ours, ...meta } });
+  #record(meta: Meta | undefined): string {
+    const { session } = this.#context;
+    const sinceMs = session.client.clock.wallMs();
+    return encodeLineRecord({ sinceMs, meta: shownMeta(session, meta) });
   }
 
   async #look(signal: AbortSignal): Promise<KeyView> {
@@ -230,7 +233,7 @@ export class Barrier {
   }
 
   /** Looks at the gate and, if it is raised, writes down who waits, in one exchange. */
-  #announcement(meta: Meta | undefined) {
+  #announcement(record: string) {
     const { session } = this.#context;
     const { client, lease } = session;
     const member = `${session.id}-${randomId(client.random)}`;
@@ -239,7 +242,7 @@ export class Barrier {
     const txn = client.kv
       .txn()
       .if(compare.createRevision(this.#gateKey, '>', 0n), ...firstAttempt(key, member))
-      .then(gate, op.put(key, this.#record(meta), { lease }))
+      .then(gate, op.put(key, record, { lease }))
       .else(gate);
     let sent = 0;
     let answered = 0;

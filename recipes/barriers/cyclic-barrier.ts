@@ -1,13 +1,7 @@
 /**
  * A cyclic barrier: parties wait for each other, again and again. See `cyclic.ts` for how.
  */
-import {
-  aborted,
-  ConclaveError,
-  invalidArgument,
-  isConclaveError,
-  throwIfAborted,
-} from '../../sdk/errors.ts';
+import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
@@ -15,10 +9,11 @@ import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
+import { patienceOf, waitPatiently } from '../common/patience.ts';
 import { checkFunction, checkOptions } from '../common/option-checks.ts';
 import { closingPatienceMs, untilAnswered } from '../common/repeat.ts';
 import { onAbort } from '../common/signals.ts';
-import { checkSignal, type Known } from '../line/argument-checks.ts';
+import type { Known } from '../line/argument-checks.ts';
 import { sessionLost } from '../line/holding.ts';
 import {
   encodeLineRecord,
@@ -26,6 +21,7 @@ import {
   type LineEntry,
   lineEntry,
   type Meta,
+  shownMeta,
 } from '../line/line-record.ts';
 import { cyclicBarrierPrefix } from '../names.ts';
 import { type Break, BrokenBarrierError } from './broken.ts';
@@ -139,45 +135,22 @@ export class CyclicBarrier {
    */
   async wait(options: CyclicWaitOptions = {}): Promise<Passed> {
     checkOptions(options, knownWait);
-    const { signal, timeout, meta } = options;
-    checkSignal(signal);
-    const { session, metrics } = this.#context;
-    const { clock } = session.client;
-    const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
-    throwIfAborted(signal);
-    if (session.state === 'lost') throw sessionLost(session);
+    const patience = patienceOf(options);
+    const plan = this.#plan(options.meta);
     const subject = { recipe, name: this.name } as const;
-    const startedMs = clock.monotonicMs();
-    const measure = (outcome: Parameters<typeof metrics.waited>[0]['outcome']) =>
-      metrics.waited({ ...subject, ms: clock.monotonicMs() - startedMs, outcome });
-    let end: (end: CyclicEnd) => void = () => undefined;
-    const ended = new Promise<CyclicEnd>((resolve) => {
-      end = resolve;
+    const late = (timeoutMs: number) => this.#late(timeoutMs);
+    return waitPatiently(this.#context, subject, patience, late, async (enough) => {
+      const { session, metrics } = this.#context;
+      if (session.state === 'lost') throw sessionLost(session);
+      let stopListening = () => {};
+      const ended = new Promise<CyclicEnd>((end) => {
+        const waits = () => metrics.contended({ ...subject, kind: 'wait' });
+        const party = new CyclicParty(session, plan, this.#action, { waits, ended: end });
+        party.start();
+        stopListening = onAbort(enough, () => party.giveUp(enough.reason));
+      });
+      return this.#outcome(await this.#explained(await ended.finally(stopListening)));
     });
-    const waits = () => metrics.contended({ ...subject, kind: 'wait' });
-    const plan = this.#plan(meta);
-    const party = new CyclicParty(session, plan, this.#action, { waits, ended: end });
-    party.start();
-    const stopListening = onAbort(signal, () => {
-      if (signal) party.giveUp('abort', aborted(signal), aborted(signal, 'unknown'));
-    });
-    const cancelTimeout =
-      timeoutMs === undefined
-        ? () => undefined
-        : clock.setTimer(timeoutMs, () => {
-            party.giveUp('timeout', this.#late(timeoutMs), this.#late(timeoutMs, 'unknown'));
-          });
-    try {
-      const passed = this.#outcome(await this.#explained(await ended));
-      measure('acquired');
-      return passed;
-    } catch (error) {
-      measure(isConclaveError(error) ? error.code : 'INTERNAL');
-      throw error;
-    } finally {
-      cancelTimeout();
-      stopListening();
-    }
   }
 
   /** Who waits, and whether it is broken, now. One exchange. */
@@ -245,21 +218,22 @@ export class CyclicBarrier {
     return `The cyclic barrier '${this.name}'`;
   }
 
-  #plan(meta: Meta = {}): CyclicPlan {
-    const { client, meta: ours } = this.#context.session;
+  #plan(meta: Meta | undefined): CyclicPlan {
+    const { session } = this.#context;
+    const sinceMs = session.client.clock.wallMs();
     return {
       what: this.#what,
       keys: this.#keys,
       parties: this.parties,
-      value: encodeLineRecord({ sinceMs: client.clock.wallMs(), meta: { ...ours, ...meta } }),
+      value: encodeLineRecord({ sinceMs, meta: shownMeta(session, meta) }),
       recheckMs: this.#recheckMs,
       known: knownOf(this.#context, this.name),
     };
   }
 
-  #late(timeoutMs: number, outcome: 'unknown' | 'not-applied' = 'not-applied'): ConclaveError {
+  #late(timeoutMs: number): ConclaveError {
     const message = `${this.#what} was not complete within ${timeoutMs} ms`;
-    return new ConclaveError('NOT_ACQUIRED', message, { outcome });
+    return new ConclaveError('NOT_ACQUIRED', message);
   }
 
   /**

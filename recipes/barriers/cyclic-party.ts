@@ -4,7 +4,7 @@
  *
  * Exchanges: 2 (enter, watches; or enter, trip), and 1 more for the one that breaks a generation.
  */
-import { isConclaveError } from '../../sdk/errors.ts';
+import { ConclaveError, isConclaveError } from '../../sdk/errors.ts';
 import type { Session } from '../../sdk/session.ts';
 import { closingPatienceMs, untilAnswered } from '../common/repeat.ts';
 import { onAbort } from '../common/signals.ts';
@@ -85,10 +85,15 @@ export class CyclicParty {
 
   /**
    * Gives up, which breaks the generation unless it is complete by then: the store decides. When the
-   * store does not answer for a while, the wait ends all the same, with `overdue`.
+   * store does not answer for a while, the wait ends all the same, and nobody knows what came of it.
+   *
+   * @param error why: ABORTED, or that it took too long
    */
-  giveUp(reason: BreakReason, error: unknown, overdue: unknown): void {
+  giveUp(error: ConclaveError): void {
     const { clock } = this.#session.client;
+    const { code, message } = error;
+    const overdue = new ConclaveError(code, message, { cause: error.cause, outcome: 'unknown' });
+    const reason = code === 'ABORTED' ? 'abort' : 'timeout';
     this.#cancelPatience = clock.setTimer(closingPatienceMs, () => {
       this.#dispatch({ kind: 'refused', error: overdue });
     });

@@ -10,7 +10,8 @@ import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
 import { checkOptions } from '../common/option-checks.ts';
-import { checkSignal, type Known } from '../line/argument-checks.ts';
+import { patienceOf } from '../common/patience.ts';
+import type { Known } from '../line/argument-checks.ts';
 import { Holding, waitForGrant } from '../line/holding.ts';
 import {
   encodeLineRecord,
@@ -18,10 +19,11 @@ import {
   type LineEntry,
   lineEntry,
   type Meta,
+  shownMeta,
 } from '../line/line-record.ts';
 import { HeldLock, type LockHandle, usingLock } from '../locks/lock-handle.ts';
 import { doubleBarrierPrefix } from '../names.ts';
-import { DoubleMember, type LeaveOptions, type Patience } from './double-member.ts';
+import { DoubleMember, type LeaveOptions } from './double-member.ts';
 import {
   type DoubleKeys,
   decodeReady,
@@ -168,14 +170,15 @@ export class DoubleBarrier {
   async #enter(options: EnterOptions): Promise<InsideHold> {
     const { session } = this.#context;
     checkOptions(options, knownEnter);
-    const { signal, timeout, meta, leaveTimeout } = options;
-    checkSignal(signal);
-    const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
-    const patience = parsePatience(leaveTimeout, 'leaveTimeout', undefined);
-    const { client, meta: ours } = session;
+    const { meta, leaveTimeout } = options;
+    const toEnter = patienceOf(options);
+    const toLeave = {
+      timeoutMs:
+        leaveTimeout === undefined ? undefined : parseDuration(leaveTimeout, 'leaveTimeout'),
+    };
     const record = encodeLineRecord({
-      sinceMs: client.clock.wallMs(),
-      meta: { ...ours, ...meta },
+      sinceMs: session.client.clock.wallMs(),
+      meta: shownMeta(session, meta),
     });
     const plan = {
       what: `The double barrier '${this.name}'`,
@@ -187,8 +190,8 @@ export class DoubleBarrier {
     };
     const subject = { recipe, name: this.name, lostCode: 'LOCK_LOST' } as const;
     let inside: InsideHold | undefined;
-    await waitForGrant(this.#context, subject, { signal, timeoutMs }, (handlers) => {
-      const member = new DoubleMember(session, plan, patience, {
+    await waitForGrant(this.#context, subject, toEnter, (handlers) => {
+      const member = new DoubleMember(session, plan, toLeave, {
         ...handlers,
         granted: (grant, generation) => {
           const holding = new Holding(this.#context, subject, member, grant, undefined);
@@ -237,23 +240,9 @@ class InsideHold extends HeldLock implements DoubleBarrierHandle {
 
   async leave(options: LeaveOptions = {}): Promise<void> {
     checkOptions(options, { signal: true, timeout: true });
-    const { signal, timeout } = options;
-    checkSignal(signal);
-    if (this.#leaving === undefined) {
-      const asked = parsePatience(timeout, 'timeout', signal);
-      const { timeoutMs = this.#member.patience.timeoutMs } = asked;
-      this.#member.patience = { signal, timeoutMs };
-    }
+    const { signal, timeoutMs = this.#member.patience.timeoutMs } = patienceOf(options);
+    if (this.#leaving === undefined) this.#member.patience = { signal, timeoutMs };
     this.#leaving ??= this.release();
     return this.#leaving;
   }
 }
-
-const parsePatience = (
-  timeout: Duration | undefined,
-  field: string,
-  signal: AbortSignal | undefined,
-): Patience => ({
-  signal,
-  timeoutMs: timeout === undefined ? undefined : parseDuration(timeout, field),
-});

@@ -8,6 +8,7 @@
 import { aborted, ConclaveError, isConclaveError } from '../../sdk/errors.ts';
 import type { Duration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
+import type { Patience } from '../common/patience.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { onAbort } from '../common/signals.ts';
 import { type HeldMember, sessionLost } from '../line/holding.ts';
@@ -32,12 +33,6 @@ export type LeaveOptions = {
   readonly signal?: AbortSignal;
   /** Waits no longer for the others: rejects with TIMEOUT. @default no limit */
   readonly timeout?: Duration;
-};
-
-/** `LeaveOptions` as understood. */
-export type Patience = {
-  readonly signal: AbortSignal | undefined;
-  readonly timeoutMs: number | undefined;
 };
 
 type Handlers = {

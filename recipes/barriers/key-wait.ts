@@ -2,11 +2,12 @@
  * Waiting until one key says so: what a barrier and a latch have in common. Each waiter follows that
  * key and nothing else, so n waiters cost n looks and n watches, and each is woken once.
  */
-import { aborted, ConclaveError, isConclaveError, throwIfAborted } from '../../sdk/errors.ts';
+import { ConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Duration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { type Patience, waitPatiently } from '../common/patience.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { type LinkedSignal, linkedSignal, onAbort } from '../common/signals.ts';
 import type { Known } from '../line/argument-checks.ts';
@@ -38,72 +39,50 @@ export type KeyWait<T> = {
   /** What a view comes to; undefined to go on waiting. What it throws ends the wait. */
   readonly judge: (view: KeyView) => T | undefined;
   readonly recheckMs: number;
-  readonly signal: AbortSignal | undefined;
-  readonly timeoutMs: number | undefined;
+  readonly patience: Patience;
 };
 
 /**
  * @throws ConclaveError NOT_ACQUIRED after the timeout, ABORTED by the signal, SESSION_LOST, and
  *   whatever looking or judging throws
  */
-export async function waitForKey<T>(
-  { session, metrics }: RecipeContext,
+export function waitForKey<T>(
+  context: RecipeContext,
   subject: Measured,
   wait: KeyWait<T>,
 ): Promise<T> {
+  const { session, metrics } = context;
   const { recipe, name } = subject;
-  const { clock } = session.client;
-  throwIfAborted(wait.signal);
-  if (isLost(session)) throw sessionLost(session);
-  const startedMs = clock.monotonicMs();
-  const stop = linkedSignal(session.signal, wait.signal);
-  const late = new ConclaveError(
-    'NOT_ACQUIRED',
-    `The wait for ${recipe} '${name}' took longer than ${wait.timeoutMs} ms`,
-  );
-  const cancelTimeout =
-    wait.timeoutMs === undefined
-      ? () => undefined
-      : clock.setTimer(wait.timeoutMs, () => stop.abort(late));
-  const measure = (outcome: Parameters<typeof metrics.waited>[0]['outcome']) =>
-    metrics.waited({ recipe, name, ms: clock.monotonicMs() - startedMs, outcome });
-  try {
-    const look = () => wait.look(stop.signal);
-    const first = await untilAnswered(session.client, look, stop.signal);
-    let verdict = wait.judge(first);
-    if (verdict === undefined) {
-      metrics.contended({ recipe, name, kind: 'wait' });
-      verdict = await untilJudged(session, wait, first, stop);
-    }
-    // An answer that comes after the deadline: a frozen process must not go on as if in time.
+  const late = (timeoutMs: number) => {
+    const message = `The wait for ${recipe} '${name}' took longer than ${timeoutMs} ms`;
+    return new ConclaveError('NOT_ACQUIRED', message);
+  };
+  return waitPatiently(context, subject, wait.patience, late, async (enough) => {
     if (isLost(session)) throw sessionLost(session);
-    measure('acquired');
-    return verdict;
-  } catch (error) {
-    const explained = explain(error, session, wait.signal, stop, late);
-    measure(isConclaveError(explained) ? explained.code : 'INTERNAL');
-    throw explained;
-  } finally {
-    cancelTimeout();
-    stop.unlink();
-  }
+    const stop = linkedSignal(session.signal, enough);
+    try {
+      const look = () => wait.look(stop.signal);
+      const first = await untilAnswered(session.client, look, stop.signal);
+      let verdict = wait.judge(first);
+      if (verdict === undefined) {
+        metrics.contended({ recipe, name, kind: 'wait' });
+        verdict = await untilJudged(session, wait, first, stop);
+      }
+      // An answer that comes after the deadline: a frozen process must not go on as if in time.
+      if (isLost(session)) throw sessionLost(session);
+      return verdict;
+    } catch (error) {
+      // The first thing that ended the wait, rather than how the call under way put it.
+      if (isLost(session)) throw sessionLost(session);
+      throw enough.aborted ? enough.reason : error;
+    } finally {
+      stop.unlink();
+    }
+  });
 }
 
 /** By the clock, at each call. */
 const isLost = ({ state }: Session): boolean => state === 'lost';
-
-/** The first thing that ended the wait, rather than how the call under way put it. */
-function explain(
-  error: unknown,
-  session: Session,
-  signal: AbortSignal | undefined,
-  stop: LinkedSignal,
-  late: ConclaveError,
-): unknown {
-  if (isLost(session)) return sessionLost(session);
-  if (stop.signal.reason === late) return late;
-  return signal?.aborted ? aborted(signal) : error;
-}
 
 function untilJudged<T>(
   { client }: Session,

@@ -12,12 +12,13 @@ import { type Compare, compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
+import { patienceOf } from '../common/patience.ts';
 import { checkOptions } from '../common/option-checks.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
 import { checkSignal } from '../line/argument-checks.ts';
 import { sessionLost } from '../line/holding.ts';
-import { inLineOrder, type Meta } from '../line/line-record.ts';
+import { inLineOrder, type Meta, shownMeta } from '../line/line-record.ts';
 import type { ContentionKind } from '../metrics.ts';
 import { escapeName, latchPrefix, randomId } from '../names.ts';
 import {
@@ -129,7 +130,7 @@ export class Latch {
       session: session.id,
       nonce,
       sinceMs: client.clock.wallMs(),
-      meta: { ...session.meta, ...meta },
+      meta: shownMeta(session, meta),
     });
     for (;;) {
       const guess = this.#known;
@@ -167,9 +168,7 @@ export class Latch {
    */
   async wait(options: WaitBarrierOptions = {}): Promise<void> {
     checkOptions(options, knownWaitOptions);
-    const { signal, timeout } = options;
-    checkSignal(signal);
-    const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
+    const patience = patienceOf(options);
     let round: number | undefined;
     const judge = ({ kv }: KeyView): true | undefined => {
       const gate = decodeGate(kv);
@@ -182,7 +181,7 @@ export class Latch {
     };
     const look = (stop: AbortSignal) => this.#look(stop);
     const recheckMs = this.#recheckMs;
-    const wait = { key: this.#gateKey, look, judge, recheckMs, signal, timeoutMs };
+    const wait = { key: this.#gateKey, look, judge, recheckMs, patience };
     await waitForKey<true>(this.#context, { recipe, name: this.name }, wait);
   }
 

@@ -4,18 +4,12 @@
  * (`selection.ts`, then the strategy).
  */
 import { filter, Subscription } from 'rxjs';
-import {
-  aborted,
-  ConclaveError,
-  type ErrorCode,
-  invalidArgument,
-  isConclaveError,
-  throwIfAborted,
-} from '../../sdk/errors.ts';
+import { aborted, ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
 import { EventSource, type Observable, StateSource } from '../../sdk/observe.ts';
-import { type Duration, parseDuration } from '../../sdk/options.ts';
+import type { Duration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { checkFunction, checkOptions, timeLimits } from '../common/option-checks.ts';
+import { patienceOf, waitPatiently } from '../common/patience.ts';
 import { onAbort } from '../common/signals.ts';
 import { checkSignal } from '../line/argument-checks.ts';
 import type { Instance, ServicePlace } from './instance.ts';
@@ -124,7 +118,10 @@ export class Pool<M> implements AsyncDisposable {
   async ready(signal?: AbortSignal): Promise<void> {
     checkSignal(signal);
     if (this.#snapshot) return;
-    await this.#once(() => (this.#snapshot ? true : undefined), signal);
+    await this.#once(
+      () => (this.#snapshot ? true : undefined),
+      signal,
+      () => signal && aborted(signal),
   }
 
   /**
@@ -143,27 +140,19 @@ export class Pool<M> implements AsyncDisposable {
   /** Like `pick`, but waits until there is one. @throws ConclaveError NOT_ACQUIRED, ABORTED, CLOSED */
   async acquire(options: AcquireOptions = {}): Promise<Picked<M>> {
     checkOptions<AcquireOptions>(options, { ...timeLimits, except: true });
-    const { signal, timeout } = options;
-    const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
-    const { metrics, session } = this.#context;
-    const startedMs = session.client.clock.monotonicMs();
-    const report = (outcome: 'acquired' | ErrorCode) => {
-      const ms = session.client.clock.monotonicMs() - startedMs;
-      metrics.waited({ ...this.#subject, ms, outcome });
-    };
     const left = idsToLeaveOut(options);
     const attempt = () => this.#pick(left);
-    throwIfAborted(signal);
-    const first = attempt();
-    if (first === undefined) metrics.contended({ ...this.#subject, kind: 'wait' });
-    try {
-      const picked = first ?? (await this.#once(attempt, signal, timeoutMs));
-      report('acquired');
-      return picked;
-    } catch (error) {
-      report(isConclaveError(error) ? error.code : 'INTERNAL');
-      throw error;
-    }
+    const late = (timeoutMs: number) => {
+      const message = `No instance of '${this.service}' within ${timeoutMs} ms: none is usable`;
+      return new ConclaveError('NOT_ACQUIRED', message);
+    };
+    const patience = patienceOf(options);
+    return waitPatiently(this.#context, this.#subject, patience, late, async (enough) => {
+      const first = attempt();
+      if (first !== undefined) return first;
+      this.#context.metrics.contended({ ...this.#subject, kind: 'wait' });
+      return this.#once(attempt, enough, () => enough.reason);
+    });
   }
 
   /**
@@ -289,30 +278,23 @@ export class Pool<M> implements AsyncDisposable {
     for (const event of events) this.#events.emit(event);
   }
 
-  /** What `attempt` gives as soon as it gives anything. */
+  /** What `attempt` gives as soon as it gives anything; `why` says what it comes to after an abort. */
   #once<T>(
     attempt: () => T | undefined,
     signal: AbortSignal | undefined,
-    timeoutMs?: number,
+    why: () => unknown,
   ): Promise<T> {
-    const { clock } = this.#context.session.client;
     const subscription = new Subscription();
     return new Promise<T>((resolve, reject) => {
-      const refuse = (code: ErrorCode, what: string) => () =>
-        reject(new ConclaveError(code, `${what} of '${this.service}'`));
-      throwIfAborted(signal);
-      subscription.add(onAbort(signal, () => signal && reject(aborted(signal))));
-      if (timeoutMs !== undefined) {
-        const late = refuse('NOT_ACQUIRED', `No instance within ${timeoutMs} ms: none is usable`);
-        subscription.add(clock.setTimer(timeoutMs, late));
-      }
+      subscription.add(onAbort(signal, () => reject(why())));
       const tryOnce = () => {
         const found = subscription.closed ? undefined : attempt();
         if (found === undefined) return;
         subscription.unsubscribe();
         resolve(found);
       };
-      const complete = refuse('CLOSED', 'Closed: the pool');
+      const message = `Closed: the pool of '${this.service}'`;
+      const complete = () => reject(new ConclaveError('CLOSED', message));
       subscription.add(this.selection$.subscribe({ next: tryOnce, complete }));
     }).finally(() => subscription.unsubscribe());
   }

@@ -3,11 +3,12 @@ import { type Codec, encodeWith, json } from '../../sdk/codec.ts';
 import { invalidArgument } from '../../sdk/errors.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
+import { checkMeta } from '../../sdk/session-meta.ts';
 import { durationOfAtLeast, parsePeriod } from '../common/durations.ts';
 import { checkOptions } from '../common/option-checks.ts';
 import { checkBoolean, type Known } from '../line/argument-checks.ts';
 import { lineTiming } from '../line/line-membership.ts';
-import { encodeLineRecord, type Meta } from '../line/line-record.ts';
+import { encodeLineRecord, type Meta, shownMeta } from '../line/line-record.ts';
 import { electionPrefix, etcdLockPrefix } from '../names.ts';
 import { type ElectionKeys, electionKeys, type Layout } from './candidates.ts';
 import type { PriorityTiming } from './standing.ts';
@@ -85,7 +86,9 @@ export class ElectionSettings<T> {
     }
     checkBoolean(preferred, 'preferred');
     this.codec = options.codec ?? json<T>();
-    this.#meta = options.meta ?? {};
+    const { meta = {} } = options;
+    checkMeta(meta);
+    this.#meta = meta;
     const prefix = layout === 'etcd' ? etcdLockPrefix(name) : electionPrefix(name);
     this.keys = electionKeys(prefix, layout);
     this.priority = priority;
@@ -103,11 +106,11 @@ export class ElectionSettings<T> {
   /** How a candidate that joins now writes its values. */
   encoder(session: Session): (value: T) => string | Uint8Array {
     if (this.keys.layout === 'etcd') return (value) => encodeWith(this.codec, value);
-    const { meta, client } = session;
+    const { client } = session;
     const { priority } = this;
     const content = {
       sinceMs: client.clock.wallMs(),
-      meta: { ...meta, ...this.#meta },
+      meta: shownMeta(session, this.#meta),
       terms: priority === undefined ? {} : { priority },
     };
     return (value) => encodeLineRecord({ ...content, value: encodeWith(this.codec, value) });

@@ -1,8 +1,9 @@
 /** Waiting for a state, as long as the session lives. */
 import type { Observable } from 'rxjs';
-import { aborted, ConclaveError, isConclaveError, throwIfAborted } from '../../sdk/errors.ts';
-import { type Duration, parseDuration } from '../../sdk/options.ts';
+import { ConclaveError } from '../../sdk/errors.ts';
+import type { Duration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { patienceOf, waitPatiently } from '../common/patience.ts';
 import { onAbort } from '../common/signals.ts';
 import { sessionLost } from '../line/holding.ts';
 import type { Measured } from '../metrics.ts';
@@ -28,23 +29,23 @@ export type Wait<State, Result> = Measured & {
  * @throws ConclaveError ABORTED, TIMEOUT; SESSION_LOST or CLOSED as soon as the session ends
  */
 export async function waitForState<State, Result>(
-  { session, metrics }: RecipeContext,
+  context: RecipeContext,
   { recipe, name, what, states$, take }: Wait<State, Result>,
-  { signal, timeout }: WaitOptions,
+  options: WaitOptions,
 ): Promise<Result> {
-  const { clock } = session.client;
-  const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
-  throwIfAborted(signal);
-  if (session.state === 'lost') throw sessionLost(session);
-  const startedMs = clock.monotonicMs();
-  const ends: (() => void)[] = [];
-  try {
-    const result = await new Promise<Result>((resolve, reject) => {
+  const { session } = context;
+  const late = (timeoutMs: number) =>
+    new ConclaveError('TIMEOUT', `Waited for ${what} for ${timeoutMs} ms`);
+  const patience = patienceOf(options);
+  return waitPatiently(context, { recipe, name }, patience, late, async (enough) => {
+    if (session.state === 'lost') throw sessionLost(session);
+    const ends: (() => void)[] = [];
+    const taken = new Promise<Result>((resolve, reject) => {
       const subscription = states$.subscribe({
         next: (state) => {
           try {
-            const taken = take(state);
-            if (taken !== undefined) resolve(taken);
+            const result = take(state);
+            if (result !== undefined) resolve(result);
           } catch (error) {
             reject(error);
           }
@@ -54,20 +55,10 @@ export async function waitForState<State, Result>(
       });
       ends.push(() => subscription.unsubscribe());
       ends.push(onAbort(session.signal, () => reject(sessionLost(session))));
-      ends.push(onAbort(signal, () => signal && reject(aborted(signal))));
-      if (timeoutMs !== undefined) {
-        const message = `Waited for ${what} for ${timeoutMs} ms`;
-        const expire = () => reject(new ConclaveError('TIMEOUT', message));
-        ends.push(clock.setTimer(timeoutMs, expire, true));
-      }
+      ends.push(onAbort(enough, () => reject(enough.reason)));
     });
-    metrics.waited({ recipe, name, ms: clock.monotonicMs() - startedMs, outcome: 'acquired' });
-    return result;
-  } catch (error) {
-    const outcome = isConclaveError(error) ? error.code : 'INTERNAL';
-    metrics.waited({ recipe, name, ms: clock.monotonicMs() - startedMs, outcome });
-    throw error;
-  } finally {
-    for (const end of ends) end();
-  }
+    return taken.finally(() => {
+      for (const end of ends) end();
+    });
+  });
 }

@@ -4,17 +4,12 @@
  * The handle owns the hold, not the session or the task: two handles of one session exclude each
  * other. It ends once, by release or by loss, and `signal` says why.
  */
-import {
-  aborted,
-  ConclaveError,
-  type ErrorCode,
-  isConclaveError,
-  throwIfAborted,
-} from '../../sdk/errors.ts';
-import { type Observable, StateSource } from '../../sdk/observe.ts';
+import { ConclaveError } from '../../sdk/errors.ts';
+import { StateSource } from '../../sdk/observe.ts';
 import type { Session } from '../../sdk/session.ts';
 import { compare, type Operations, type Txn } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { type Patience, waitPatiently } from '../common/patience.ts';
 import { onAbort } from '../common/signals.ts';
 import type { RecipeKind } from '../metrics.ts';
 import type { LineEnd } from './line.ts';
@@ -36,10 +31,8 @@ export type HoldSubject = {
   readonly lostCode: 'LOCK_LOST' | 'LEADERSHIP_LOST';
 };
 
-export type WaitOptions = {
-  /** Gives up waiting: rejects with ABORTED and leaves the line. */
-  readonly signal?: AbortSignal | undefined;
-  readonly timeoutMs?: number | undefined;
+/** Whoever is patient no longer leaves the line. */
+export type WaitOptions = Patience & {
   readonly maxHoldMs?: number | undefined;
   /** The place that another transaction created, as `adopt` takes it. @default join by itself */
   readonly entered?: LineView | bigint | undefined;
@@ -252,66 +245,45 @@ type WaitHandlers<H extends Holding> = {
  *
  * @throws as `waitForHold`
  */
-export async function waitForGrant<H extends Holding>(
+export function waitForGrant<H extends Holding>(
   context: RecipeContext,
   subject: HoldSubject,
-  { signal, timeoutMs }: Pick<WaitOptions, 'signal' | 'timeoutMs'>,
+  patience: Patience,
   create: (handlers: WaitHandlers<H>) => { start(): void; leave(): Promise<void> },
 ): Promise<H> {
   const { session, metrics } = context;
-  const { clock } = session.client;
-  throwIfAborted(signal);
-  if (session.state === 'lost') throw sessionLost(session);
-  const startedMs = clock.monotonicMs();
   const { recipe, name } = subject;
-  const measure = (outcome: 'acquired' | ErrorCode) =>
-    metrics.waited({ recipe, name, ms: clock.monotonicMs() - startedMs, outcome });
-
-  let holding: H | undefined;
-  let resolve: (holding: H) => void = () => undefined;
-  let reject: (error: unknown) => void = () => undefined;
-  const outcome = new Promise<H>((onGranted, onFailed) => {
-    resolve = onGranted;
-    reject = onFailed;
-  });
-  const member = create({
-    waits: () => metrics.contended({ recipe, name, kind: 'wait' }),
-    granted: (granted) => {
-      holding = granted;
-      resolve(granted);
-    },
-    ended: (end) => {
-      if (holding) holding.ended(end);
-      else reject(waitError(session, subject, end));
-    },
-  });
-  const giveUp = (error: ConclaveError) => {
-    // Once granted, the handle alone decides.
-    if (holding) return;
-    reject(error);
-    // Runs in the background; what cannot be confirmed goes to the session's reaper.
-    member.leave().catch(() => undefined);
+  const late = (timeoutMs: number) => {
+    const message = `The ${recipe} '${name}' could not be acquired within ${timeoutMs} ms`;
+    return new ConclaveError('NOT_ACQUIRED', message);
   };
-  const stopListening = onAbort(signal, () => signal && giveUp(aborted(signal)));
-  const cancelTimeout =
-    timeoutMs === undefined
-      ? () => undefined
-      : clock.setTimer(timeoutMs, () => {
-          const message = `The ${recipe} '${name}' could not be acquired within ${timeoutMs} ms`;
-          giveUp(new ConclaveError('NOT_ACQUIRED', message));
-        });
-  try {
-    member.start();
-    const result = await outcome;
-    measure('acquired');
-    return result;
-  } catch (error) {
-    measure(isConclaveError(error) ? error.code : 'INTERNAL');
-    throw error;
-  } finally {
-    cancelTimeout();
-    stopListening();
-  }
+  return waitPatiently(context, subject, patience, late, async (enough) => {
+    if (session.state === 'lost') throw sessionLost(session);
+    let stopListening = () => {};
+    const granted = new Promise<H>((resolve, reject) => {
+      let holding: H | undefined;
+      const member = create({
+        waits: () => metrics.contended({ recipe, name, kind: 'wait' }),
+        granted: (granted) => {
+          holding = granted;
+          resolve(granted);
+        },
+        ended: (end) => {
+          if (holding) holding.ended(end);
+          else reject(waitError(session, subject, end));
+        },
+      });
+      stopListening = onAbort(enough, () => {
+        // Once granted, the handle alone decides.
+        if (holding) return;
+        reject(enough.reason);
+        // Runs in the background; what cannot be confirmed goes to the session's reaper.
+        member.leave().catch(() => undefined);
+      });
+      member.start();
+    });
+    return granted.finally(stopListening);
+  });
 }
 
 /**

@@ -1,6 +1,7 @@
 /** What a member of a line writes into its key, for people and for followers of an election. */
 import { hexId } from '../../sdk/hex-id.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
+import type { Session } from '../../sdk/session.ts';
 import { checkMeta } from '../../sdk/session-meta.ts';
 import { parseRecord } from '../common/json-record.ts';
 
@@ -50,6 +51,17 @@ export type LineContent = {
 
 /** @throws ConclaveError INVALID_ARGUMENT when the meta is not a flat record of texts */
 export function encodeLineRecord(content: LineContent): string {
+/**
+ * What is shown beside a member: the session's own meta, and what was given with a call.
+ *
+ * @throws ConclaveError INVALID_ARGUMENT when that is not a flat record of texts
+ */
+export function shownMeta(session: Pick<Session, 'meta'>, given: Meta = {}): Meta {
+  // Before they are merged: a text would be spread into its letters.
+  checkMeta(given);
+  return { ...session.meta, ...given };
+}
+
   checkMeta(content.meta);
   const record: LineRecord = {
     v: 1,

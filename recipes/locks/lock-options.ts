@@ -3,7 +3,8 @@ import { invalidArgument } from '../../sdk/errors.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
 import { parsePeriod } from '../common/durations.ts';
-import { checkSignal, type Known } from '../line/argument-checks.ts';
+import { patienceOf } from '../common/patience.ts';
+import type { Known } from '../line/argument-checks.ts';
 import type { WaitOptions } from '../line/holding.ts';
 import type { Membership } from '../line/line-membership.ts';
 import {
@@ -11,6 +12,7 @@ import {
   type LineContent,
   type LineTerms,
   type Meta,
+  shownMeta,
 } from '../line/line-record.ts';
 import { randomId } from '../names.ts';
 
@@ -67,15 +69,13 @@ export class LockSettings {
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   wait(options: WaitLockOptions): WaitOptions {
-    const { signal, timeout } = options;
-    checkSignal(signal);
-    const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
-    return { signal, timeoutMs, maxHoldMs: this.maxHoldMs(options) };
+    return { ...patienceOf(options), maxHoldMs: this.maxHoldMs(options) };
   }
 
-  content(meta: Meta = {}, terms: LineTerms = {}): LineContent {
-    const { client, meta: ours } = this.#session;
-    return { sinceMs: client.clock.wallMs(), meta: { ...ours, ...meta }, terms };
+  /** @throws ConclaveError INVALID_ARGUMENT */
+  content(meta?: Meta, terms: LineTerms = {}): LineContent {
+    const sinceMs = this.#session.client.clock.wallMs();
+    return { sinceMs, meta: shownMeta(this.#session, meta), terms };
   }
 
   membership(meta?: Meta, terms?: LineTerms): Pick<Membership, 'attempt' | 'value' | 'timing'> {

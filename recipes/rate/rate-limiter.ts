@@ -9,7 +9,7 @@
  * Who has to wait stands in a line, and only its first tries; so waiters do not contend, and nobody
  * takes permits past a waiter. A permit whose answer was lost may be charged twice, never given twice.
  */
-import { aborted, ConclaveError, invalidArgument, throwIfAborted } from '../../sdk/errors.ts';
+import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
@@ -18,9 +18,10 @@ import type { RecipeContext } from '../common/context.ts';
 import { durationOfAtLeast } from '../common/durations.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
 import { checkOptions } from '../common/option-checks.ts';
+import { patienceOf, waitPatiently } from '../common/patience.ts';
 import { pause, untilAnswered } from '../common/repeat.ts';
 import { expectManyListeners, linkedSignal } from '../common/signals.ts';
-import { checkSignal, type Known } from '../line/argument-checks.ts';
+import type { Known } from '../line/argument-checks.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import { inLineOrder, type LineEntry, lineEntry, type Meta } from '../line/line-record.ts';
 import { LockSettings } from '../locks/lock-options.ts';
@@ -113,38 +114,25 @@ export class RateLimiter {
    */
   async take(permits = 1, options: TakeOptions = {}): Promise<void> {
     checkOptions(options, knownTake);
-    const { signal, timeout } = options;
-    checkSignal(signal);
+    const { meta } = options;
+    const patience = patienceOf(options);
+    if (meta !== undefined) checkMeta(meta);
     this.#check(permits);
-    const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
-    throwIfAborted(signal);
-    const { session, metrics } = this.#context;
-    const { clock } = session.client;
-    const startedMs = clock.monotonicMs();
-    const stop = linkedSignal(signal);
-    const late = new ConclaveError(
-      'NOT_ACQUIRED',
-      `Rate limit '${this.name}' had no room within ${timeoutMs} ms`,
-    );
-    const cancel =
-      timeoutMs === undefined ? () => undefined : clock.setTimer(timeoutMs, () => stop.abort(late));
-    let outcome: Parameters<typeof metrics.waited>[0]['outcome'] = 'acquired';
-    try {
-      const first = await this.#attempt(permits, this.#nobodyWaits());
-      if (first !== 'taken') {
+    const late = (timeoutMs: number) => {
+      const message = `Rate limit '${this.name}' had no room within ${timeoutMs} ms`;
+      return new ConclaveError('NOT_ACQUIRED', message);
+    };
+    const subject = { recipe: 'rate-limit', name: this.name } as const;
+    return waitPatiently(this.#context, subject, patience, late, async (enough) => {
+      try {
+        const first = await this.#attempt(permits, this.#nobodyWaits());
+        if (first === 'taken') return;
         this.#contended('wait');
-        await this.#takeInTurn(permits, options.meta, stop.signal);
+        await this.#takeInTurn(permits, meta, enough);
+      } catch (error) {
+        throw enough.aborted ? enough.reason : error;
       }
-    } catch (error) {
-      const reason = signal?.aborted ? aborted(signal) : stop.signal.reason === late ? late : error;
-      outcome = reason instanceof ConclaveError ? reason.code : 'INTERNAL';
-      throw reason;
-    } finally {
-      cancel();
-      stop.unlink();
-      const ms = clock.monotonicMs() - startedMs;
-      metrics.waited({ recipe: 'rate-limit', name: this.name, ms, outcome });
-    }
+    });
   }
 
   /** Room and waiters now. One exchange. */
