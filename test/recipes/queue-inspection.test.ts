@@ -187,7 +187,8 @@ describe.skipIf(storeMissing)('inspection of queues', () => {
   test('events end with the session when its owner closes it, and not when it is lost', async () => {
     const actor = await world.actor();
     const [session, name] = [new RecipeSession(actor.session, noMetrics), world.name()];
-    const stream = session.queue<number>(name).events({ from: 1n })[Symbol.asyncIterator]();
+    const { revision } = await world.operator().kv.put(`${name}/before`, '');
+    const stream = session.queue<number>(name).events({ from: revision })[Symbol.asyncIterator]();
     const first = stream.next();
     await actor.killLease();
     const other = queueOf(await world.actor(), name);

@@ -130,8 +130,11 @@ export class TestServer {
     });
   }
 
-  /** Resolves when a linearizable read is answered; rejects when the process ends before that. */
-  async ready(timeoutMs = 20_000): Promise<void> {
+  /**
+   * Resolves when a linearizable read is answered; rejects when the process ends before that. So the
+   * limit is for one that hangs, and long enough for several that start at once on a busy machine.
+   */
+  async ready(timeoutMs = 60_000): Promise<void> {
     const ended = this.process.exited.then((exit) => {
       throw new Error(
         `${this.system} ended with ${JSON.stringify(exit)} before it served:\n${this.process.logTail()}`,
