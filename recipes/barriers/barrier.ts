@@ -8,13 +8,13 @@
 import { invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
-import { type Duration, parseDuration } from '../../sdk/options.ts';
+import type { Duration } from '../../sdk/options.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
-import { patienceOf } from '../common/patience.ts';
 import { checkOptions } from '../common/option-checks.ts';
+import { patienceOf } from '../common/patience.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import type { Known } from '../line/argument-checks.ts';
 import { Holding } from '../line/holding.ts';

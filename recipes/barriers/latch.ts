@@ -7,13 +7,13 @@
 import { aborted, ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
-import { type Duration, parseDuration } from '../../sdk/options.ts';
+import type { Duration } from '../../sdk/options.ts';
 import { type Compare, compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
-import { patienceOf } from '../common/patience.ts';
 import { checkOptions } from '../common/option-checks.ts';
+import { patienceOf } from '../common/patience.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
 import { checkSignal } from '../line/argument-checks.ts';

@@ -3,11 +3,13 @@
  * what of that it holds back for now (`standing.ts`), and which instance gets the next piece of work
  * (`selection.ts`, then the strategy).
  */
+
 import { filter, Subscription } from 'rxjs';
 import { aborted, ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
 import { EventSource, type Observable, StateSource } from '../../sdk/observe.ts';
 import type { Duration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { measureHold } from '../common/measured-hold.ts';
 import { checkFunction, checkOptions, timeLimits } from '../common/option-checks.ts';
 import { patienceOf, waitPatiently } from '../common/patience.ts';
 import { onAbort } from '../common/signals.ts';
@@ -122,6 +124,7 @@ export class Pool<M> implements AsyncDisposable {
       () => (this.#snapshot ? true : undefined),
       signal,
       () => signal && aborted(signal),
+    );
   }
 
   /**
@@ -223,17 +226,18 @@ export class Pool<M> implements AsyncDisposable {
     if (among.length === 0 || this.#closed !== undefined) return undefined;
     const inFlight = (id: string) => this.#inFlight.get(id) ?? 0;
     const instance = this.#rules.strategy(among, { inFlight, random });
-    const startedMs = clock.monotonicMs();
+    const measureEnd = measureHold(this.#context.metrics, clock, this.#subject);
     this.#inFlight.set(instance.id, inFlight(instance.id) + 1);
-    return new Pick(instance, (verdict) => this.#ended(instance, verdict, startedMs));
+    return new Pick(instance, (verdict) => {
+      measureEnd();
+      this.#ended(instance, verdict);
+    });
   }
 
-  #ended(instance: Instance<M>, verdict: Verdict, startedMs: number): void {
+  #ended(instance: Instance<M>, verdict: Verdict): void {
     const left = (this.#inFlight.get(instance.id) ?? 0) - 1;
     if (left > 0) this.#inFlight.set(instance.id, left);
     else this.#inFlight.delete(instance.id);
-    const { clock } = this.#context.session.client;
-    this.#context.metrics.held({ ...this.#subject, ms: clock.monotonicMs() - startedMs });
     const isJudged = this.#rules.standing.eject !== undefined && this.#closed === undefined;
     if (verdict === 'unknown' || !isJudged) return;
     const working = this.snapshot.filter(({ status }) => status !== 'draining');

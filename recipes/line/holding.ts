@@ -9,6 +9,7 @@ import { StateSource } from '../../sdk/observe.ts';
 import type { Session } from '../../sdk/session.ts';
 import { compare, type Operations, type Txn } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { measureHold } from '../common/measured-hold.ts';
 import { type Patience, waitPatiently } from '../common/patience.ts';
 import { onAbort } from '../common/signals.ts';
 import type { RecipeKind } from '../metrics.ts';
@@ -55,7 +56,7 @@ export class Holding implements AsyncDisposable {
   readonly #member: HeldMember;
   readonly #end = new AbortController();
   readonly #state = new StateSource<HoldState>('held');
-  readonly #sinceMs: number;
+  readonly #measureEnd: () => void;
   readonly #validUntilMs: number;
   #stopFollowing: () => void;
   #cancelMaxHold: () => void = () => undefined;
@@ -79,8 +80,8 @@ export class Holding implements AsyncDisposable {
     this.#context = context;
     this.#subject = subject;
     this.#member = member;
-    this.#sinceMs = clock.monotonicMs();
-    this.#validUntilMs = this.#sinceMs + (maxHoldMs ?? Number.POSITIVE_INFINITY);
+    this.#measureEnd = measureHold(context.metrics, clock, subject);
+    this.#validUntilMs = clock.monotonicMs() + (maxHoldMs ?? Number.POSITIVE_INFINITY);
     if (maxHoldMs !== undefined) {
       this.#cancelMaxHold = clock.setTimer(maxHoldMs, () => this.#outstay());
     }
@@ -198,9 +199,7 @@ export class Holding implements AsyncDisposable {
   }
 
   #finish(state: 'lost' | 'released', reason: ConclaveError): void {
-    const { recipe, name } = this.#subject;
-    const ms = this.session.client.clock.monotonicMs() - this.#sinceMs;
-    this.#context.metrics.held({ recipe, name, ms });
+    this.#measureEnd();
     this.#cancelMaxHold();
     this.#stopFollowing();
     this.#state.set(state);

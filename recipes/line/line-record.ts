@@ -49,8 +49,6 @@ export type LineContent = {
   readonly terms?: LineTerms;
 };
 
-/** @throws ConclaveError INVALID_ARGUMENT when the meta is not a flat record of texts */
-export function encodeLineRecord(content: LineContent): string {
 /**
  * What is shown beside a member: the session's own meta, and what was given with a call.
  *
@@ -62,6 +60,8 @@ export function shownMeta(session: Pick<Session, 'meta'>, given: Meta = {}): Met
   return { ...session.meta, ...given };
 }
 
+/** @throws ConclaveError INVALID_ARGUMENT when the meta is not a flat record of texts */
+export function encodeLineRecord(content: LineContent): string {
   checkMeta(content.meta);
   const record: LineRecord = {
     v: 1,

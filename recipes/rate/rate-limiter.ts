@@ -12,7 +12,8 @@
 import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Observable } from '../../sdk/observe.ts';
-import { type Duration, parseDuration } from '../../sdk/options.ts';
+import type { Duration } from '../../sdk/options.ts';
+import { checkMeta } from '../../sdk/session-meta.ts';
 import { type Compare, compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { durationOfAtLeast } from '../common/durations.ts';
