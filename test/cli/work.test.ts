@@ -86,7 +86,8 @@ describe('elect', () => {
     const elected = start(
       'elect',
       ['again'],
-      'echo $$ >> $0/pids; echo $CONCLAVE_TERM >> $0/terms; exec sleep 60',
+      // The pid is what is waited for: the term must be there by then.
+      'echo $CONCLAVE_TERM >> $0/terms; echo $$ >> $0/pids; exec sleep 60',
     );
     const [first = 0] = await eventually('the first term', () => numbersIn(file('pids'), 1));
     await client.leases.revoke(await session('again'));
@@ -220,6 +221,7 @@ describe('work', () => {
     const { kvs } = await client.kv.list({ prefix: 'conclave/queue/taken/worker/' });
     await client.leases.revoke(kvs[0]?.lease ?? 0n);
     await eventually('the command to be gone', () => !isAlive(pid));
-    expect(worker.stderr).toMatch(/the claim on job .* is lost/);
+    // It may still be on its way through the pipe.
+    await eventually('the news', () => /the claim on job .* is lost/.test(worker.stderr));
   });
 });
