@@ -15,7 +15,9 @@ export function casesOf(row: Row, { isQuick, concurrencies, members }: Wanted): 
   const onMembers = row.cases.filter((one) => members === undefined || one.members === members);
   if (row.isAdjustable !== true || (concurrencies === undefined && members === undefined)) {
     const isShort = isQuick && concurrencies === undefined;
-    return onMembers.filter((one) => !isShort || one.goal !== undefined);
+    return onMembers
+      .filter((one) => !isShort || one.goal !== undefined)
+      .map((one) => (isQuick ? quick(one) : one));
   }
   const count = members ?? 1;
   const asked = concurrencies ?? [...new Set(row.cases.map((one) => one.concurrency))];
@@ -26,6 +28,11 @@ export function casesOf(row: Row, { isQuick, concurrencies, members }: Wanted): 
       : [caseWithoutGoal(row, concurrency, count), ...own];
   });
 }
+
+const quick = (one: Case): Case => ({
+  ...one,
+  concurrency: one.quickConcurrency ?? one.concurrency,
+});
 
 function caseWithoutGoal(row: Row, concurrency: number, members: number): Case {
   const [first] = row.cases;

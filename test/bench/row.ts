@@ -20,6 +20,8 @@ export type Case = {
   readonly members: number;
   /** Operations in flight, waiters, watchers: what the title speaks of. */
   readonly concurrency: number;
+  /** What `--quick` takes in its place. @default the same */
+  readonly quickConcurrency?: number;
   /** What is compared. */
   readonly figure: Figure;
   /** Those that the goal does not name are there to be seen. */

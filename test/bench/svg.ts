@@ -104,7 +104,8 @@ type Scale = { place(value: number): number; readonly ticks: readonly number[] }
 /** Whole powers of ten around all values. */
 function logScale(values: readonly number[], from: number, to: number): Scale {
   const logs = values.filter((value) => value > 0).map(Math.log10);
-  const low = Math.floor(Math.min(...logs));
+  // Also the least value has a length.
+  const low = Math.ceil(Math.min(...logs)) - 1;
   const high = Math.max(low + 1, Math.ceil(Math.max(...logs)));
   return {
     place: (value) => from + ((Math.log10(value) - low) / (high - low)) * (to - from),

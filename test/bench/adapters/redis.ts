@@ -60,22 +60,23 @@ export async function connectRedis(endpoints: string): Promise<BenchClient> {
 
 /** One connection subscribes for all watchers of the client, which is told each message once. */
 function watchBy(redis: Redis, subscribers: Set<Redis>): NonNullable<BenchClient['watch']> {
-  const listeners = new Map<string, Set<(value: string) => void>>();
+  const listeners = new Map<string, Set<{ readonly tell: (value: string) => void }>>();
   let subscriber: Redis | undefined;
   return async (key, onValue) => {
     if (subscriber === undefined) {
       subscriber = redis.duplicate();
       subscribers.add(subscriber);
       subscriber.on('message', (channel: string, message: string) => {
-        for (const listener of listeners.get(channel) ?? []) listener(message);
+        for (const { tell } of listeners.get(channel) ?? []) tell(message);
       });
     }
     const ofKey = listeners.get(key) ?? new Set();
-    ofKey.add(onValue);
+    const listener = { tell: onValue };
+    ofKey.add(listener);
     listeners.set(key, ofKey);
     await subscriber.subscribe(key);
     return async () => {
-      ofKey.delete(onValue);
+      ofKey.delete(listener);
     };
   };
 }

@@ -53,6 +53,7 @@ export const largeStore: Row = {
       title: 'recovery after SIGKILL, keys',
       members: 1,
       concurrency: 1_000_000,
+      quickConcurrency: quickKeys,
       figure: 'elapsedMs',
       peers: ['etcd'],
       goal: { kind: 'atMost', limit: 1_000 },
@@ -62,13 +63,13 @@ export const largeStore: Row = {
       title: 'resident memory, keys of 256 B',
       members: 1,
       concurrency: 1_000_000,
+      quickConcurrency: quickKeys,
       figure: 'residentMb',
       peers: ['etcd'],
       goal: { kind: 'atMost', limit: 200 },
     },
   ],
-  measure: async ({ system }, { concurrency, isQuick }) => {
-    const keys = isQuick ? quickKeys : concurrency;
+  measure: async ({ system }, { concurrency: keys }) => {
     const server = await TestServer.start(systemNameOf(system), { flags: quotaFlag });
     try {
       const client = connectWire(server.endpoint);
