@@ -68,6 +68,7 @@ export class LocalMember implements Member {
   readonly #options: LocalMemberOptions;
   readonly #machine: Machine;
   #isStopping = false;
+  #learner: { readonly members: readonly MemberFact[]; readonly isLearner: boolean } | undefined;
 
   constructor(options: LocalMemberOptions) {
     this.#options = options;
@@ -100,7 +101,13 @@ export class LocalMember implements Member {
   }
 
   get isLearner(): boolean {
-    return this.members.some((member) => member.id === this.memberId && member.isLearner);
+    const { members } = this;
+    // Every request asks, and the list is another one whenever something in it is different.
+    if (this.#learner?.members !== members) {
+      const self = members.find(({ id }) => id === this.memberId);
+      this.#learner = { members, isLearner: self?.isLearner === true };
+    }
+    return this.#learner.isLearner;
   }
 
   get isStopping(): boolean {

@@ -16,6 +16,7 @@ import { limits } from './limits.ts';
 import { LogRetention } from './log-retention.ts';
 import type { MembershipCommand } from './membership.ts';
 import type { Revision } from './mvcc/types.ts';
+import { PendingProposals } from './pending-proposals.ts';
 import type { Clock, Log, State, Timers } from './ports.ts';
 import { type Message, NO_NODE, type SnapshotOutcome, type StorageWrite } from './raft/message.ts';
 import { ReadRounds } from './read-rounds.ts';
@@ -73,7 +74,7 @@ export class Node {
   readonly #options: NodeOptions;
   readonly #replica: Replica;
   readonly #compactor: Compactor;
-  readonly #proposals = new Waiting<CommandResult>();
+  readonly #proposals = new PendingProposals();
   readonly #transfers = new Waiting<void>();
   readonly #reads: ReadRounds;
   #queued: Proposal[] = [];
@@ -122,19 +123,19 @@ export class Node {
 
   /** Never resolves with a result of kind 'fault': it rejects instead. */
   propose(command: Command, client?: ClientCall): Promise<CommandResult> {
-    return this.#acrossLeaders(() => {
-      const id = this.#nextId++;
-      this.#queued.push(client === undefined ? { id, command } : { id, command, client });
-      this.#schedule();
-      return this.#proposals.wait(id);
-    });
+    if (this.#stopped) return Promise.reject(new Fault('stopped'));
+    const id = this.#nextId++;
+    const proposal = client === undefined ? { id, command } : { id, command, client };
+    this.#queued.push(proposal);
+    this.#schedule();
+    return this.#proposals.waitFor(proposal, this.#now() + this.#options.requestTimeoutMs);
   }
 
   /** Only the leader takes it. */
   proposeMembership(command: MembershipCommand): Promise<CommandResult> {
     if (this.#stopped) return Promise.reject(new Fault('stopped'));
     const id = this.#nextId++;
-    const result = this.#proposals.wait(id);
+    const result = this.#proposals.waitForOnce(id);
     this.#handle({ kind: 'propose-configuration', id, command });
     return result;
   }
@@ -270,17 +271,22 @@ export class Node {
 
   #answer(effects: Effects): void {
     for (const outcome of effects.outcomes) {
-      if (!('result' in outcome)) this.#reject(outcome.id, outcome.fault);
-      else if (outcome.result.kind !== 'fault') this.#proposals.resolve(outcome.id, outcome.result);
-      else this.#proposals.reject(outcome.id, outcome.result.code);
+      if ('result' in outcome) this.#proposals.resolve(outcome.id, outcome.result);
+      else this.#reject(outcome.id, outcome.fault);
     }
     for (const id of effects.transferred) this.#transfers.resolve(id, undefined);
     for (const id of effects.readable) this.#reads.resolve(id);
   }
 
   #reject(id: number, fault: FaultCode): void {
-    if (this.#proposals.reject(id, fault)) this.#options.observer.proposalFailed();
-    else if (!this.#transfers.reject(id, fault)) this.#reads.reject(id, fault);
+    const failed = this.#proposals.fail(id, fault, this.#now());
+    if (failed === 'nobody-waits') {
+      if (!this.#transfers.reject(id, fault)) this.#reads.reject(id, fault);
+    } else if (failed === 'failed') this.#options.observer.proposalFailed();
+    else {
+      this.#queued.push(failed);
+      this.#schedule();
+    }
   }
 
   #write(write: StorageWrite, nowMs: number): void {
@@ -383,7 +389,7 @@ export class Node {
     this.#stopped = true;
     this.#stopTicking();
     this.#compactor.stop();
-    this.#proposals.rejectAll('stopped');
+    this.#proposals.failAll('stopped');
     this.#transfers.rejectAll('stopped');
     this.#reads.rejectAll('stopped');
     this.#queued = [];

@@ -30,6 +30,12 @@ for (const entry of readdirSync(wire, { recursive: true, withFileTypes: true }))
   const path = relative(dirname(file), join(wire, runtime));
   const source = readFileSync(file, 'utf8')
     .replace('"@bufbuild/protobuf/wire"', `"${path}"`)
+    .replace(
+      /^import \{ BinaryReader, BinaryWriter \}/m,
+      'import { BinaryReader, BinaryWriter, emptyBytes }',
+    )
+    // A default costs an allocation for every message otherwise.
+    .replaceAll('Buffer.alloc(0)', 'emptyBytes')
     // The reader's bytes are a copy already.
     .replaceAll('Buffer.from(reader.bytes())', 'reader.bytes()');
   writeFileSync(file, source);

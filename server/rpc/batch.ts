@@ -10,7 +10,7 @@ import { Fault, Status } from '../faults.ts';
 import type { Clock, Timers } from '../ports.ts';
 import { type Answer, Answers, type Call, Calls } from '../wire/conclave/v1/batch.ts';
 import { toNumber } from './convert.ts';
-import { type CallContext, decode, type UnaryMethod } from './method.ts';
+import { type CallContext, decodeViews, type UnaryMethod } from './method.ts';
 import { type CallStatus, CONTEXT_DEADLINE, statusOf } from './status.ts';
 import type { OpenStream, OpenStreams } from './streams.ts';
 
@@ -137,15 +137,13 @@ export function serveBatch(
     return true;
   };
 
-  const run = async (id: number, method: UnaryMethod, request: Buffer, entry: Pending) => {
-    let response = NOTHING;
-    let status: CallStatus | undefined;
-    try {
-      response = await method.invoke(request, entry);
-    } catch (error) {
-      status = statusOf(error);
-      onError(error, method.path);
-    }
+  const end = (
+    id: number,
+    request: Buffer,
+    entry: Pending,
+    response: Buffer,
+    status: CallStatus | undefined,
+  ) => {
     running -= 1;
     runningBytes -= request.length;
     if (pending.get(id) === entry) {
@@ -155,6 +153,16 @@ export function serveBatch(
       // Cancelled, timed out, or its id in use again: nobody waits for this answer.
       proceed();
     }
+  };
+
+  const run = (id: number, method: UnaryMethod, request: Buffer, entry: Pending) => {
+    method.invoke(request, entry).then(
+      (response) => end(id, request, entry, response, undefined),
+      (error: unknown) => {
+        onError(error, method.path);
+        end(id, request, entry, NOTHING, statusOf(error));
+      },
+    );
   };
 
   /** One timer for all calls: it may ring for one that is over, and then looks for the next. */
@@ -203,7 +211,7 @@ export function serveBatch(
     running += 1;
     runningBytes += request.length;
     watchDeadline(deadlineMs);
-    void run(id, method, request, entry);
+    run(id, method, request, entry);
   };
 
   const finish = (error: unknown) => {
@@ -230,7 +238,7 @@ export function serveBatch(
   call.on('data', (bytes: Buffer) => {
     if (isOver) return;
     try {
-      const { calls, floor } = decode(Calls, bytes);
+      const { calls, floor } = decodeViews(Calls, bytes);
       for (const each of calls) begin(each, toNumber(floor));
     } catch (error) {
       finish(error);

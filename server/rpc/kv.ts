@@ -1,5 +1,6 @@
 /** The KV service: reads through a read barrier, writes through the log. */
 import { Fault, type FaultCode } from '../faults.ts';
+import type { PutResult, RangeResult, TxnResult } from '../mvcc/types.ts';
 import { validateDeleteRange, validatePut, validateRange, validateTxn } from '../mvcc/validate.ts';
 import { KVDefinition, type RequestOp, type TxnRequest } from '../wire/etcdserverpb/rpc.ts';
 import { putCost, txnCost } from './admission.ts';
@@ -13,23 +14,25 @@ export function kvMethods({ member, writes, maxTxnOps }: ServiceContext) {
   const method = methodsOf(member, KVDefinition);
   const { methods } = KVDefinition;
 
+  const rangeAnswer = (result: RangeResult) =>
+    convert.rangeResponse(headerAt(member, result.revision), result);
   const range = method(
     methods.range,
-    async (message, caller) => {
+    (message, caller) => {
       const request = convert.rangeRequest(message);
       refuse(validateRange(request));
       const { serializable } = message;
-      const result = await member.range(request, { serializable, caller });
-      return convert.rangeResponse(headerAt(member, result.revision), result);
+      return member.range(request, { serializable, caller }).then(rangeAnswer);
     },
     { onLearner: (message) => message.serializable },
   );
 
-  const put = method(methods.put, async (message, call) => {
+  const putAnswer = (result: PutResult) =>
+    convert.putResponse(headerAt(member, result.revision), result);
+  const put = method(methods.put, (message, call) => {
     const request = convert.putRequest(message);
     refuse(validatePut(request));
-    const result = await writes.propose(request, call, putCost(request));
-    return convert.putResponse(headerAt(member, result.revision), result);
+    return writes.propose(request, call, putCost(request)).then(putAnswer);
   });
 
   const deleteRange = method(methods.deleteRange, async (message, call) => {
@@ -39,18 +42,18 @@ export function kvMethods({ member, writes, maxTxnOps }: ServiceContext) {
     return convert.deleteRangeResponse(headerAt(member, result.revision), result);
   });
 
-  const txn = method(methods.txn, async (message, call) => {
+  const txnAnswer = (result: TxnResult) =>
+    convert.txnResponse(headerAt(member, result.revision), result);
+  const txn = method(methods.txn, (message, call) => {
     checkTxn(message, maxTxnOps);
     const request = convert.txnRequest(message);
     refuse(validateTxn(request, maxTxnOps));
     const access = accessOf(message);
     if (access !== 'write') {
       const serializable = access === 'serializable';
-      const result = await member.readTxn(request, { serializable });
-      return convert.txnResponse(headerAt(member, result.revision), result);
+      return member.readTxn(request, { serializable }).then(txnAnswer);
     }
-    const result = await writes.propose(request, call, txnCost(request));
-    return convert.txnResponse(headerAt(member, result.revision), result);
+    return writes.propose(request, call, txnCost(request)).then(txnAnswer);
   });
 
   const compact = method(methods.compact, async (message, call) => {

@@ -1,6 +1,7 @@
 /** A unary method, served alike as a gRPC call of its own and inside the batched stream. */
 import type { ClientCall } from '../clients/call.ts';
 import { Fault } from '../faults.ts';
+import { BinaryReader } from '../wire/binary.ts';
 import type { MemberFacts } from './member.ts';
 import { Rejection, UNDECODABLE } from './status.ts';
 
@@ -23,7 +24,7 @@ export type UnaryMethod = {
 /** The part of a generated message that is used here. */
 export type Codec<Message> = {
   encode(message: Message): { finish(): Buffer };
-  decode(bytes: Uint8Array): Message;
+  decode(bytes: Uint8Array | BinaryReader): Message;
 };
 
 /** The part of a generated service definition that is used here. */
@@ -33,6 +34,7 @@ export type MethodDefinition<Request, Response> = {
   readonly responseType: Codec<Response>;
 };
 
+/** May throw instead of rejecting. */
 export type Handler<Request, Response> = (request: Request, call: CallContext) => Promise<Response>;
 
 export type UnaryOptions<Request> = {
@@ -46,21 +48,34 @@ export function methodsOf(member: MemberFacts, service: { readonly fullName: str
     definition: MethodDefinition<Request, Response>,
     handle: Handler<Request, Response>,
     options: UnaryOptions<Request> = {},
-  ): UnaryMethod => ({
-    path: `/${service.fullName}/${definition.name}`,
-    async invoke(bytes, call) {
-      const request = decode(definition.requestType, bytes);
-      // Certainly not applied, which `server stopped` would leave open: clients may repeat it.
-      if (member.isStopping) throw new Fault('no-leader');
-      if (member.isLearner && options.onLearner?.(request) !== true) {
-        throw new Fault('not-supported-for-learner');
-      }
-      return definition.responseType.encode(await handle(request, call)).finish();
-    },
-  });
+  ): UnaryMethod => {
+    const encode = (response: Response): Buffer =>
+      definition.responseType.encode(response).finish();
+    return {
+      path: `/${service.fullName}/${definition.name}`,
+      // Not an async function, whose frame would be most of what a small call allocates.
+      invoke(bytes, call) {
+        try {
+          const request = decodeViews(definition.requestType, bytes);
+          // Certainly not applied, which `server stopped` would leave open: clients may repeat it.
+          if (member.isStopping) throw new Fault('no-leader');
+          if (member.isLearner && options.onLearner?.(request) !== true) {
+            throw new Fault('not-supported-for-learner');
+          }
+          return handle(request, call).then(encode);
+        } catch (error) {
+          return Promise.reject(error);
+        }
+      },
+    };
+  };
 }
 
-export function decode<Message>(codec: Codec<Message>, bytes: Uint8Array): Message {
+/** Keys and values in the message are views on the bytes: for what is not kept once it is answered. */
+export const decodeViews = <Message>(codec: Codec<Message>, bytes: Uint8Array): Message =>
+  decode(codec, new BinaryReader(bytes, 'views'));
+
+export function decode<Message>(codec: Codec<Message>, bytes: Uint8Array | BinaryReader): Message {
   try {
     return codec.decode(bytes);
   } catch {

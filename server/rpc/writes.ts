@@ -23,8 +23,11 @@ export class Writes {
     this.#admission = admission;
   }
 
-  /** `costBytes`: the space that the write may need; 0 for those that are always let in. */
-  async propose<C extends Command>(
+  /**
+   * `costBytes`: the space that the write may need; 0 for those that are always let in. May throw
+   * instead of rejecting.
+   */
+  propose<C extends Command>(
     command: C,
     { requestBytes, client }: CallContext,
     costBytes = 0,
@@ -32,13 +35,25 @@ export class Writes {
     this.#admission.refuseTooLarge(requestBytes);
     try {
       this.#admission.admit();
-      if (costBytes > 0 && !this.#admission.hasRoomFor(costBytes)) await this.#admission.full();
+      if (costBytes > 0 && !this.#admission.hasRoomFor(costBytes)) {
+        return this.#admission
+          .full()
+          .catch((error: unknown) => this.#refuse(command, client, error));
+      }
     } catch (error) {
-      if (client === undefined || !(error instanceof Fault)) throw error;
-      return this.#firstResult(command, client, error);
+      return this.#refuse(command, client, error);
     }
     if (client === undefined) return this.#member.propose(command);
-    return ofKind(command, await this.#member.propose(command, client));
+    return this.#member.propose(command, client).then((result) => ofKind(command, result));
+  }
+
+  async #refuse<C extends Command>(
+    command: C,
+    client: ClientCall | undefined,
+    error: unknown,
+  ): Promise<ResultOf<C>> {
+    if (client === undefined || !(error instanceof Fault)) throw error;
+    return this.#firstResult(command, client, error);
   }
 
   async #firstResult<C extends Command>(

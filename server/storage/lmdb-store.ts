@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { open, type RootDatabase, type RootDatabaseOptions } from 'lmdb';
 import type { Bytes } from '../mvcc/types.ts';
 import type { LogPosition } from '../ports.ts';
-import { asBuffer } from './byte-order.ts';
+import { asBuffer, bytesOf } from './byte-order.ts';
 import { CorruptionError, DataDirectoryError } from './errors.ts';
 import { checkMetaPages } from './lmdb-meta.ts';
 import type { Generation } from './overlay.ts';
@@ -22,7 +22,7 @@ import {
   rawKeyOf,
   upperBound,
 } from './physical-key.ts';
-import { decodeRecord, encodeRecord, longKeyOf, recordBytes } from './record.ts';
+import { decodeRecord, encodeRecord, longKeyOf, RecordArena, recordBytes } from './record.ts';
 
 export type BaseRow = { readonly key: Buffer; readonly record: Buffer };
 
@@ -208,11 +208,12 @@ export class LmdbStore {
    * pool. Resolves when it is durable.
    */
   async write(generation: Generation): Promise<void> {
+    const arena = new RecordArena();
     const committed = this.#root.batch(() => {
       for (const [name, change] of generation.changes.entries()) {
         const physical = physicalKeyOfName(name);
         if (change === 'removed') void this.#root.remove(physical);
-        else void this.#root.put(physical, change);
+        else void this.#root.put(physical, arena.encode(bytesOf(name), change));
       }
       void this.#root.put(OWN_KEY, ownRecord(generation.applied));
     });

@@ -1,11 +1,12 @@
-/** Overlay and LMDB read as one, every value checked. */
+/** Overlay and LMDB read as one; what comes from the disk is checked. */
 import type { Bytes } from '../mvcc/types.ts';
 import type { StateReader } from '../ports.ts';
 import { bytesOf, keyOf } from './byte-order.ts';
+import type { Change } from './changes.ts';
 import { DamagedValueError } from './errors.ts';
 import type { BaseRow, LmdbStore } from './lmdb-store.ts';
 import { merge } from './merge.ts';
-import type { Change, Overlay } from './overlay.ts';
+import type { Overlay } from './overlay.ts';
 import { decodeRecord } from './record.ts';
 
 /** Reads throw `DamagedValueError` for a value, `CorruptionError` for the file. */
@@ -23,7 +24,8 @@ export class MergedReader implements StateReader {
   get(key: Bytes): Bytes | undefined {
     const change = this.#overlay.get(key);
     if (change === 'removed') return undefined;
-    const record = change ?? this.#store.get(key);
+    if (change !== undefined) return change;
+    const record = this.#store.get(key);
     return record === undefined ? undefined : this.#valueOf(key, record);
   }
 
@@ -57,10 +59,10 @@ export class MergedReader implements StateReader {
     limit: number,
   ): (readonly [Bytes, Bytes])[] {
     const found: (readonly [Bytes, Bytes])[] = [];
-    for (const [name, change] of merge([...overlay, named(base)], reverse)) {
+    for (const [name, change] of merge<Change | BaseRow>([...overlay, named(base)], reverse)) {
       if (change === 'removed') continue;
-      const key = bytesOf(name);
-      found.push([key, this.#valueOf(key, change)]);
+      if (change instanceof Uint8Array) found.push([bytesOf(name), change]);
+      else found.push([change.key, this.#valueOf(change.key, change.record)]);
       if (found.length === limit) break;
     }
     return found;
@@ -73,6 +75,6 @@ export class MergedReader implements StateReader {
   }
 }
 
-function* named(rows: Iterable<BaseRow>): Generator<readonly [string, Change], void> {
-  for (const { key, record } of rows) yield [keyOf(key), record];
+function* named(rows: Iterable<BaseRow>): Generator<readonly [string, BaseRow], void> {
+  for (const row of rows) yield [keyOf(row.key), row];
 }

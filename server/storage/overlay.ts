@@ -9,17 +9,14 @@
 import { assert } from '../assert.ts';
 import type { Bytes } from '../mvcc/types.ts';
 import type { LogPosition, Write } from '../ports.ts';
-import { keyOf, pairsBetween, SortedMap } from './byte-order.ts';
-import { RecordArena } from './record.ts';
-
-/** What a generation says of a key: its record, or that the key is gone. */
-export type Change = Buffer | 'removed';
+import { keyOf } from './byte-order.ts';
+import { type Change, Changes } from './changes.ts';
 
 const GENERATION_WRITES = 8_192;
 const GENERATION_BYTES = 8 * 1024 * 1024;
 
 export class Generation {
-  readonly changes = new SortedMap<Change>();
+  readonly changes = new Changes();
   /** Applied up to here. */
   applied: LogPosition;
   /** The number of the last apply in it. Unlike the index, every apply has its own. */
@@ -39,7 +36,6 @@ export class Generation {
 export class Overlay {
   /** Newest first; the first takes writes. */
   #generations: Generation[];
-  readonly #arena = new RecordArena();
 
   constructor(applied: LogPosition) {
     this.#generations = [new Generation(applied, 0)];
@@ -76,7 +72,7 @@ export class Overlay {
     if (this.#newest.full) this.#generations.unshift(new Generation(applied, sequence));
     const generation = this.#newest;
     for (const write of writes) {
-      const change = write.kind === 'put' ? this.#arena.encode(write.key, write.value) : 'removed';
+      const change = write.kind === 'put' ? write.value : 'removed';
       generation.changes.set(keyOf(write.key), change);
       generation.bytes += write.key.length + (change === 'removed' ? 0 : change.length);
     }
@@ -123,6 +119,6 @@ export class Overlay {
     if (used.length === 0) return [];
     const from = keyOf(start);
     const to = end === undefined ? undefined : keyOf(end);
-    return used.map((generation) => pairsBetween(generation.changes, from, to, reverse));
+    return used.map((generation) => generation.changes.between(from, to, reverse));
   }
 }

@@ -4,7 +4,7 @@
  * one after another into a buffer of 64 KiB and handed out as views of it, so that a small message
  * costs no allocation of its own. Whoever keeps one keeps that whole buffer; a message that outgrows
  * half of it has one to itself, of at most twice its size or 64 KiB. Bytes that are read are copies,
- * and keep nothing of the message.
+ * and keep nothing of the message, unless views are asked for.
  *
  * Source: protobuf.dev, "Encoding". Groups are refused, as proto3 has none.
  */
@@ -18,10 +18,18 @@ let chunkUsed = 0;
 /** Somebody writes into what is left: a message begun before that one is finished needs a new chunk. */
 let isChunkTaken = false;
 
-const two32 = 0x1_0000_0000;
-const two32n = 0x1_0000_0000n;
+/** The default of every field of bytes. */
+export const emptyBytes: Buffer = Buffer.alloc(0);
+
 const two63n = 0x8000_0000_0000_0000n;
-const maxSafe = BigInt(Number.MAX_SAFE_INTEGER);
+
+/** The same 64 bits as one number and as two: taking a bigint apart by arithmetic makes more of them. */
+const whole = new BigUint64Array(1);
+const halves = new Uint32Array(whole.buffer);
+/** Where the lower half is depends on the machine. */
+whole[0] = 1n;
+const lowerHalf = halves[0] === 1 ? 0 : 1;
+const upperHalf = 1 - lowerHalf;
 
 export class BinaryWriter {
   #buffer: Buffer;
@@ -116,12 +124,8 @@ export class BinaryWriter {
   }
 
   uint64(value: bigint): this {
-    if (value >= 0n && value <= maxSafe) {
-      const number = Number(value);
-      return this.#varint64(number >>> 0, Math.floor(number / two32));
-    }
-    const unsigned = BigInt.asUintN(64, value);
-    return this.#varint64(Number(unsigned % two32n), Number(unsigned / two32n));
+    whole[0] = value;
+    return this.#varint64(halves[lowerHalf] ?? 0, halves[upperHalf] ?? 0);
   }
 
   int64(value: bigint): this {
@@ -196,11 +200,14 @@ export class BinaryReader {
   readonly len: number;
   pos = 0;
   readonly #buffer: Buffer;
+  readonly #copies: boolean;
 
-  constructor(bytes: Uint8Array) {
+  /** `views`: bytes are views on the message, for readers that keep none of them. */
+  constructor(bytes: Uint8Array, options?: 'views') {
     this.#buffer = Buffer.isBuffer(bytes)
       ? bytes
       : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#copies = options !== 'views';
     this.len = bytes.length;
   }
 
@@ -227,11 +234,13 @@ export class BinaryReader {
     return this.uint64() !== 0n;
   }
 
-  /** A copy: what is kept of a message must not keep the whole of it. */
+  /** By default a copy: what is kept of a message must not keep the whole of it. */
   bytes(): Buffer {
     const length = this.uint32();
+    if (length === 0) return emptyBytes;
     const start = this.pos;
     this.#advance(length);
+    if (!this.#copies) return this.#buffer.subarray(start, this.pos);
     const copy = Buffer.allocUnsafe(length);
     this.#buffer.copy(copy, 0, start, this.pos);
     return copy;
@@ -314,6 +323,8 @@ export class BinaryReader {
   }
 }
 
-/** Without BigInt arithmetic as long as a number can hold it. */
-const join64 = (low: number, high: number): bigint =>
-  high < 0x20_0000 ? BigInt(high * two32 + low) : BigInt(high) * two32n + BigInt(low);
+function join64(low: number, high: number): bigint {
+  halves[lowerHalf] = low;
+  halves[upperHalf] = high;
+  return whole[0] ?? 0n;
+}

@@ -5,7 +5,7 @@
 // source: authpb/auth.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "../binary.ts";
+import { BinaryReader, BinaryWriter, emptyBytes } from "../binary.ts";
 
 export const protobufPackage = "authpb";
 
@@ -101,7 +101,7 @@ export const UserAddOptions: MessageFns<UserAddOptions> = {
 };
 
 function createBaseUser(): User {
-  return { name: Buffer.alloc(0), password: Buffer.alloc(0), roles: [], options: undefined };
+  return { name: emptyBytes, password: emptyBytes, roles: [], options: undefined };
 }
 
 export const User: MessageFns<User> = {
@@ -183,8 +183,8 @@ export const User: MessageFns<User> = {
   },
   fromPartial(object: DeepPartial<User>): User {
     const message = createBaseUser();
-    message.name = object.name ?? Buffer.alloc(0);
-    message.password = object.password ?? Buffer.alloc(0);
+    message.name = object.name ?? emptyBytes;
+    message.password = object.password ?? emptyBytes;
     message.roles = object.roles?.map((e) => e) || [];
     message.options = (object.options !== undefined && object.options !== null)
       ? UserAddOptions.fromPartial(object.options)
@@ -194,7 +194,7 @@ export const User: MessageFns<User> = {
 };
 
 function createBasePermission(): Permission {
-  return { permType: 0, key: Buffer.alloc(0), rangeEnd: Buffer.alloc(0) };
+  return { permType: 0, key: emptyBytes, rangeEnd: emptyBytes };
 }
 
 export const Permission: MessageFns<Permission> = {
@@ -266,14 +266,14 @@ export const Permission: MessageFns<Permission> = {
   fromPartial(object: DeepPartial<Permission>): Permission {
     const message = createBasePermission();
     message.permType = object.permType ?? 0;
-    message.key = object.key ?? Buffer.alloc(0);
-    message.rangeEnd = object.rangeEnd ?? Buffer.alloc(0);
+    message.key = object.key ?? emptyBytes;
+    message.rangeEnd = object.rangeEnd ?? emptyBytes;
     return message;
   },
 };
 
 function createBaseRole(): Role {
-  return { name: Buffer.alloc(0), keyPermission: [] };
+  return { name: emptyBytes, keyPermission: [] };
 }
 
 export const Role: MessageFns<Role> = {
@@ -333,7 +333,7 @@ export const Role: MessageFns<Role> = {
   },
   fromPartial(object: DeepPartial<Role>): Role {
     const message = createBaseRole();
-    message.name = object.name ?? Buffer.alloc(0);
+    message.name = object.name ?? emptyBytes;
     message.keyPermission = object.keyPermission?.map((e) => Permission.fromPartial(e)) || [];
     return message;
   },

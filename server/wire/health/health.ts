@@ -5,7 +5,7 @@
 // source: health/health.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "../binary.ts";
+import { BinaryReader, BinaryWriter, emptyBytes } from "../binary.ts";
 import type { CallContext, CallOptions } from "nice-grpc-common";
 
 export const protobufPackage = "grpc.health.v1";

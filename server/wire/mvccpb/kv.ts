@@ -5,7 +5,7 @@
 // source: mvccpb/kv.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "../binary.ts";
+import { BinaryReader, BinaryWriter, emptyBytes } from "../binary.ts";
 
 export const protobufPackage = "mvccpb";
 
@@ -38,7 +38,7 @@ export namespace Event_EventType {
 }
 
 function createBaseKeyValue(): KeyValue {
-  return { key: Buffer.alloc(0), createRevision: 0n, modRevision: 0n, version: 0n, value: Buffer.alloc(0), lease: 0n };
+  return { key: emptyBytes, createRevision: 0n, modRevision: 0n, version: 0n, value: emptyBytes, lease: 0n };
 }
 
 export const KeyValue: MessageFns<KeyValue> = {
@@ -154,7 +154,7 @@ export const KeyValue: MessageFns<KeyValue> = {
   },
   fromPartial(object: DeepPartial<KeyValue>): KeyValue {
     const message = createBaseKeyValue();
-    message.key = object.key ?? Buffer.alloc(0);
+    message.key = object.key ?? emptyBytes;
     message.createRevision = (object.createRevision !== undefined && object.createRevision !== null)
       ? BigInt(object.createRevision)
       : 0n;
@@ -162,7 +162,7 @@ export const KeyValue: MessageFns<KeyValue> = {
       ? BigInt(object.modRevision)
       : 0n;
     message.version = (object.version !== undefined && object.version !== null) ? BigInt(object.version) : 0n;
-    message.value = object.value ?? Buffer.alloc(0);
+    message.value = object.value ?? emptyBytes;
     message.lease = (object.lease !== undefined && object.lease !== null) ? BigInt(object.lease) : 0n;
     return message;
   },

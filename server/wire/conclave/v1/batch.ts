@@ -5,7 +5,7 @@
 // source: conclave/v1/batch.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "../../binary.ts";
+import { BinaryReader, BinaryWriter, emptyBytes } from "../../binary.ts";
 import type { CallContext, CallOptions } from "nice-grpc-common";
 
 export const protobufPackage = "conclave.v1";
@@ -133,7 +133,7 @@ export interface PingResponse {
 }
 
 function createBaseCall(): Call {
-  return { id: 0, method: 0, request: Buffer.alloc(0), timeoutMs: 0, cancel: false, clientId: 0n, sequence: 0n };
+  return { id: 0, method: 0, request: emptyBytes, timeoutMs: 0, cancel: false, clientId: 0n, sequence: 0n };
 }
 
 export const Call: MessageFns<Call> = {
@@ -256,7 +256,7 @@ export const Call: MessageFns<Call> = {
     const message = createBaseCall();
     message.id = object.id ?? 0;
     message.method = object.method ?? 0;
-    message.request = object.request ?? Buffer.alloc(0);
+    message.request = object.request ?? emptyBytes;
     message.timeoutMs = object.timeoutMs ?? 0;
     message.cancel = object.cancel ?? false;
     message.clientId = (object.clientId !== undefined && object.clientId !== null) ? BigInt(object.clientId) : 0n;
@@ -336,7 +336,7 @@ export const Calls: MessageFns<Calls> = {
 };
 
 function createBaseAnswer(): Answer {
-  return { id: 0, response: Buffer.alloc(0), code: 0, error: "" };
+  return { id: 0, response: emptyBytes, code: 0, error: "" };
 }
 
 export const Answer: MessageFns<Answer> = {
@@ -419,7 +419,7 @@ export const Answer: MessageFns<Answer> = {
   fromPartial(object: DeepPartial<Answer>): Answer {
     const message = createBaseAnswer();
     message.id = object.id ?? 0;
-    message.response = object.response ?? Buffer.alloc(0);
+    message.response = object.response ?? emptyBytes;
     message.code = object.code ?? 0;
     message.error = object.error ?? "";
     return message;

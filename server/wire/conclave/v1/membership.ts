@@ -5,7 +5,7 @@
 // source: conclave/v1/membership.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "../../binary.ts";
+import { BinaryReader, BinaryWriter, emptyBytes } from "../../binary.ts";
 import type { CallContext, CallOptions } from "nice-grpc-common";
 import { Member, ResponseHeader } from "../../etcdserverpb/rpc.ts";
 

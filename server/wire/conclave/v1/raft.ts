@@ -5,7 +5,7 @@
 // source: conclave/v1/raft.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "../../binary.ts";
+import { BinaryReader, BinaryWriter, emptyBytes } from "../../binary.ts";
 import type { CallContext, CallOptions } from "nice-grpc-common";
 
 export const protobufPackage = "conclave.v1";
@@ -1078,7 +1078,7 @@ export const Append: MessageFns<Append> = {
 };
 
 function createBaseEntry(): Entry {
-  return { term: 0n, kind: 0, data: Buffer.alloc(0) };
+  return { term: 0n, kind: 0, data: emptyBytes };
 }
 
 export const Entry: MessageFns<Entry> = {
@@ -1154,7 +1154,7 @@ export const Entry: MessageFns<Entry> = {
     const message = createBaseEntry();
     message.term = (object.term !== undefined && object.term !== null) ? BigInt(object.term) : 0n;
     message.kind = object.kind ?? 0;
-    message.data = object.data ?? Buffer.alloc(0);
+    message.data = object.data ?? emptyBytes;
     return message;
   },
 };
@@ -2026,7 +2026,7 @@ export const Propose: MessageFns<Propose> = {
 };
 
 function createBaseProposal(): Proposal {
-  return { kind: 0, data: Buffer.alloc(0) };
+  return { kind: 0, data: emptyBytes };
 }
 
 export const Proposal: MessageFns<Proposal> = {
@@ -2087,7 +2087,7 @@ export const Proposal: MessageFns<Proposal> = {
   fromPartial(object: DeepPartial<Proposal>): Proposal {
     const message = createBaseProposal();
     message.kind = object.kind ?? 0;
-    message.data = object.data ?? Buffer.alloc(0);
+    message.data = object.data ?? emptyBytes;
     return message;
   },
 };
@@ -2261,7 +2261,7 @@ export const SnapshotPart: MessageFns<SnapshotPart> = {
 };
 
 function createBaseSnapshotBegin(): SnapshotBegin {
-  return { message: Buffer.alloc(0), id: "", sizeBytes: 0n, sha256: Buffer.alloc(0) };
+  return { message: emptyBytes, id: "", sizeBytes: 0n, sha256: emptyBytes };
 }
 
 export const SnapshotBegin: MessageFns<SnapshotBegin> = {
@@ -2346,16 +2346,16 @@ export const SnapshotBegin: MessageFns<SnapshotBegin> = {
   },
   fromPartial(object: DeepPartial<SnapshotBegin>): SnapshotBegin {
     const message = createBaseSnapshotBegin();
-    message.message = object.message ?? Buffer.alloc(0);
+    message.message = object.message ?? emptyBytes;
     message.id = object.id ?? "";
     message.sizeBytes = (object.sizeBytes !== undefined && object.sizeBytes !== null) ? BigInt(object.sizeBytes) : 0n;
-    message.sha256 = object.sha256 ?? Buffer.alloc(0);
+    message.sha256 = object.sha256 ?? emptyBytes;
     return message;
   },
 };
 
 function createBaseSnapshotChunk(): SnapshotChunk {
-  return { offset: 0n, data: Buffer.alloc(0), crc: 0 };
+  return { offset: 0n, data: emptyBytes, crc: 0 };
 }
 
 export const SnapshotChunk: MessageFns<SnapshotChunk> = {
@@ -2430,7 +2430,7 @@ export const SnapshotChunk: MessageFns<SnapshotChunk> = {
   fromPartial(object: DeepPartial<SnapshotChunk>): SnapshotChunk {
     const message = createBaseSnapshotChunk();
     message.offset = (object.offset !== undefined && object.offset !== null) ? BigInt(object.offset) : 0n;
-    message.data = object.data ?? Buffer.alloc(0);
+    message.data = object.data ?? emptyBytes;
     message.crc = object.crc ?? 0;
     return message;
   },
@@ -2851,7 +2851,7 @@ export const ListLeases: MessageFns<ListLeases> = {
 };
 
 function createBaseProposeMembership(): ProposeMembership {
-  return { command: Buffer.alloc(0) };
+  return { command: emptyBytes };
 }
 
 export const ProposeMembership: MessageFns<ProposeMembership> = {
@@ -2900,7 +2900,7 @@ export const ProposeMembership: MessageFns<ProposeMembership> = {
   },
   fromPartial(object: DeepPartial<ProposeMembership>): ProposeMembership {
     const message = createBaseProposeMembership();
-    message.command = object.command ?? Buffer.alloc(0);
+    message.command = object.command ?? emptyBytes;
     return message;
   },
 };
