@@ -84,6 +84,7 @@ export type { LeaveOptions } from './barriers/double-member.ts';
 export type { WaitBarrierOptions } from './barriers/key-wait.ts';
 export type { Arrived, ArriveOptions, Latch, LatchOptions, LatchState } from './barriers/latch.ts';
 export type { Arrival } from './barriers/latch-record.ts';
+export type { IterateOptions, View } from './common/view.ts';
 export { Conclave, type ConclaveOptions, connect } from './connect.ts';
 export {
   type HealthCheck,
@@ -121,7 +122,12 @@ export {
   weighted,
 } from './discovery/strategies.ts';
 export type { Candidate, Leader } from './election/candidates.ts';
-export type { CampaignOptions, Election, LeadOptions } from './election/election.ts';
+export type {
+  CampaignOptions,
+  Election,
+  LeadOptions,
+  ResumeTermOptions,
+} from './election/election.ts';
 export type { ElectionOptions } from './election/election-options.ts';
 export type { CandidateRef, LeadContext, Leadership, Preemption } from './election/leadership.ts';
 export type { MigrationStatus } from './election/migration-record.ts';
@@ -148,7 +154,12 @@ export type { LineEntry, Meta } from './line/line-record.ts';
 export { parseSequencer, type Sequencer, verifySequencer } from './line/sequencer.ts';
 export type { CustomLine, CustomLineOptions, LineRule, Neighbour } from './locks/custom-line.ts';
 export type { LockHandle } from './locks/lock-handle.ts';
-export type { LockOptions, TryLockOptions, WaitLockOptions } from './locks/lock-options.ts';
+export type {
+  LockOptions,
+  ResumeLockOptions,
+  TryLockOptions,
+  WaitLockOptions,
+} from './locks/lock-options.ts';
 export type { MultiLockHandle } from './locks/multi-handle.ts';
 export type { MultiLock } from './locks/multi-lock.ts';
 export type {

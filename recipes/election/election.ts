@@ -10,9 +10,9 @@
  * by term, or write to the store through `guard`.
  */
 import { EMPTY } from 'rxjs';
+import { encodeWith } from '../../sdk/codec.ts';
 import { ConclaveError, isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
-import type { Observable } from '../../sdk/observe.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { checkFunction, checkOptions } from '../common/option-checks.ts';
@@ -21,8 +21,12 @@ import { fullJitterMs, pause } from '../common/repeat.ts';
 import { SessionKeeper } from '../common/session-keeper.ts';
 import { linkedSignal } from '../common/signals.ts';
 import { abortable, observeShared } from '../common/streams.ts';
+import type { View } from '../common/view.ts';
+import { stateView } from '../common/view.ts';
 import { checkBoolean, checkSignal, type Known } from '../line/argument-checks.ts';
 import { waitForHold } from '../line/holding.ts';
+import { encodeLineRecord, type LineContent } from '../line/line-record.ts';
+import { formerPlace, isTakeover, takeOver } from '../line/takeover.ts';
 import { randomId } from '../names.ts';
 import {
   type Candidate,
@@ -33,7 +37,9 @@ import {
   standingsOf,
 } from './candidates.ts';
 import { type ElectionOptions, ElectionSettings } from './election-options.ts';
+import { formerTerm } from './former-term.ts';
 import { type LeadContext, type Leadership, type Office, Reign } from './leadership.ts';
+import type { Standing } from './standing.ts';
 import { waitForTenure } from './tenure.ts';
 
 export type CampaignOptions<T> = {
@@ -45,8 +51,15 @@ export type CampaignOptions<T> = {
   readonly timeout?: Duration;
 };
 
+export type ResumeTermOptions<T> = {
+  /** What followers learn from now on. @default what they learned before */
+  readonly value?: T;
+};
+
 export type LeadOptions<T> = {
   readonly value: T;
+  /** The sequencer of a term that may still stand: goes on with it if it does. @default campaign */
+  readonly resume?: string;
   /** Ends it: asks `fn` to stop, or gives up the candidacy. */
   readonly signal?: AbortSignal;
   /** Campaign again after a loss, in a new session if need be. @default true */
@@ -54,7 +67,14 @@ export type LeadOptions<T> = {
 };
 
 const knownCampaign: Known<CampaignOptions<unknown>> = { value: true, signal: true, timeout: true };
-const knownLead: Known<LeadOptions<unknown>> = { value: true, signal: true, requeue: true };
+const knownLead: Known<LeadOptions<unknown>> = {
+  value: true,
+  resume: true,
+  signal: true,
+  requeue: true,
+};
+
+const knownResume: Known<ResumeTermOptions<unknown>> = { value: true };
 
 type Wait = {
   readonly signal?: AbortSignal | undefined;
@@ -66,9 +86,9 @@ export class Election<T> {
   readonly #context: RecipeContext;
   readonly #settings: ElectionSettings<T>;
   /** The leader, or null while there is none; each change of leader or of its value. */
-  readonly leader$: Observable<Leader<T> | null>;
+  readonly leader$: View<Leader<T> | null>;
   /** Who stands, as `candidates()` lists it; each change. */
-  readonly candidates$: Observable<readonly Candidate<T>[]>;
+  readonly candidates$: View<readonly Candidate<T>[]>;
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, name: string, options: ElectionOptions<T> = {}) {
@@ -91,6 +111,22 @@ export class Election<T> {
     checkSignal(signal);
     const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
     return this.#campaign(this.#context, value, { signal, timeoutMs });
+  }
+
+  /**
+   * Goes on leading in a term that still stands under this session: one that was opened with `resume`,
+   * after the process that led was restarted or had lost the session by its own clock. No follower sees
+   * another leader, or none. First come, first served, the term stays what it was; by priority it is a
+   * new, higher one. Two exchanges.
+   *
+   * @param sequencer of the leadership that was
+   * @throws ConclaveError LEADERSHIP_LOST when the term is over, INVALID_ARGUMENT when the sequencer is
+   *   of another session or election, MISMATCH, FAILED_PRECONDITION in the layout 'etcd', SESSION_LOST,
+   *   CODEC
+   */
+  async resume(sequencer: string, options: ResumeTermOptions<T> = {}): Promise<Leadership<T>> {
+    checkOptions<ResumeTermOptions<T>>(options, knownResume);
+    return this.#resume(this.#context, sequencer, options);
   }
 
   /**
@@ -166,20 +202,32 @@ export class Election<T> {
       check: ({ ahead }: { readonly ahead: readonly Pick<KeyValue, 'key' | 'value'>[] }) =>
         ahead.every((place) => isOfLine(keys, place)) ? undefined : formMismatch(this.name, 'fifo'),
       ...(recheckMs === undefined ? {} : { timing: { recheckMs } }),
+      // Bare values say nothing of who holds.
+      ...(keys.layout === 'etcd' ? {} : { onOwnWrite: isTakeover }),
     };
     const holding = await waitForHold(context, this.#subject, membership, wait);
-    return { holding, term: holding.createRevision, preemption$: EMPTY };
+    const office = { holding, term: holding.createRevision, preemption$: stateView(EMPTY) };
+    return keys.layout === 'etcd' ? office : { ...office, isTakenOver: isTakeover };
   }
 
   async #standByPriority(
     context: RecipeContext,
     value: string | Uint8Array,
     wait: Wait,
+    former?: Standing['former'],
   ): Promise<Office> {
     const { keys, preferred, timing } = this.#settings;
     const attempt = randomId(context.session.client.random);
     const mismatch = () => formMismatch(this.name, 'priority');
-    const standing = { keys, attempt, value, preferred, timing, mismatch };
+    const standing = {
+      keys,
+      attempt,
+      value,
+      preferred,
+      timing,
+      mismatch,
+      ...(former === undefined ? {} : { former }),
+    };
     const holding = await waitForTenure(context, this.#subject, standing, wait);
     return {
       holding,
@@ -189,23 +237,71 @@ export class Election<T> {
     };
   }
 
+  async #resume(
+    context: RecipeContext,
+    sequencer: string,
+    options: ResumeTermOptions<T>,
+  ): Promise<Reign<T>> {
+    const { keys, codec, recheckMs, priority } = this.#settings;
+    if (keys.layout === 'etcd') {
+      const message = `A term of '${this.name}' cannot be resumed in the layout 'etcd'`;
+      throw new ConclaveError('FAILED_PRECONDITION', message);
+    }
+    // Encoded at once: what cannot be written must not end anything.
+    const given = 'value' in options ? { value: encodeWith(codec, options.value as T) } : {};
+    const encoder = (content: LineContent) => (value: T) =>
+      encodeLineRecord({ ...content, value: encodeWith(codec, value) });
+    if (priority !== undefined) {
+      const { former, content } = await formerTerm(context, this.#subject, keys, sequencer);
+      const written = { ...content, ...given, terms: { priority } };
+      const value = encodeLineRecord(written);
+      const office = await this.#standByPriority(context, value, {}, former);
+      return new Reign(this.name, office, encoder(written));
+    }
+    const former = formerPlace(context.session, sequencer, [keys.prefix]);
+    const { holding, content, isTakenOver } = await takeOver(
+      context,
+      this.#subject,
+      former,
+      { prefix: keys.prefix },
+      { recheckMs },
+      ({ kv, content: before, ahead }) => {
+        if (!isOfLine(keys, kv)) throw formMismatch(this.name, 'fifo');
+        return ahead.length === 0 ? { ...before, ...given } : undefined;
+      },
+    );
+    const term = holding.createRevision;
+    const office = {
+      holding,
+      term,
+      preemption$: stateView(EMPTY),
+      written: holding.token,
+      isTakenOver,
+    };
+    return new Reign(this.name, office, encoder(content));
+  }
+
   get #subject() {
     return { recipe: 'election', name: this.name, lostCode: 'LEADERSHIP_LOST' } as const;
   }
 
   async #lead<R>(
     fn: (leadership: LeadContext<T>) => Promise<R> | R,
-    { value, requeue = true }: LeadOptions<T>,
+    { value, requeue = true, resume }: LeadOptions<T>,
     keeper: SessionKeeper,
     stop: AbortSignal,
   ): Promise<R> {
     const { clock, random } = keeper.client;
     let failed = 0;
+    let former = resume;
     for (;;) {
       const session = await keeper.live(stop);
-      const reign = await this.#campaign({ ...this.#context, session }, value, {
-        signal: stop,
-      }).catch((error: unknown) => {
+      const context = { ...this.#context, session };
+      const resumed =
+        former === undefined ? undefined : await this.#unlessOver(context, former, value);
+      former = undefined;
+      const standing = resumed ?? this.#campaign(context, value, { signal: stop });
+      const reign = await Promise.resolve(standing).catch((error: unknown) => {
         const lost =
           isConclaveError(error, 'SESSION_LOST') || isConclaveError(error, 'LEADERSHIP_LOST');
         if (!lost || !requeue || stop.aborted) throw error;
@@ -221,6 +317,22 @@ export class Election<T> {
       const turn = await reign.run(fn, stop);
       if (turn.kind === 'done') return turn.value;
       if (!requeue || stop.aborted) throw turn.reason;
+    }
+  }
+
+  /** Goes on with a term; undefined when that is over, or the session is, which a campaign tells. */
+  async #unlessOver(
+    context: RecipeContext,
+    sequencer: string,
+    value: T,
+  ): Promise<Reign<T> | undefined> {
+    try {
+      return await this.#resume(context, sequencer, { value });
+    } catch (error) {
+      const isOver =
+        isConclaveError(error, 'LEADERSHIP_LOST') || isConclaveError(error, 'SESSION_LOST');
+      if (isOver) return undefined;
+      throw error;
     }
   }
 

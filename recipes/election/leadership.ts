@@ -1,9 +1,10 @@
 /** Being the leader: the handle of one term. */
 import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
-import type { Observable } from '../../sdk/observe.ts';
+import type { KeyValue } from '../../sdk/kv.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
+import type { View } from '../common/view.ts';
 import type { Holding, HoldState } from '../line/holding.ts';
 import type { LineEntry } from '../line/line-record.ts';
 
@@ -23,7 +24,7 @@ export interface Leadership<T> extends AsyncDisposable {
   readonly sequencer: string;
   /** Aborts when the term ends: LEADERSHIP_LOST, SESSION_LOST, or RELEASED after `resign()`. */
   readonly signal: AbortSignal;
-  readonly state$: Observable<HoldState>;
+  readonly state$: View<HoldState>;
   /** Looks at the clock each time. */
   readonly isLeader: boolean;
   /** @throws ConclaveError RELEASED, LEADERSHIP_LOST, SESSION_LOST, SESSION_SUSPENDED */
@@ -40,7 +41,7 @@ export interface Leadership<T> extends AsyncDisposable {
    * By priority: emits when the leader ought to make way, also to those who subscribe later while the
    * candidate still asks; completes with the term. Nothing is taken from the leader: stop, then `transfer` to the one that asks.
    */
-  readonly preemption$: Observable<Preemption>;
+  readonly preemption$: View<Preemption>;
   /**
    * By priority: ends the term here, then makes this candidate the leader, in one exchange and without
    * a moment in which nobody leads. The handle is over, whatever comes of it.
@@ -77,9 +78,13 @@ export type LeadContext<T> = Pick<
 export type Office = {
   readonly holding: Holding;
   readonly term: bigint;
-  readonly preemption$: Observable<Preemption>;
+  readonly preemption$: View<Preemption>;
   /** Absent in an election without priorities. */
   readonly passTo?: (candidate: CandidateRef) => Promise<void>;
+  /** The revision of the last write to the candidate's key, if it was not the one that made it. */
+  readonly written?: bigint;
+  /** Whether a later write took the term over. @default none does */
+  readonly isTakenOver?: (kv: KeyValue) => boolean;
 };
 
 type Turn<R> =
@@ -90,7 +95,7 @@ export class Reign<T> implements Leadership<T> {
   readonly name: string;
   readonly term: bigint;
   readonly guard: Holding['guard'];
-  readonly preemption$: Observable<Preemption>;
+  readonly preemption$: View<Preemption>;
   readonly #office: Office;
   readonly #holding: Holding;
   readonly #encode: (value: T) => string | Uint8Array;
@@ -108,7 +113,7 @@ export class Reign<T> implements Leadership<T> {
     this.#office = office;
     this.#holding = holding;
     this.#encode = encode;
-    this.#proclaimed = holding.createRevision;
+    this.#proclaimed = office.written ?? holding.createRevision;
     this.guard = holding.guard.bind(holding);
   }
 
@@ -121,7 +126,7 @@ export class Reign<T> implements Leadership<T> {
   get signal(): AbortSignal {
     return this.#holding.signal;
   }
-  get state$(): Observable<HoldState> {
+  get state$(): View<HoldState> {
     return this.#holding.state$;
   }
   get isLeader(): boolean {
@@ -248,7 +253,9 @@ export class Reign<T> implements Leadership<T> {
         return;
       }
       const found = result.responses[0];
-      const stands = found?.createRevision === this.#holding.createRevision;
+      const stands =
+        found?.createRevision === this.#holding.createRevision &&
+        !this.#office.isTakenOver?.(found);
       // The place is there as it was: then it is the term that is over.
       if (!stands || found.modRevision === this.#proclaimed) {
         this.#holding.verify();

@@ -3,7 +3,7 @@
  * their answers into events.
  *
  * Exchanges: 1 to stand and lead when nobody else does; 2 to be handed the leadership (stand, watch),
- * one more to fill a vacancy; 1 to resign or to hand over.
+ * one more to fill a vacancy; 1 to go on from a former term; 1 to resign or to hand over.
  */
 import { isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue, ListResult } from '../../sdk/kv.ts';
@@ -31,7 +31,15 @@ import {
   type Step,
   step,
 } from './priority.ts';
-import { type Candidacy, enter, type Heir, pass, remove, take } from './priority-writes.ts';
+import {
+  type Candidacy,
+  enter,
+  type Heir,
+  pass,
+  remove,
+  succeed,
+  take,
+} from './priority-writes.ts';
 import { type Standing, turnMs } from './standing.ts';
 
 type Handlers = {
@@ -201,7 +209,10 @@ export class PriorityMember implements HeldMember {
 
   async #join(): Promise<Joined> {
     const { client } = this.session;
-    const txn = enter(client.kv, this.#candidacy, this.#standing.value);
+    const { value, former } = this.#standing;
+    const txn = former
+      ? succeed(client.kv, this.#candidacy, value, former)
+      : enter(client.kv, this.#candidacy, value);
     let joined: Joined = 'absent';
     for (let attempt = 0; this.#state.kind === 'joining'; attempt++) {
       try {
@@ -212,7 +223,10 @@ export class PriorityMember implements HeldMember {
           return result.revision;
         }
         const own = result.responses[0]?.createRevision;
-        if (own === undefined) return 'absent';
+        if (own === undefined) {
+          if (former) this.#dispatch({ kind: 'refused', error: former.over() });
+          return 'absent';
+        }
         // One of the copies has arrived.
         this.#lingering -= 1;
         this.#own = own;

@@ -44,6 +44,45 @@ export function enter(
     .else(op.get(key));
 }
 
+/** The term of a former process of the session, and the candidate that had it. */
+export type FormerTerm = {
+  readonly term: bigint;
+  readonly member: string;
+  readonly createRevision: bigint;
+};
+
+/**
+ * Goes on in place of a former process of the same session: another candidate leads, with a higher term,
+ * and there is no moment without a leader. Shows the election.
+ */
+export function succeed(
+  kv: Kv,
+  { keys, member, key, lease, preferred }: Candidacy,
+  value: string | Uint8Array,
+  former: FormerTerm,
+) {
+  const before = keys.prefix + former.member;
+  const request = preferred ? [op.put(keys.request(member), '', { lease })] : [];
+  return kv
+    .txn()
+    .if(
+      ...firstAttempt(key, member),
+      compare.modRevision(keys.leader, '==', former.term),
+      compare.value(keys.leader, '==', former.member),
+      compare.createRevision(before, '==', former.createRevision),
+      compare.lease(before, '==', lease),
+    )
+    .then(
+      op.put(key, value, { lease }),
+      op.put(keys.leader, member, { lease }),
+      op.delete(before),
+      op.delete(keys.request(former.member)),
+      ...request,
+      op.list({ prefix: keys.prefix }),
+    )
+    .else(op.get(key));
+}
+
 /** Fills a vacancy. */
 export const take = (kv: Kv, { keys, member, key, lease }: Candidacy, own: bigint) =>
   kv

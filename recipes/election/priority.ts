@@ -16,7 +16,8 @@
  *
  * - P1 One leader per term. A member leads only in a term whose leader key names its own key: it wrote
  *   it under the condition that there was none and its own key stood (`take`), or the leader before it
- *   did, under the condition that its own term and this member's key stood.
+ *   did, under the condition that its own term and this member's key stood; or it went on in place of a
+ *   former process of its session, under the condition that that one's term and key stood.
  * - P2 What is older than what the member knows decides nothing: views from before the own term do not
  *   end it, and views from before a lost race do not start another (`heldSaw`, `wait`).
  * - P3 A lost place is never held. The own key missing or replaced, the leader key missing or rewritten,

@@ -1,6 +1,7 @@
 /** How a candidate by priority stands: what it writes, and how patient it is. */
 import type { ConclaveError } from '../../sdk/errors.ts';
 import type { ElectionKeys } from './candidates.ts';
+import type { FormerTerm } from './priority-writes.ts';
 
 export type PriorityTiming = {
   /** How often the election is read again, whatever watches say. */
@@ -22,6 +23,8 @@ export type Standing = {
   readonly timing: PriorityTiming;
   /** The error of a candidate of this form where there are candidates of another. */
   readonly mismatch: () => ConclaveError;
+  /** The term to go on from, and the error if it is over. @default stand as anybody */
+  readonly former?: FormerTerm & { readonly over: () => ConclaveError };
 };
 
 /** A candidate this far down tries as early as the one here: nobody waits for ever. */

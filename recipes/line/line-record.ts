@@ -40,6 +40,8 @@ export type LineTerms = {
   readonly rule?: string;
   /** How a candidate of an election by priority ranks. */
   readonly priority?: number;
+  /** Tells who has taken the place over; absent while its first holder has it. See `takeover.ts`. */
+  readonly resumed?: string;
 };
 
 export type LineContent = {
@@ -96,6 +98,7 @@ export function decodeLineRecord(value: Uint8Array): LineContent {
       ...(typeof record.weight === 'number' ? { weight: record.weight } : {}),
       ...(typeof record.rule === 'string' ? { rule: record.rule } : {}),
       ...(typeof record.priority === 'number' ? { priority: record.priority } : {}),
+      ...(typeof record.resumed === 'string' ? { resumed: record.resumed } : {}),
     },
   };
 }

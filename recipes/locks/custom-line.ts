@@ -14,10 +14,10 @@
  */
 import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
-import type { Observable } from '../../sdk/observe.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
 import { checkFunction, checkOptions } from '../common/option-checks.ts';
+import type { View } from '../common/view.ts';
 import type { Known } from '../line/argument-checks.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import type { Place } from '../line/line.ts';
@@ -29,15 +29,18 @@ import {
   lineEntry,
   type Meta,
 } from '../line/line-record.ts';
+import { formerPlace, isTakeover, takeOver } from '../line/takeover.ts';
 import { tryHold } from '../line/try-hold.ts';
 import { linePrefix } from '../names.ts';
 import { HeldLock, type LockHandle, lockAsObservable, usingLock } from './lock-handle.ts';
 import {
   knownLockOptions,
+  knownResumeOptions,
   knownTryOptions,
   knownWaitOptions,
   type LockOptions,
   LockSettings,
+  type ResumeLockOptions,
   type TryLockOptions,
   type WaitLockOptions,
 } from './lock-options.ts';
@@ -70,7 +73,7 @@ const knownOptions: Known<CustomLineOptions> = { ...knownLockOptions, policy: tr
 export class CustomLine {
   readonly name: string;
   /** Everybody in line, in order, kept current while anybody listens. */
-  readonly watch$: Observable<readonly LineEntry[]>;
+  readonly watch$: View<readonly LineEntry[]>;
   readonly #context: RecipeContext;
   readonly #prefix: string;
   readonly #policy: LineRule;
@@ -119,13 +122,43 @@ export class CustomLine {
     return holding && new HeldLock(this.name, holding);
   }
 
+  /**
+   * Takes back a place that still stands under this session, and that the rule admits: one that was
+   * opened with `resume`, after the process that held was restarted or had lost the session by its own
+   * clock. A new handle with a new, higher token. Two exchanges.
+   *
+   * @param sequencer of the handle that was
+   * @throws ConclaveError LOCK_LOST when it is held no more, MISMATCH when it or somebody ahead joined
+   *   by another rule, INVALID_ARGUMENT when it is of another session or line, SESSION_LOST; what the
+   *   rule throws
+   */
+  async resume(sequencer: string, options: ResumeLockOptions = {}): Promise<LockHandle> {
+    checkOptions(options, knownResumeOptions);
+    const maxHoldMs = this.#settings.maxHoldMs(options);
+    const former = formerPlace(this.#context.session, sequencer, [this.#prefix]);
+    const { recheckMs } = this.#settings;
+    const { holding } = await takeOver(
+      this.#context,
+      this.#subject,
+      former,
+      { prefix: this.#prefix },
+      { maxHoldMs, recheckMs },
+      ({ kv, content, ahead }) => {
+        const problem = this.#problem(content.meta, ahead, kv);
+        if (problem) throw problem;
+        return this.#blocker(content.meta, ahead) === undefined ? content : undefined;
+      },
+    );
+    return new HeldLock(this.name, holding);
+  }
+
   /** Runs `fn` while the place is held, and leaves, whatever happens. */
   using<R>(fn: (held: LockHandle) => Promise<R> | R, options: WaitLockOptions = {}): Promise<R> {
     return usingLock(() => this.#acquire(options), fn);
   }
 
   /** The place as a subscription: subscribing acquires, unsubscribing releases. */
-  hold$(options: Omit<WaitLockOptions, 'signal'> = {}): Observable<LockHandle> {
+  hold$(options: Omit<WaitLockOptions, 'signal'> = {}): View<LockHandle> {
     return lockAsObservable((signal) => this.#acquire({ ...options, signal }));
   }
 
@@ -156,12 +189,19 @@ export class CustomLine {
       reach: 'all',
       check: ({ ahead }, isFirst) => (isFirst ? this.#problem(me, ahead) : undefined),
       policy: ({ ahead }) => this.#blocker(me, ahead),
+      onOwnWrite: isTakeover,
     };
   }
 
-  /** What is wrong with the line, or with the rule on it, at the first look. */
-  #problem(me: Meta, ahead: readonly Place[]): unknown {
-    const other = ahead.find(({ value }) => decodeLineRecord(value).terms?.rule !== this.#rule);
+  /**
+   * What is wrong with the line, or with the rule on it, at the first look.
+   *
+   * @param self the own place, if it may be of another rule
+   */
+  #problem(me: Meta, ahead: readonly Place[], self?: Place): unknown {
+    const other = [...ahead, ...(self ? [self] : [])].find(
+      ({ value }) => decodeLineRecord(value).terms?.rule !== this.#rule,
+    );
     if (other) {
       const theirs = decodeLineRecord(other.value).terms?.rule ?? 'none';
       const message = `The line '${this.name}' goes by the rule '${theirs}', not '${this.#rule ?? 'none'}'`;

@@ -37,8 +37,11 @@ export type WaitLockOptions = TryLockOptions & {
   readonly timeout?: Duration;
 };
 
+export type ResumeLockOptions = Pick<TryLockOptions, 'maxHold'>;
+
 export const knownLockOptions: Known<LockOptions> = { maxHold: true, recheck: true };
 export const knownTryOptions: Known<TryLockOptions> = { meta: true, maxHold: true };
+export const knownResumeOptions: Known<ResumeLockOptions> = { maxHold: true };
 export const knownWaitOptions: Known<WaitLockOptions> = {
   ...knownTryOptions,
   signal: true,

@@ -10,6 +10,7 @@ import { checkSignal } from '../line/argument-checks.ts';
 import type { Holding } from '../line/holding.ts';
 import { lineTiming } from '../line/line-membership.ts';
 import { inLineOrder } from '../line/line-record.ts';
+import { isTakeover } from '../line/takeover.ts';
 import { untilGone } from '../line/wake.ts';
 import { HeldLock, type LockHandle } from './lock-handle.ts';
 import { judgeUpgrade, modeOf, type PlaceMode, type RwMode } from './rw-rules.ts';
@@ -47,6 +48,14 @@ export interface RwHandle extends LockHandle {
 
 const strength: Readonly<Record<RwMode, number>> = { read: 0, upgradable: 1, write: 2 };
 
+/** What a handle knows of its own key. */
+export type OwnPlace = {
+  /** The revision of the last write that is known. */
+  readonly written: bigint;
+  /** Whether a later one took the place over. */
+  readonly isTakenOver: (kv: KeyValue) => boolean;
+};
+
 type Change =
   | { readonly kind: 'changed'; readonly revision: bigint }
   /** The condition does not hold. */
@@ -58,6 +67,7 @@ export class RwHold extends HeldLock implements RwHandle {
   readonly #prefix: string;
   readonly #encode: (mode: PlaceMode) => string;
   readonly #recheckMs: number;
+  readonly #isTakenOver: OwnPlace['isTakenOver'];
   #mode: RwMode;
   #token: bigint;
   /** The revision of the last change of mode: a late repetition of an earlier one fails on it. */
@@ -72,6 +82,7 @@ export class RwHold extends HeldLock implements RwHandle {
     prefix: string,
     encode: (mode: PlaceMode) => string,
     recheckMs: number = lineTiming.recheckMs,
+    own: OwnPlace = { written: holding.createRevision, isTakenOver: isTakeover },
   ) {
     super(name, holding);
     this.#holding = holding;
@@ -80,7 +91,8 @@ export class RwHold extends HeldLock implements RwHandle {
     this.#recheckMs = recheckMs;
     this.#mode = mode;
     this.#token = holding.token;
-    this.#changed = holding.createRevision;
+    this.#changed = own.written;
+    this.#isTakenOver = own.isTakenOver;
     // A writer's transaction must not pass once it has let readers in.
     this.guard = (txn) => {
       const guarded = holding.guard(txn);
@@ -200,7 +212,7 @@ export class RwHold extends HeldLock implements RwHandle {
         return { kind: 'changed', revision: result.revision };
       }
       const found: KeyValue | null = result.responses[0] ?? null;
-      if (found?.createRevision !== createRevision) throw this.#gone();
+      if (found?.createRevision !== createRevision || this.#isTakenOver(found)) throw this.#gone();
       const unchanged = found.modRevision === this.#changed;
       this.#changed = found.modRevision;
       // An attempt whose answer was lost did take effect.
@@ -238,7 +250,8 @@ export class RwHold extends HeldLock implements RwHandle {
 
   #gone(): ConclaveError {
     this.#holding.verify();
-    return new ConclaveError('LOCK_LOST', `The key of rw '${this.name}' was removed`);
+    const message = `The key of rw '${this.name}' was removed or taken over`;
+    return new ConclaveError('LOCK_LOST', message);
   }
 
   #notHeld(wanted: RwMode, first: RwMode): ConclaveError {

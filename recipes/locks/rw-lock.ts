@@ -10,10 +10,10 @@
  */
 import { invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
-import type { Observable } from '../../sdk/observe.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
 import { checkOptions } from '../common/option-checks.ts';
+import type { View } from '../common/view.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import type { Membership } from '../line/line-membership.ts';
 import {
@@ -23,20 +23,23 @@ import {
   type LineEntry,
   lineEntry,
 } from '../line/line-record.ts';
+import { formerPlace, isTakeover, takeOver } from '../line/takeover.ts';
 import { tryHold } from '../line/try-hold.ts';
 import { whenChanged } from '../line/wake.ts';
 import { rwPrefix } from '../names.ts';
 import { lockAsObservable, usingLock } from './lock-handle.ts';
 import {
   knownLockOptions,
+  knownResumeOptions,
   knownTryOptions,
   knownWaitOptions,
   type LockOptions,
   LockSettings,
+  type ResumeLockOptions,
   type TryLockOptions,
   type WaitLockOptions,
 } from './lock-options.ts';
-import { type RwHandle, RwHold } from './rw-handle.ts';
+import { type OwnPlace, type RwHandle, RwHold } from './rw-handle.ts';
 import { blockerOf, holdersAmong, modeOf, type PlaceMode, type RwMode } from './rw-rules.ts';
 
 /** Somebody in line. A holder that waits to write while it reads is `upgrading`. */
@@ -51,7 +54,7 @@ export type RwLineUp = {
 export class RwLock {
   readonly name: string;
   /** Who holds and waits, kept current while anybody listens. */
-  readonly watch$: Observable<RwLineUp>;
+  readonly watch$: View<RwLineUp>;
   readonly #context: RecipeContext;
   readonly #prefix: string;
   readonly #settings: LockSettings;
@@ -108,6 +111,39 @@ export class RwLock {
   }
 
   /**
+   * Takes back a lock that still stands under this session: one that was opened with `resume`, after
+   * the process that held was restarted or had lost the session by its own clock. In the mode it had;
+   * an upgrade that waited is given up. A new handle with a new, higher token. Two exchanges.
+   *
+   * @param sequencer of the handle that was
+   * @throws ConclaveError LOCK_LOST when it is held no more, INVALID_ARGUMENT when it is of another
+   *   session or lock, SESSION_LOST
+   */
+  async resume(sequencer: string, options: ResumeLockOptions = {}): Promise<RwHandle> {
+    checkOptions(options, knownResumeOptions);
+    const maxHoldMs = this.#settings.maxHoldMs(options);
+    const former = formerPlace(this.#context.session, sequencer, [this.#readers, this.#writers]);
+    const { recheckMs } = this.#settings;
+    let mode: RwMode = 'read';
+    const { holding, content, isTakenOver } = await takeOver(
+      this.#context,
+      this.#subject,
+      former,
+      { prefix: this.#prefix },
+      { maxHoldMs, recheckMs },
+      ({ kv, content, ahead }) => {
+        const before = modeOf(kv);
+        // Only who holds as an upgradable reader can be upgrading.
+        const holds = before === 'upgrading' || !blockerOf(before, ahead, former.createRevision);
+        if (!holds) return undefined;
+        mode = before === 'upgrading' ? 'upgradable' : before;
+        return { ...content, terms: { ...content.terms, mode } };
+      },
+    );
+    return this.#handle(mode, holding, content, { written: holding.token, isTakenOver });
+  }
+
+  /**
    * Runs `fn` under the lock and releases it, whatever happens.
    *
    * @throws what `acquire` throws, what `fn` throws, and the loss if the lock was lost while `fn` ran
@@ -121,7 +157,7 @@ export class RwLock {
   }
 
   /** The lock as a subscription: subscribing acquires, unsubscribing releases. */
-  hold$(mode: RwMode, options: Omit<WaitLockOptions, 'signal'> = {}): Observable<RwHandle> {
+  hold$(mode: RwMode, options: Omit<WaitLockOptions, 'signal'> = {}): View<RwHandle> {
     return lockAsObservable((signal) => this.#acquire(mode, { ...options, signal }));
   }
 
@@ -129,6 +165,14 @@ export class RwLock {
   async inspect(): Promise<RwLineUp> {
     const { kvs } = await this.#context.session.client.kv.list({ prefix: this.#prefix });
     return lineUp(kvs);
+  }
+
+  get #readers(): string {
+    return `${this.#prefix}r/`;
+  }
+
+  get #writers(): string {
+    return `${this.#prefix}w/`;
   }
 
   get #subject() {
@@ -150,22 +194,23 @@ export class RwLock {
   #membership(mode: RwMode, { meta }: TryLockOptions) {
     const terms = { mode: checkedMode(mode) };
     const content = this.#settings.content(meta, terms);
-    const writers = `${this.#prefix}w/`;
     const membership: Membership = {
       ...this.#settings.membership(meta, terms),
-      prefix: mode === 'read' ? `${this.#prefix}r/` : writers,
-      aheadPrefix: mode === 'write' ? this.#prefix : writers,
+      prefix: mode === 'read' ? this.#readers : this.#writers,
+      aheadPrefix: mode === 'write' ? this.#prefix : this.#writers,
       reach: mode === 'write' ? 'nearest' : 'all',
       policy: ({ ahead, own }) => blockerOf(mode, ahead, own),
+      onOwnWrite: isTakeover,
       ...(mode === 'write' ? {} : { wake: whenChanged }),
     };
     return { membership, content };
   }
 
-  #handle(mode: RwMode, holding: Holding, content: LineContent) {
+  #handle(mode: RwMode, holding: Holding, content: LineContent, own?: OwnPlace) {
     const encode = (changed: PlaceMode) =>
-      encodeLineRecord({ ...content, terms: { mode: changed } });
-    return new RwHold(this.name, mode, holding, this.#prefix, encode, this.#settings.recheckMs);
+      encodeLineRecord({ ...content, terms: { ...content.terms, mode: changed } });
+    const { recheckMs } = this.#settings;
+    return new RwHold(this.name, mode, holding, this.#prefix, encode, recheckMs, own);
   }
 }
 

@@ -10,25 +10,28 @@
  */
 import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
-import type { Observable } from '../../sdk/observe.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
 import { checkOptions } from '../common/option-checks.ts';
 import { untilAnswered } from '../common/repeat.ts';
+import type { View } from '../common/view.ts';
 import type { Known } from '../line/argument-checks.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import type { Membership } from '../line/line-membership.ts';
 import { inLineOrder, type LineEntry, lineEntry } from '../line/line-record.ts';
+import { formerPlace, isTakeover, takeOver } from '../line/takeover.ts';
 import { tryHold } from '../line/try-hold.ts';
 import { semaphorePrefix } from '../names.ts';
 import { HeldLock, type LockHandle, lockAsObservable, usingLock } from './lock-handle.ts';
 import {
   knownLockOptions,
+  knownResumeOptions,
   knownTryOptions,
   knownWaitOptions,
   type LockOptions,
   LockSettings,
+  type ResumeLockOptions,
   type TryLockOptions,
   type WaitLockOptions,
 } from './lock-options.ts';
@@ -86,7 +89,7 @@ export type SemaphoreState = {
 export class Semaphore {
   readonly name: string;
   /** Limit, holders and waiters, kept current while anybody listens. */
-  readonly watch$: Observable<SemaphoreState>;
+  readonly watch$: View<SemaphoreState>;
   readonly #context: RecipeContext;
   readonly #prefix: string;
   readonly #linePrefix: string;
@@ -138,6 +141,40 @@ export class Semaphore {
   }
 
   /**
+   * Takes back permits that still stand under this session: one that was opened with `resume`, after
+   * the process that held was restarted or had lost the session by its own clock. A new handle with a
+   * new, higher token. Two exchanges.
+   *
+   * @param sequencer of the permit that was
+   * @throws ConclaveError LOCK_LOST when they are held no more, or do not fit under the limit since it
+   *   was lowered; MISMATCH as `acquire`; INVALID_ARGUMENT when it is of another session or semaphore,
+   *   SESSION_LOST
+   */
+  async resume(sequencer: string, options: ResumeLockOptions = {}): Promise<Permit> {
+    checkOptions(options, knownResumeOptions);
+    const maxHoldMs = this.#settings.maxHoldMs(options);
+    const former = formerPlace(this.#context.session, sequencer, [this.#linePrefix]);
+    const { recheckMs } = this.#settings;
+    let weight = 1;
+    const { holding } = await takeOver(
+      this.#context,
+      this.#subject,
+      former,
+      { prefix: this.#linePrefix, beside: this.#limitKey },
+      { maxHoldMs, recheckMs },
+      ({ kv, content, ahead, beside }) => {
+        weight = weightOf(kv);
+        const differs = beside && this.#problem(beside, 1);
+        if (differs) throw differs;
+        const limit = decodeLimit(beside)?.limit ?? this.#declared ?? 0;
+        const { waiters } = admittedAmong([...ahead, kv], limit);
+        return waiters.length === 0 ? content : undefined;
+      },
+    );
+    return new HeldPermit(this.name, holding, weight);
+  }
+
+  /**
    * Runs `fn` with the permits and returns them, whatever happens.
    *
    * @throws what `acquire` throws, what `fn` throws, and the loss if they were lost while `fn` ran
@@ -147,7 +184,7 @@ export class Semaphore {
   }
 
   /** Permits as a subscription: subscribing acquires, unsubscribing releases. */
-  hold$(options: Omit<WaitPermitOptions, 'signal'> = {}): Observable<Permit> {
+  hold$(options: Omit<WaitPermitOptions, 'signal'> = {}): View<Permit> {
     return lockAsObservable((signal) => this.#acquire({ ...options, signal }));
   }
 
@@ -207,6 +244,7 @@ export class Semaphore {
       check: ({ beside }, isFirst) =>
         isFirst ? this.#problem(beside, weight) : tooHeavy(weight, decodeLimit(beside)?.limit),
       policy: (view) => permitBlocker(weight, view),
+      onOwnWrite: isTakeover,
       wake: whenRoom(weight, this.#linePrefix, this.#limitKey),
     };
   }
