@@ -48,6 +48,14 @@ export type Measured = { readonly recipe: RecipeKind; readonly name: string };
  */
 export type ContentionKind = 'wait' | 'refused' | 'conflict';
 
+/**
+ * What there is of something now, as far as this client knows by itself:
+ *
+ * - `waiting`: it was asked for, and has not come to anything yet.
+ * - `held`: it is held: a lock, a leadership, a claim; for a session, it is open.
+ */
+export type CountKind = 'waiting' | 'held';
+
 export interface RecipeMetrics {
   /** A wait ended: with the lock, the leadership, or a job (since it was due); or without. */
   waited(event: Measured & { readonly ms: number; readonly outcome: 'acquired' | ErrorCode }): void;
@@ -55,6 +63,11 @@ export interface RecipeMetrics {
   held(event: Measured & { readonly ms: number }): void;
   /** Once for each wait, each refusal and each conflict. */
   contended(event: Measured & { readonly kind: ContentionKind }): void;
+  /**
+   * One more, or one less, of what waits or is held. What was counted up is counted down, once. For
+   * exporters that show how many there are.
+   */
+  counted?(event: Measured & { readonly kind: CountKind; readonly change: 1 | -1 }): void;
   /** Something held was lost: session, key or claim. */
   lost(event: Measured & { readonly reason: ErrorCode }): void;
 }
@@ -82,6 +95,7 @@ export function harmless(metrics: RecipeMetrics): RecipeMetrics {
     waited: (event) => guard(() => metrics.waited(event)),
     held: (event) => guard(() => metrics.held(event)),
     contended: (event) => guard(() => metrics.contended(event)),
+    counted: (event) => guard(() => metrics.counted?.(event)),
     lost: (event) => guard(() => metrics.lost(event)),
   };
 }

@@ -23,6 +23,14 @@ export interface Meter {
     name: string,
     options: InstrumentOptions,
   ): { add(value: number, attributes: MeterAttributes): void };
+  createObservableGauge(
+    name: string,
+    options: InstrumentOptions,
+  ): {
+    addCallback(
+      callback: (result: { observe(value: number, attributes: MeterAttributes): void }) => void,
+    ): void;
+  };
 }
 
 export type OpenTelemetryOptions = {
@@ -45,6 +53,8 @@ const holdBoundaries = [...waitBoundaries, 900, 3_600, 21_600, 86_400];
  * - `conclave.recipe.hold.duration`, histogram in s.
  * - `conclave.recipe.contentions`, counter; `conclave.contention.kind` is wait, refused or conflict.
  * - `conclave.recipe.losses`, counter; `error.type`.
+ * - `conclave.recipe.waiting`, gauge: what waits in this client now.
+ * - `conclave.recipe.held`, gauge: what this client holds now; for sessions, how many are open.
  *
  * The values of `error.type` are codes of ConclaveError.
  *
@@ -70,6 +80,16 @@ export function openTelemetry(meter: Meter, options: OpenTelemetryOptions = {}):
     description: 'How often something held was lost.',
     unit: '{loss}',
   });
+  const present = {
+    waiting: observed(meter, 'conclave.recipe.waiting', {
+      description: 'What members wait for now.',
+      unit: '{wait}',
+    }),
+    held: observed(meter, 'conclave.recipe.held', {
+      description: 'What members hold now.',
+      unit: '{hold}',
+    }),
+  };
   const attributesOf = ({ recipe, name }: Measured, more: MeterAttributes = {}) => {
     // A session has no name.
     const shown = name === '' ? undefined : nameOf(name, recipe);
@@ -88,8 +108,29 @@ export function openTelemetry(meter: Meter, options: OpenTelemetryOptions = {}):
     contended: ({ kind, ...measured }) => {
       contentions.add(1, attributesOf(measured, { 'conclave.contention.kind': kind }));
     },
+    counted: ({ kind, change, ...measured }) => present[kind](change, attributesOf(measured)),
     lost: ({ reason, ...measured }) => {
       losses.add(1, attributesOf(measured, { 'error.type': reason }));
     },
+  };
+}
+
+type Count = { value: number; readonly attributes: MeterAttributes };
+
+/** A gauge of counts, read whenever the meter is: it costs nothing between. @returns changes a count */
+function observed(meter: Meter, name: string, options: InstrumentOptions) {
+  const counts = new Map<string, Count>();
+  meter.createObservableGauge(name, options).addCallback((result) => {
+    for (const [key, { value, attributes }] of counts) {
+      result.observe(value, attributes);
+      // Told once that it is nothing: names that are never used again must not add up.
+      if (value === 0) counts.delete(key);
+    }
+  });
+  return (change: number, attributes: MeterAttributes): void => {
+    const key = JSON.stringify(attributes);
+    const count = counts.get(key) ?? { value: 0, attributes };
+    count.value += change;
+    counts.set(key, count);
   };
 }

@@ -57,7 +57,7 @@ export async function waitPatiently<R>(
       ? () => undefined
       : clock.setTimer(timeoutMs, () => enough.abort(late(timeoutMs)), true);
   let outcome: 'acquired' | ErrorCode = 'acquired';
-  metrics.counted({ recipe, name, kind: 'waiting', change: 1 });
+  metrics.counted?.({ recipe, name, kind: 'waiting', change: 1 });
   try {
     return await wait(enough.signal);
   } catch (error) {
@@ -66,7 +66,7 @@ export async function waitPatiently<R>(
   } finally {
     cancelTimeout();
     stopListening();
-    metrics.counted({ recipe, name, kind: 'waiting', change: -1 });
+    metrics.counted?.({ recipe, name, kind: 'waiting', change: -1 });
     metrics.waited({ recipe, name, ms: clock.monotonicMs() - startedMs, outcome });
   }
 }

@@ -6,13 +6,14 @@
 
 import { filter, Subscription } from 'rxjs';
 import { aborted, ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
-import { EventSource, type Observable, StateSource } from '../../sdk/observe.ts';
+import { EventSource, StateSource } from '../../sdk/observe.ts';
 import type { Duration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { measureHold } from '../common/measured-hold.ts';
 import { checkFunction, checkOptions, timeLimits } from '../common/option-checks.ts';
 import { patienceOf, waitPatiently } from '../common/patience.ts';
 import { onAbort } from '../common/signals.ts';
+import { eventView, stateView, type View } from '../common/view.ts';
 import { checkSignal } from '../line/argument-checks.ts';
 import type { Instance, ServicePlace } from './instance.ts';
 import { type Change, InstanceFeed } from './instance-feed.ts';
@@ -57,10 +58,10 @@ export type PoolEntry<M> = {
 export class Pool<M> implements AsyncDisposable {
   readonly service: string;
   /** All instances, also those that are not picked; emits once they are known, then on each change. */
-  readonly instances$: Observable<readonly Instance<M>[]>;
+  readonly instances$: View<readonly Instance<M>[]>;
   /** What may be picked; emits once the instances are known, then on each change. */
-  readonly selection$: Observable<Selection<M>>;
-  readonly events$: Observable<PoolEvent<M>>;
+  readonly selection$: View<Selection<M>>;
+  readonly events$: View<PoolEvent<M>>;
   readonly #context: RecipeContext;
   readonly #rules: PoolRules<M>;
   readonly #feed: InstanceFeed<M>;
@@ -83,9 +84,13 @@ export class Pool<M> implements AsyncDisposable {
     this.service = place.service;
     this.#context = context;
     this.#rules = poolRules(options);
-    this.instances$ = this.#instances.observable.pipe(filter((value) => value !== undefined));
-    this.selection$ = this.#selection.observable.pipe(filter((value) => value !== nothing));
-    this.events$ = this.#events.observable;
+    this.instances$ = stateView(
+      this.#instances.observable.pipe(filter((value) => value !== undefined)),
+    );
+    this.selection$ = stateView(
+      this.#selection.observable.pipe(filter((value) => value !== nothing)),
+    );
+    this.events$ = eventView(this.#events.observable);
     this.#standing = new Standing(client, this.#rules.standing, () => this.#tell(this.#select()));
     this.#feed = new InstanceFeed<M>(client, place, this.#rules.recheckMs, {
       show: (instances, changes, revision) => this.#show(instances, changes, revision),

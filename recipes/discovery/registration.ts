@@ -5,6 +5,7 @@
  * somebody removes it, and deregistering wins over all of that (`common/kept-entry.ts`). On top of
  * that come health, which may take the entry off the list for a while, and leaving with grace.
  */
+
 import type { Codec } from '../../sdk/codec.ts';
 import {
   ConclaveError,
@@ -12,12 +13,14 @@ import {
   invalidArgument,
   isConclaveError,
 } from '../../sdk/errors.ts';
-import { type Observable, StateSource } from '../../sdk/observe.ts';
+import { StateSource } from '../../sdk/observe.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { KeptEntry, type KeptState, type KeptSubject } from '../common/kept-entry.ts';
+import { measureHold } from '../common/measured-hold.ts';
 import { checkOptions } from '../common/option-checks.ts';
 import { linkedSignal } from '../common/signals.ts';
+import { stateView, type View } from '../common/view.ts';
 import { InFlight } from './in-flight.ts';
 import {
   type InstanceRecord,
@@ -74,7 +77,7 @@ export class Registration<M> implements AsyncDisposable {
   readonly id: string;
   readonly service: string;
   /** Replays the last; completes when the registration has ended. */
-  readonly state$: Observable<RegistrationState>;
+  readonly state$: View<RegistrationState>;
   readonly #context: RecipeContext;
   readonly #codec: Codec<M> | undefined;
   readonly #subject: KeptSubject<InstanceData<M>>;
@@ -96,7 +99,8 @@ export class Registration<M> implements AsyncDisposable {
   #entry: KeptEntry<InstanceData<M>> | undefined;
   /** In whose name the entry is written, over its withdrawals. */
   #owner: string | undefined;
-  #registeredAtMs: number | undefined;
+  /** Present while it is registered. */
+  #measureEnd: (() => void) | undefined;
   /** Withdrawals and returns, one after the other. */
   #turns: Promise<void> = Promise.resolve();
   #closed: Promise<void> | undefined;
@@ -110,7 +114,7 @@ export class Registration<M> implements AsyncDisposable {
     const { client } = context.session;
     this.id = id;
     this.service = service;
-    this.state$ = this.#state.observable;
+    this.state$ = stateView(this.#state.observable);
     this.#context = context;
     this.#codec = codec;
     this.#subject = {
@@ -347,11 +351,11 @@ export class Registration<M> implements AsyncDisposable {
 
   #tell(state: RegistrationState): void {
     const { session, metrics } = this.#context;
-    const nowMs = session.client.clock.monotonicMs();
-    if (state === 'registered') this.#registeredAtMs ??= nowMs;
-    else if (this.#registeredAtMs !== undefined) {
-      metrics.held({ ...this.#measured, ms: nowMs - this.#registeredAtMs });
-      this.#registeredAtMs = undefined;
+    if (state === 'registered') {
+      this.#measureEnd ??= measureHold(metrics, session.client.clock, this.#measured);
+    } else {
+      this.#measureEnd?.();
+      this.#measureEnd = undefined;
     }
     this.#state.set(state);
   }

@@ -1,9 +1,12 @@
 /** Being a member of a group, over lost sessions too, until one leaves. */
+
 import { combineLatest, distinctUntilChanged, map, type Observable, takeWhile } from 'rxjs';
 import { type Codec, encodeWith } from '../../sdk/codec.ts';
 import { ConclaveError, type ErrorCode, isConclaveError } from '../../sdk/errors.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { KeptEntry, type KeptState } from '../common/kept-entry.ts';
+import { measureHold } from '../common/measured-hold.ts';
+import { stateView, type View } from '../common/view.ts';
 import type { Member } from './member.ts';
 import { encodeMember, stampOfMember } from './member.ts';
 
@@ -45,12 +48,12 @@ type Joining<T> = {
 export class Membership<T> implements AsyncDisposable {
   readonly id: string;
   /** Replays the last; completes when the membership has ended. */
-  readonly state$: Observable<MembershipState>;
+  readonly state$: View<MembershipState>;
   /**
    * This member's part of the work, by its place in the order of members; null while it is not among
    * them. Others may see the change a little earlier or later: guard what must not overlap by a lock.
    */
-  readonly share$: Observable<Share | null>;
+  readonly share$: View<Share | null>;
   readonly #context: RecipeContext;
   readonly #name: string;
   readonly #codec: Codec<T>;
@@ -59,7 +62,6 @@ export class Membership<T> implements AsyncDisposable {
   #stored: T;
   /** Updates that the store has not answered, in the order of the calls. */
   readonly #updates = new Set<{ readonly data: T }>();
-  #sinceMs: number | undefined;
 
   constructor(context: RecipeContext, joining: Joining<T>, data: T) {
     const { session, metrics } = context;
@@ -84,14 +86,18 @@ export class Membership<T> implements AsyncDisposable {
       encodeWith(codec, data),
     );
     const kept = this.#kept;
-    this.state$ = kept.state$.pipe(map((state) => stateOf[state]));
-    this.share$ = combineLatest([this.state$, members$]).pipe(
-      takeWhile(([state]) => state === 'joining' || state === 'joined', true),
-      map(([state, { members, revision }]) => {
-        const index = members.findIndex(({ incarnation }) => incarnation === kept.owner);
-        return state === 'joined' && index >= 0 ? { index, count: members.length, revision } : null;
-      }),
-      distinctUntilChanged((a, b) => a?.index === b?.index && a?.count === b?.count),
+    this.state$ = stateView(kept.state$.pipe(map((state) => stateOf[state])));
+    this.share$ = stateView(
+      combineLatest([this.state$, members$]).pipe(
+        takeWhile(([state]) => state === 'joining' || state === 'joined', true),
+        map(([state, { members, revision }]) => {
+          const index = members.findIndex(({ incarnation }) => incarnation === kept.owner);
+          return state === 'joined' && index >= 0
+            ? { index, count: members.length, revision }
+            : null;
+        }),
+        distinctUntilChanged((a, b) => a?.index === b?.index && a?.count === b?.count),
+      ),
     );
   }
 
@@ -121,8 +127,8 @@ export class Membership<T> implements AsyncDisposable {
       throw error;
     }
     report('acquired');
-    this.#sinceMs = clock.monotonicMs();
-    this.#kept.state$.subscribe({ complete: () => this.#ended() });
+    const measured = { recipe: 'group', name: this.#name } as const;
+    this.#kept.state$.subscribe({ complete: measureHold(metrics, clock, measured) });
   }
 
   /**
@@ -156,11 +162,5 @@ export class Membership<T> implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.leave();
-  }
-
-  #ended(): void {
-    const { session, metrics } = this.#context;
-    const ms = session.client.clock.monotonicMs() - (this.#sinceMs ?? 0);
-    metrics.held({ recipe: 'group', name: this.#name, ms });
   }
 }

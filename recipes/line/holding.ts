@@ -12,6 +12,7 @@ import type { RecipeContext } from '../common/context.ts';
 import { measureHold } from '../common/measured-hold.ts';
 import { type Patience, waitPatiently } from '../common/patience.ts';
 import { onAbort } from '../common/signals.ts';
+import { stateView, type View } from '../common/view.ts';
 import type { RecipeKind } from '../metrics.ts';
 import type { LineEnd } from './line.ts';
 import { type Grant, LineMember } from './line-driver.ts';
@@ -50,7 +51,7 @@ export class Holding implements AsyncDisposable {
   readonly token: bigint;
   /** Aborts when the hold ends: by loss (SESSION_LOST, LOCK_LOST, ...) or by release (RELEASED). */
   readonly signal: AbortSignal;
-  readonly state$: Observable<HoldState>;
+  readonly state$: View<HoldState>;
   readonly #context: RecipeContext;
   readonly #subject: HoldSubject;
   readonly #member: HeldMember;
@@ -76,7 +77,7 @@ export class Holding implements AsyncDisposable {
     this.createRevision = grant.createRevision;
     this.token = grant.token;
     this.signal = this.#end.signal;
-    this.state$ = this.#state.observable;
+    this.state$ = stateView(this.#state.observable);
     this.#context = context;
     this.#subject = subject;
     this.#member = member;

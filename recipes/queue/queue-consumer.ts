@@ -12,6 +12,7 @@ import type { Session } from '../../sdk/session.ts';
 import { op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { durationOfAtLeast } from '../common/durations.ts';
+import { measureHold } from '../common/measured-hold.ts';
 import { checkOptions } from '../common/option-checks.ts';
 import { closingPatienceMs, pause, untilAnswered } from '../common/repeat.ts';
 import { SessionKeeper } from '../common/session-keeper.ts';
@@ -291,7 +292,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
   #measure({ clock }: Client, state: ClaimState): (lost?: ErrorCode) => void {
     const { metrics } = this.#context;
     const measured = { recipe: 'queue', name: this.name } as const;
-    const sinceMs = clock.monotonicMs();
+    const measureEnd = measureHold(metrics, clock, measured);
     const waitedMs = Math.max(0, clock.wallMs() - availableMs(state));
     metrics.waited({ ...measured, ms: waitedMs, outcome: 'acquired' });
     return (lost) => {
@@ -299,7 +300,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
       if (lost === 'CLAIM_LOST' || lost === 'SESSION_LOST') {
         metrics.lost({ ...measured, reason: lost });
       }
-      metrics.held({ ...measured, ms: clock.monotonicMs() - sinceMs });
+      measureEnd();
     };
   }
 

@@ -3,6 +3,7 @@
 import { isConclaveError } from '../../sdk/errors.ts';
 import type { CallOptions } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { measureHold } from '../common/measured-hold.ts';
 import { onAbort } from '../common/signals.ts';
 import type { Claim, NackOptions } from '../queue/claim.ts';
 import type { Dispatched } from './dispatched.ts';
@@ -18,7 +19,7 @@ export function deliver<T>(
   const { metrics, session } = context;
   const { clock } = session.client;
   const measured = { recipe: 'topic', name } as const;
-  const startedMs = clock.monotonicMs();
+  const measureEnd = measureHold(metrics, clock, measured);
   const content = claim.data;
   if (content.type === 'message') {
     const waitedMs = Math.max(0, clock.wallMs() - content.message.publishedAt.getTime());
@@ -30,7 +31,7 @@ export function deliver<T>(
     if (isOver) return;
     isOver = true;
     stopListening();
-    metrics.held({ ...measured, ms: clock.monotonicMs() - startedMs });
+    measureEnd();
     onOver();
   };
   stopListening = onAbort(claim.signal, () => {

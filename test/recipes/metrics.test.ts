@@ -13,6 +13,7 @@ type Measurement = readonly [instrument: string, value: number, attributes: obje
 class Notebook implements Meter {
   readonly instruments: { readonly name: string; readonly unit: string }[] = [];
   readonly measurements: Measurement[] = [];
+  readonly #gauges: (readonly [name: string, callback: ObserveCallback])[] = [];
 
   createHistogram(name: string, { unit }: { readonly unit: string }) {
     this.instruments.push({ name, unit });
@@ -31,7 +32,27 @@ class Notebook implements Meter {
       },
     };
   }
+
+  createObservableGauge(name: string, { unit }: { readonly unit: string }) {
+    this.instruments.push({ name, unit });
+    return {
+      addCallback: (callback: ObserveCallback) => {
+        this.#gauges.push([name, callback]);
+      },
+    };
+  }
+
+  /** What the gauges show now. */
+  read(): readonly Measurement[] {
+    const observed: Measurement[] = [];
+    for (const [name, callback] of this.#gauges) {
+      callback({ observe: (value, attributes) => observed.push([name, value, attributes]) });
+    }
+    return observed;
+  }
 }
+
+type ObserveCallback = Parameters<ReturnType<Meter['createObservableGauge']>['addCallback']>[0];
 
 describe('a meter of OpenTelemetry', () => {
   test('gets seconds and counts, with the names and units of its conventions', () => {
@@ -49,6 +70,8 @@ describe('a meter of OpenTelemetry', () => {
       { name: 'conclave.recipe.hold.duration', unit: 's' },
       { name: 'conclave.recipe.contentions', unit: '{contention}' },
       { name: 'conclave.recipe.losses', unit: '{loss}' },
+      { name: 'conclave.recipe.waiting', unit: '{wait}' },
+      { name: 'conclave.recipe.held', unit: '{hold}' },
     ]);
     expect(meter.measurements).toEqual([
       ['conclave.recipe.wait.duration', 1.5, named],
@@ -57,6 +80,32 @@ describe('a meter of OpenTelemetry', () => {
       ['conclave.recipe.contentions', 1, { ...named, 'conclave.contention.kind': 'refused' }],
       ['conclave.recipe.losses', 1, { 'conclave.recipe': 'session', 'error.type': 'SESSION_LOST' }],
     ]);
+  });
+
+  test('is told at each reading how many wait and are held, and of none once', () => {
+    const meter = new Notebook();
+    const metrics = openTelemetry(meter, { nameOf: (name) => name.replace(/\d+/, ':id') });
+    const mutex = (id: number) => ({ recipe: 'mutex', name: `orders/${id}` }) as const;
+    const attributes = { 'conclave.recipe': 'mutex', 'conclave.name': 'orders/:id' };
+    expect(meter.read()).toEqual([]);
+    for (const id of [1, 2, 3]) metrics.counted?.({ ...mutex(id), kind: 'held', change: 1 });
+    metrics.counted?.({ ...mutex(4), kind: 'waiting', change: 1 });
+    metrics.counted?.({ recipe: 'session', name: '', kind: 'held', change: 1 });
+    metrics.counted?.({ ...mutex(2), kind: 'held', change: -1 });
+    const session = ['conclave.recipe.held', 1, { 'conclave.recipe': 'session' }];
+    expect(meter.read()).toEqual([
+      ['conclave.recipe.waiting', 1, attributes],
+      ['conclave.recipe.held', 2, attributes],
+      session,
+    ]);
+    metrics.counted?.({ ...mutex(4), kind: 'waiting', change: -1 });
+    for (const id of [1, 3]) metrics.counted?.({ ...mutex(id), kind: 'held', change: -1 });
+    expect(meter.read()).toEqual([
+      ['conclave.recipe.waiting', 0, attributes],
+      ['conclave.recipe.held', 0, attributes],
+      session,
+    ]);
+    expect(meter.read()).toEqual([session]);
   });
 
   test('gets names only as they are mapped', () => {
@@ -165,5 +214,94 @@ describe.skipIf(storeMissing)('contention is reported', () => {
     await closed.session.close();
     expect(closed.ended).toEqual(['held session true']);
     await actor.close();
+  });
+});
+
+describe.skipIf(storeMissing)('what waits and is held is counted', () => {
+  const world = useWorld();
+  /** How many of each there are, by recipe. */
+  const counting = () => {
+    const counts: Record<string, number> = {};
+    const metrics: RecipeMetrics = {
+      ...noMetrics,
+      counted: ({ recipe, kind, change }) => {
+        const key = `${recipe} ${kind}`;
+        counts[key] = (counts[key] ?? 0) + change;
+        if (counts[key] === 0) delete counts[key];
+      },
+    };
+    return { counts, metrics };
+  };
+
+  test('up to its end, whatever that is', async () => {
+    const { counts, metrics } = counting();
+    const [actor, other] = [await world.actor(), await world.actor()];
+    const name = world.name();
+    const session = new RecipeSession(actor.session, metrics);
+    const beside = new RecipeSession(other.session, noMetrics);
+    const calm = { 'session held': 1 };
+    expect(counts).toEqual(calm);
+    const lock = await session.mutex(name).acquire();
+    const permit = await session.semaphore(name, { limit: 1 }).acquire();
+    expect(counts).toEqual({ ...calm, 'mutex held': 1, 'semaphore held': 1 });
+    await permit.release();
+    const timed = session.mutex(name).acquire({ timeout: '20ms' });
+    expect(counts).toEqual({ ...calm, 'mutex held': 1, 'mutex waiting': 1 });
+    await expect(timed).rejects.toMatchObject({ code: 'NOT_ACQUIRED' });
+    expect(counts).toEqual({ ...calm, 'mutex held': 1 });
+    await lock.release();
+    await lock.release();
+    expect(
+      await session
+        .mutex(name)
+        .tryAcquire()
+        .then((held) => held?.release()),
+    ).toBe(undefined);
+    const leader = await beside.election<string>(name).campaign({ value: 'a' });
+    const stop = new AbortController();
+    const standing = session.election<string>(name).campaign({ value: 'b', signal: stop.signal });
+    const barrier = session.doubleBarrier(name, { parties: 2 }).enter({ timeout: '20ms' });
+    expect(counts).toEqual({ ...calm, 'election waiting': 1, 'double-barrier waiting': 1 });
+    await expect(barrier).rejects.toMatchObject({ code: 'NOT_ACQUIRED' });
+    stop.abort();
+    await expect(standing).rejects.toMatchObject({ code: 'ABORTED' });
+    await leader.resign();
+    expect(counts).toEqual(calm);
+    await session.close();
+    expect(counts).toEqual({});
+  });
+
+  test('claims, picks, registrations and members as well; nothing is left of a lost session', async () => {
+    const { counts, metrics } = counting();
+    const actor = await world.actor({ ttl: '2s' });
+    const name = world.name();
+    const session = new RecipeSession(actor.session, metrics);
+    await session.queue<number>(name).pushMany([{ data: 1 }, { data: 2 }]);
+    const [claim] = await session.consumer<number>(name).claimMany(2);
+    expect(counts).toEqual({ 'session held': 1, 'queue held': 2 });
+    await claim?.ack();
+    const service = session.discovery<undefined>(name);
+    await service.register({ address: 'a:1' });
+    const pool = service.pool();
+    const picked = await pool.acquire();
+    const member = await session.group<string>(name).join({ data: 'x' });
+    expect(counts).toEqual({
+      'session held': 1,
+      'queue held': 1,
+      'registry held': 1,
+      'pool held': 1,
+      'group held': 1,
+    });
+    picked.done();
+    picked.done();
+    await member.leave();
+    await session.mutex(name).acquire();
+    await actor.killLease();
+    await eventually('the loss', () => actor.session.state === 'lost');
+    await eventually('the end of its holds', () => counts['mutex held'] === undefined);
+    expect(counts['session held']).toBe(undefined);
+    expect(counts['queue held']).toBe(undefined);
+    await session.close();
+    expect(counts).toEqual({});
   });
 });
