@@ -2,11 +2,11 @@
 import { isConclaveError } from '../../sdk/errors.ts';
 import type { Session } from '../../sdk/session.ts';
 import { compare, type Operation, op } from '../../sdk/txn.ts';
+import { jittered } from '../common/repeat.ts';
 import { onAbort } from '../common/signals.ts';
 import type { HeldMember } from '../line/holding.ts';
 import type { LineEnd } from '../line/line.ts';
 import { Follower } from './follower.ts';
-import { jittered } from './key-wait.ts';
 
 export type Gate = {
   readonly key: string;

@@ -3,7 +3,6 @@ import { ConclaveError, isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue, ListResult } from '../../sdk/kv.ts';
 import type { Session } from '../../sdk/session.ts';
 import { compare, type Operation, op } from '../../sdk/txn.ts';
-import { fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
 import { firstAttempt } from '../line/line-membership.ts';
 import { goneKey, randomId } from '../names.ts';
 import { type BreakReason, BrokenBarrierError } from './broken.ts';
@@ -52,37 +51,37 @@ export class CyclicCalls {
     return this.#plan.keys.folder(this.#generation) + this.member;
   }
 
-  /** Enters the generation that is open; undefined when nobody wants that any more. */
-  async enter(signal: AbortSignal, isWanted: () => boolean): Promise<CyclicEvent | undefined> {
-    const { client } = this.#session;
-    const { parties, known, what } = this.#plan;
+  beginEntry(): void {
+    const { parties, known } = this.#plan;
     // What was known may have been reset or forgotten since.
     if (known.record?.broken || known.record?.parties !== parties) known.record = undefined;
-    for (let attempt = 0; isWanted(); attempt++) {
-      const record = known.record ?? firstRecord(parties);
-      const { generation, broken } = record;
-      if (record.parties !== parties || broken !== undefined) {
-        const error = broken
-          ? new BrokenBarrierError(what, generation, broken.reason, broken)
-          : partiesDiffer(what, record.parties, parties);
-        return { kind: 'refused', error };
-      }
-      this.#generation = generation;
-      try {
-        const entered = await this.#tryEnter(record);
-        if (entered) return entered;
-        if (this.#lingering > 0) return { kind: 'refused', error: this.#overtaken(generation) };
-        attempt = 0;
-        continue;
-      } catch (error) {
-        if (isConclaveError(error, 'LEASE_NOT_FOUND')) return { kind: 'session-lost' };
-        if (!isConclaveError(error) || error.outcome !== 'not-applied') this.#lingering += 1;
-        if (!mayRepeat(error)) return { kind: 'refused', error };
-      }
-      const delayMs = fullJitterMs(attempt, client.random);
-      await pause(client.clock, delayMs, signal).catch(() => undefined);
+  }
+
+  /**
+   * Enters the generation that is open, as far as is known; undefined when it was another one.
+   *
+   * @throws what the store answers
+   */
+  async attemptEntry(): Promise<CyclicEvent | undefined> {
+    const { parties, known, what } = this.#plan;
+    const record = known.record ?? firstRecord(parties);
+    const { generation, broken } = record;
+    if (broken) {
+      const error = new BrokenBarrierError(what, generation, broken.reason, broken);
+      return { kind: 'refused', error };
     }
-    return undefined;
+    if (record.parties !== parties) {
+      return { kind: 'refused', error: partiesDiffer(what, record.parties, parties) };
+    }
+    this.#generation = generation;
+    const entered = await this.#tryEnter(record);
+    if (entered !== undefined || this.#lingering === 0) return entered;
+    return { kind: 'refused', error: this.#overtaken(generation) };
+  }
+
+  /** An answer was lost: a copy of the entry may still be on its way. */
+  doubtEntry(): void {
+    this.#lingering += 1;
   }
 
   /** The own position, for a party that was there before. */

@@ -4,10 +4,10 @@
  *
  * Exchanges: 2 (enter, watches; or enter, trip), and 1 more for the one that breaks a generation.
  */
-import { ConclaveError, isConclaveError } from '../../sdk/errors.ts';
+import { ConclaveError } from '../../sdk/errors.ts';
 import type { Session } from '../../sdk/session.ts';
-import { closingPatienceMs, untilAnswered } from '../common/repeat.ts';
-import { onAbort } from '../common/signals.ts';
+import { MachineRunner } from '../common/machine-runner.ts';
+import { closingPatienceMs } from '../common/repeat.ts';
 import type { BreakReason } from './broken.ts';
 import {
   beginCyclic,
@@ -15,13 +15,11 @@ import {
   type CyclicEnd,
   type CyclicEvent,
   type CyclicState,
-  type CyclicStep,
   stepCyclic,
 } from './cyclic.ts';
 import { CyclicCalls, type CyclicPlan } from './cyclic-calls.ts';
 import { decodeRecord } from './cyclic-record.ts';
 import { Follower, type FollowerHandlers } from './follower.ts';
-import { jittered } from './key-wait.ts';
 
 /** What the last party does before all go on. */
 export type BarrierAction = (turn: {
@@ -42,15 +40,12 @@ export class CyclicParty {
   readonly #action: BarrierAction | undefined;
   readonly #handlers: Handlers;
   readonly #calls: CyclicCalls;
-  /** Ends waits, reads, watches and the action; never a write that has been sent. */
-  readonly #stop = new AbortController();
+  /** Its signal ends the action, too. */
+  readonly #machine: MachineRunner<CyclicState, CyclicEvent, CyclicEffect>;
   readonly #record: Follower;
   readonly #parties: Follower;
-  #state: CyclicState = { kind: 'entering' };
   #waited = false;
   #entering: Promise<void> = Promise.resolve();
-  #stopListening = () => {};
-  #cancelRecheck = () => {};
   #cancelPatience = () => {};
 
   constructor(
@@ -64,23 +59,28 @@ export class CyclicParty {
     this.#action = action;
     this.#handlers = handlers;
     this.#calls = new CyclicCalls(session, plan);
+    const rules = { parties: plan.parties, hasAction: action !== undefined };
+    this.#machine = new MachineRunner<CyclicState, CyclicEvent, CyclicEffect>(session, {
+      first: beginCyclic(),
+      step: (state, event) => stepCyclic(rules, state, event),
+      run: (effect) => this.#run(effect),
+      recheckMs: plan.recheckMs,
+    });
     this.#record = this.#follower((events) => {
       for (const { type, kv } of events) {
         const record = type === 'put' ? decodeRecord(kv) : undefined;
         this.#plan.known.record = record;
-        this.#dispatch({ kind: 'record-seen', record });
+        this.#machine.dispatch({ kind: 'record-seen', record });
       }
     });
     this.#parties = this.#follower((events) => {
-      if (events.some(({ type }) => type === 'delete')) this.#dispatch({ kind: 'party-gone' });
+      if (events.some(({ type }) => type === 'delete'))
+        this.#machine.dispatch({ kind: 'party-gone' });
     });
   }
 
   start(): void {
-    this.#stopListening = onAbort(this.#session.signal, () =>
-      this.#dispatch({ kind: 'session-lost' }),
-    );
-    this.#advance(beginCyclic());
+    this.#machine.start();
   }
 
   /**
@@ -95,26 +95,14 @@ export class CyclicParty {
     const overdue = new ConclaveError(code, message, { cause: error.cause, outcome: 'unknown' });
     const reason = code === 'ABORTED' ? 'abort' : 'timeout';
     this.#cancelPatience = clock.setTimer(closingPatienceMs, () => {
-      this.#dispatch({ kind: 'refused', error: overdue });
+      this.#machine.dispatch({ kind: 'refused', error: overdue });
     });
-    this.#dispatch({ kind: 'give-up', reason, error });
+    this.#machine.dispatch({ kind: 'give-up', reason, error });
   }
 
   #follower(events: FollowerHandlers['events']): Follower {
-    const look = () => this.#dispatch({ kind: 'recheck' });
-    return new Follower(this.#session.client, () => this.#recheckDelayMs() / 10, { events, look });
-  }
-
-  #dispatch(event: CyclicEvent): void {
-    // Timers of a frozen process fire late: whatever arrives first after the deadline is the end.
-    const expired = this.#session.state === 'lost';
-    const rules = { parties: this.#plan.parties, hasAction: this.#action !== undefined };
-    this.#advance(stepCyclic(rules, this.#state, expired ? { kind: 'session-lost' } : event));
-  }
-
-  #advance({ state, effects }: CyclicStep): void {
-    this.#state = state;
-    for (const effect of effects) this.#run(effect);
+    const look = () => this.#machine.dispatch({ kind: 'recheck' });
+    return new Follower(this.#session.client, () => this.#machine.restMs(), { events, look });
   }
 
   #run(effect: CyclicEffect): void {
@@ -122,20 +110,19 @@ export class CyclicParty {
     switch (effect.kind) {
       case 'enter':
         this.#record.stop();
-        // A little later: whoever gives up at once must find the promise in its place.
-        this.#entering = Promise.resolve().then(() => this.#enter());
+        this.#entering = this.#enter();
         break;
       case 'locate':
-        this.#answer((signal) => this.#calls.locate(effect.generation, effect.own, signal));
+        this.#machine.answer((signal) => this.#calls.locate(effect.generation, effect.own, signal));
         break;
       case 'look':
-        this.#answer(async (signal) => {
+        this.#machine.answer(async (signal) => {
           const view = await this.#calls.look(effect.generation, effect.own, signal);
           return { kind: 'viewed', view };
         });
         break;
       case 'watch-record':
-        if (this.#state.kind !== 'acting') this.#waits();
+        if (this.#machine.state.kind !== 'acting') this.#waits();
         this.#record.follow({ range: keys.record }, effect.revision);
         break;
       case 'watch-parties': {
@@ -148,7 +135,7 @@ export class CyclicParty {
         void this.#act(effect.generation);
         break;
       case 'trip':
-        this.#answer(async (signal) => {
+        this.#machine.answer(async (signal) => {
           const view = await this.#calls.trip(effect.generation, effect.own, signal);
           return { kind: 'viewed', view };
         });
@@ -157,7 +144,7 @@ export class CyclicParty {
         this.#break(effect.generation, effect.reason);
         break;
       case 'recheck-later':
-        this.#recheckLater();
+        this.#machine.recheckLater();
         break;
       case 'withdraw':
         void this.#withdraw();
@@ -173,77 +160,50 @@ export class CyclicParty {
     this.#waited = true;
   }
 
-  async #enter(): Promise<void> {
-    const isWanted = () => this.#state.kind === 'entering';
-    const event = await this.#calls.enter(this.#stop.signal, isWanted);
-    if (event) this.#dispatch(event);
+  #enter(): Promise<void> {
+    this.#calls.beginEntry();
+    return this.#machine.enter(
+      () => this.#calls.attemptEntry(),
+      ({ kind }) => kind === 'entering',
+      () => this.#calls.doubtEntry(),
+    );
   }
 
   async #act(generation: number): Promise<void> {
     // An event of its own, as all that follows from a step.
     await Promise.resolve();
     try {
-      await this.#action?.({ generation, signal: this.#stop.signal });
-      this.#dispatch({ kind: 'acted' });
+      await this.#action?.({ generation, signal: this.#machine.signal });
+      this.#machine.dispatch({ kind: 'acted' });
     } catch (error) {
-      this.#dispatch({ kind: 'action-failed', error });
+      this.#machine.dispatch({ kind: 'action-failed', error });
     }
   }
 
   #break(generation: number, reason: BreakReason): void {
-    const { client, signal } = this.#session;
     // Not ended with the wait: the others must learn of it.
-    untilAnswered(client, () => this.#calls.breakOff(generation, reason), signal).then(
-      (record) => this.#dispatch({ kind: 'record-seen', record }),
-      (error: unknown) => this.#fail(error),
-    );
-  }
-
-  /** Repeats a call until it is answered, and passes on what it came to. */
-  #answer(call: (signal: AbortSignal) => Promise<CyclicEvent>): void {
-    const { signal } = this.#stop;
-    untilAnswered(this.#session.client, () => call(signal), signal).then(
-      (event) => this.#dispatch(event),
-      (error: unknown) => {
-        if (!signal.aborted) this.#fail(error);
-      },
-    );
-  }
-
-  #fail(error: unknown): void {
-    const lost = isConclaveError(error, 'LEASE_NOT_FOUND');
-    this.#dispatch(lost ? { kind: 'session-lost' } : { kind: 'refused', error });
-  }
-
-  #recheckLater(): void {
-    this.#cancelRecheck();
-    this.#cancelRecheck = this.#session.client.clock.setTimer(this.#recheckDelayMs(), () =>
-      this.#dispatch({ kind: 'recheck' }),
-    );
-  }
-
-  #recheckDelayMs(): number {
-    return jittered(this.#plan.recheckMs, this.#session.client.random);
+    this.#machine.answer(async () => {
+      const record = await this.#calls.breakOff(generation, reason);
+      return { kind: 'record-seen', record };
+    }, this.#session.signal);
   }
 
   async #withdraw(): Promise<void> {
-    this.#stop.abort();
+    this.#machine.stop();
     await this.#entering;
     try {
       await this.#calls.remove();
     } catch {
       this.#session.reap(() => this.#calls.remove());
     }
-    this.#dispatch({ kind: 'withdrawn' });
+    this.#machine.dispatch({ kind: 'withdrawn' });
   }
 
   #end(end: CyclicEnd): void {
-    this.#cancelRecheck();
+    this.#machine.end();
     this.#cancelPatience();
-    this.#stopListening();
     this.#record.stop();
     this.#parties.stop();
-    this.#stop.abort();
     // A key that stays would look like a party that waits. What passed or broke is cleared with it.
     const mayStay = end.kind === 'failed' || end.kind === 'gave-up';
     if (mayStay || (end.kind === 'broken' && end.reason === 'unknown')) {

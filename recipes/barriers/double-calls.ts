@@ -3,7 +3,6 @@ import { isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue, ListResult } from '../../sdk/kv.ts';
 import type { Session } from '../../sdk/session.ts';
 import { compare, type Operation, op } from '../../sdk/txn.ts';
-import { fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
 import { firstAttempt } from '../line/line-membership.ts';
 import { goneKey, randomId } from '../names.ts';
 import type { DoubleEvent, EntryView, Ready } from './double.ts';
@@ -89,15 +88,14 @@ export class DoubleCalls {
     if ((known.terms?.generation ?? 0) < generation) known.terms = { parties, generation };
   }
 
-  /** Enters the generation that forms; undefined when nobody wants that any more. */
-  async enter(signal: AbortSignal, isWanted: () => boolean): Promise<DoubleEvent | undefined> {
-    const { client } = this.#session;
+  /** Enters the generation that forms, by attempts of which each builds on what the last has learnt. */
+  entry(): { attempt(): Promise<DoubleEvent | undefined>; doubt(): void } {
     const { parties, known } = this.#plan;
     const before = [...this.#places];
     // What was known of another number of parties may have been forgotten since.
     if (known.terms?.parties !== parties) known.terms = undefined;
     let place: Place | undefined;
-    for (let attempt = 0; isWanted(); attempt++) {
+    const attempt = async (): Promise<DoubleEvent | undefined> => {
       const terms = known.terms ?? { parties, generation: 1 };
       if (terms.parties !== parties) {
         return { kind: 'refused', error: partiesDiffer(this.#plan.what, terms.parties, parties) };
@@ -105,27 +103,21 @@ export class DoubleCalls {
       const current =
         place?.generation === terms.generation ? place : this.#newPlace(terms.generation);
       place = current;
-      try {
-        const entered = await this.#tryEnter(current, terms, before);
-        if (entered) {
-          this.#places = [...before.filter(mayArrive), current];
-          this.#current = current;
-          return entered;
-        }
-        // The guess was wrong: nothing was written, unless a copy is still on its way.
-        if (!mayArrive(current)) this.#places = this.#places.filter((each) => each !== current);
-        place = undefined;
-        attempt = 0;
-        continue;
-      } catch (error) {
-        if (isConclaveError(error, 'LEASE_NOT_FOUND')) return { kind: 'session-lost' };
-        if (!isConclaveError(error) || error.outcome !== 'not-applied') current.lingering += 1;
-        if (!mayRepeat(error)) return { kind: 'refused', error };
+      const entered = await this.#tryEnter(current, terms, before);
+      if (entered) {
+        this.#places = [...before.filter(mayArrive), current];
+        this.#current = current;
+        return entered;
       }
-      const delayMs = fullJitterMs(attempt, client.random);
-      await pause(client.clock, delayMs, signal).catch(() => undefined);
-    }
-    return undefined;
+      // The guess was wrong: nothing was written, unless a copy is still on its way.
+      if (!mayArrive(current)) this.#places = this.#places.filter((each) => each !== current);
+      place = undefined;
+      return undefined;
+    };
+    const doubt = () => {
+      if (place) place.lingering += 1;
+    };
+    return { attempt, doubt };
   }
 
   /** Everything that decides whether this party is in. */

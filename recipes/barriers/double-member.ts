@@ -5,11 +5,11 @@
  * Exchanges: 2 for the party that completes a generation (enter, form), 2 for each other (enter,
  * watches); 2 to leave (exit, watch), 1 for the last one.
  */
-import { aborted, ConclaveError, isConclaveError } from '../../sdk/errors.ts';
+import { aborted, ConclaveError } from '../../sdk/errors.ts';
 import type { Duration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
+import { MachineRunner } from '../common/machine-runner.ts';
 import type { Patience } from '../common/patience.ts';
-import { untilAnswered } from '../common/repeat.ts';
 import { onAbort } from '../common/signals.ts';
 import { type HeldMember, sessionLost } from '../line/holding.ts';
 import type { LineEnd } from '../line/line.ts';
@@ -19,14 +19,12 @@ import {
   type DoubleEffect,
   type DoubleEvent,
   type DoubleState,
-  type DoubleStep,
   type Party,
   stepDouble,
 } from './double.ts';
 import { DoubleCalls, type DoublePlan } from './double-calls.ts';
 import { decodeReady, saysAllLeft } from './double-record.ts';
 import { Follower, type FollowerHandlers } from './follower.ts';
-import { jittered } from './key-wait.ts';
 
 export type LeaveOptions = {
   /** Waits no longer for the others: rejects with ABORTED. This one has left all the same. */
@@ -55,18 +53,14 @@ export class DoubleMember implements HeldMember {
   readonly #plan: DoublePlan;
   readonly #handlers: Handlers;
   readonly #calls: DoubleCalls;
-  /** Ends waits, reads and watches; never a write that has been sent. */
-  readonly #stop = new AbortController();
+  readonly #machine: MachineRunner<DoubleState, DoubleEvent, DoubleEffect>;
   readonly #entry: Follower;
   readonly #own: Follower;
   readonly #others: Follower;
-  #state: DoubleState = { kind: 'entering' };
   #watched: Party | undefined;
   #waited = false;
   #entering: Promise<void> = Promise.resolve();
   #departure: Departure | undefined;
-  #stopListening = () => {};
-  #cancelRecheck = () => {};
 
   constructor(session: Session, plan: DoublePlan, patience: Patience, handlers: Handlers) {
     this.#session = session;
@@ -74,19 +68,27 @@ export class DoubleMember implements HeldMember {
     this.patience = patience;
     this.#handlers = handlers;
     this.#calls = new DoubleCalls(session, plan);
+    this.#machine = new MachineRunner<DoubleState, DoubleEvent, DoubleEffect>(session, {
+      first: beginDouble(),
+      step: (state, event) => stepDouble(plan.parties, state, event),
+      run: (effect) => this.#run(effect),
+      recheckMs: plan.recheckMs,
+      outlivesSession: ({ kind }) => kind === 'withdrawn',
+    });
     this.#entry = this.#follower((events) => {
       for (const { type, kv } of events) {
         const ready = type === 'put' ? decodeReady(kv) : undefined;
-        if (ready) this.#dispatch({ kind: 'ready-seen', ready });
+        if (ready) this.#machine.dispatch({ kind: 'ready-seen', ready });
       }
     });
     this.#own = this.#follower((events) => {
-      if (events.some(({ type }) => type === 'delete')) this.#dispatch({ kind: 'own-gone' });
+      if (events.some(({ type }) => type === 'delete'))
+        this.#machine.dispatch({ kind: 'own-gone' });
     });
     this.#others = this.#follower((events) => {
       for (const { type, kv } of events) {
         if (type === 'delete') this.#partyGone(kv.key);
-        else if (saysAllLeft(kv)) this.#dispatch({ kind: 'all-left' });
+        else if (saysAllLeft(kv)) this.#machine.dispatch({ kind: 'all-left' });
       }
     });
   }
@@ -96,10 +98,7 @@ export class DoubleMember implements HeldMember {
   }
 
   start(): void {
-    this.#stopListening = onAbort(this.#session.signal, () =>
-      this.#dispatch({ kind: 'session-lost' }),
-    );
-    this.#advance(beginDouble());
+    this.#machine.start();
   }
 
   /**
@@ -113,7 +112,7 @@ export class DoubleMember implements HeldMember {
   }
 
   verify(): void {
-    this.#dispatch({ kind: 'recheck' });
+    this.#machine.dispatch({ kind: 'recheck' });
   }
 
   #depart(): Departure {
@@ -126,7 +125,7 @@ export class DoubleMember implements HeldMember {
     const { signal, timeoutMs } = this.patience;
     const giveUp = (error: ConclaveError) => {
       reject(error);
-      this.#dispatch({ kind: 'give-up' });
+      this.#machine.dispatch({ kind: 'give-up' });
     };
     const { clock } = this.#session.client;
     const cancel =
@@ -138,8 +137,8 @@ export class DoubleMember implements HeldMember {
           });
     const departure = { promise, resolve, reject };
     this.#departure = departure;
-    if (this.#state.kind === 'out') resolve();
-    this.#dispatch({ kind: 'leave' });
+    if (this.#machine.state.kind === 'out') resolve();
+    this.#machine.dispatch({ kind: 'leave' });
     const stopListening = onAbort(signal, () => signal && giveUp(aborted(signal, 'applied')));
     const done = () => {
       cancel();
@@ -150,42 +149,29 @@ export class DoubleMember implements HeldMember {
   }
 
   #follower(events: FollowerHandlers['events']): Follower {
-    const look = () => this.#dispatch({ kind: 'recheck' });
-    return new Follower(this.#session.client, () => this.#recheckDelayMs() / 10, { events, look });
+    const look = () => this.#machine.dispatch({ kind: 'recheck' });
+    return new Follower(this.#session.client, () => this.#machine.restMs(), { events, look });
   }
 
   #partyGone(key: string): void {
     const party = this.#watched;
-    if (party?.key === key) this.#dispatch({ kind: 'party-gone', party });
-  }
-
-  #dispatch(event: DoubleEvent): void {
-    // Timers of a frozen process fire late: whatever arrives first after the deadline is the end.
-    const expired = this.#session.state === 'lost' && event.kind !== 'withdrawn';
-    const { parties } = this.#plan;
-    this.#advance(stepDouble(parties, this.#state, expired ? { kind: 'session-lost' } : event));
-  }
-
-  #advance({ state, effects }: DoubleStep): void {
-    this.#state = state;
-    for (const effect of effects) this.#run(effect);
+    if (party?.key === key) this.#machine.dispatch({ kind: 'party-gone', party });
   }
 
   #run(effect: DoubleEffect): void {
     const { keys } = this.#plan;
     switch (effect.kind) {
       case 'enter':
-        // A little later: whoever gives up at once must find the promise in its place.
-        this.#entering = Promise.resolve().then(() => this.#enter());
+        this.#entering = this.#enter();
         break;
       case 'look':
-        this.#answer(async (signal) => ({
+        this.#machine.answer(async (signal) => ({
           kind: 'viewed',
           view: await this.#calls.look(effect.generation, signal),
         }));
         break;
       case 'form':
-        this.#answer(async (signal) => ({
+        this.#machine.answer(async (signal) => ({
           kind: 'viewed',
           view: await this.#calls.form(effect.generation, signal),
         }));
@@ -204,13 +190,13 @@ export class DoubleMember implements HeldMember {
         break;
       }
       case 'exit':
-        this.#answer((signal) => this.#calls.exit(effect, signal));
+        this.#machine.answer((signal) => this.#calls.exit(effect, signal));
         break;
       case 'look-out':
-        this.#answer((signal) => this.#calls.lookOut(effect, signal));
+        this.#machine.answer((signal) => this.#calls.lookOut(effect, signal));
         break;
       case 'say-all-left':
-        this.#answer((signal) => this.#calls.sayAllLeft(effect, signal));
+        this.#machine.answer((signal) => this.#calls.sayAllLeft(effect, signal));
         break;
       case 'watch-party':
         this.#watched = effect.party;
@@ -223,10 +209,10 @@ export class DoubleMember implements HeldMember {
         this.#entry.stop();
         this.#own.stop();
         this.#others.stop();
-        this.#cancelRecheck();
+        this.#machine.cancelRecheck();
         break;
       case 'recheck-later':
-        this.#recheckLater();
+        this.#machine.recheckLater();
         break;
       case 'withdraw':
         void this.#withdraw();
@@ -242,39 +228,17 @@ export class DoubleMember implements HeldMember {
     this.#waited = true;
   }
 
-  async #enter(): Promise<void> {
-    const isWanted = () => this.#state.kind === 'entering';
-    const event = await this.#calls.enter(this.#stop.signal, isWanted);
-    if (event) this.#dispatch(event);
-  }
-
-  /** Repeats a call until it is answered, and passes on what it came to. */
-  #answer(call: (signal: AbortSignal) => Promise<DoubleEvent>): void {
-    const { signal } = this.#stop;
-    const { client } = this.#session;
-    untilAnswered(client, () => call(signal), signal).then(
-      (event) => this.#dispatch(event),
-      (error: unknown) => {
-        if (signal.aborted) return;
-        const lost = isConclaveError(error, 'LEASE_NOT_FOUND');
-        this.#dispatch(lost ? { kind: 'session-lost' } : { kind: 'refused', error });
-      },
+  #enter(): Promise<void> {
+    const entry = this.#calls.entry();
+    return this.#machine.enter(
+      () => entry.attempt(),
+      ({ kind }) => kind === 'entering',
+      () => entry.doubt(),
     );
-  }
-
-  #recheckLater(): void {
-    this.#cancelRecheck();
-    this.#cancelRecheck = this.#session.client.clock.setTimer(this.#recheckDelayMs(), () =>
-      this.#dispatch({ kind: 'recheck' }),
-    );
-  }
-
-  #recheckDelayMs(): number {
-    return jittered(this.#plan.recheckMs, this.#session.client.random);
   }
 
   async #withdraw(): Promise<void> {
-    this.#stop.abort();
+    this.#machine.stop();
     // An entry under way is left to finish: its answer is cheaper than a lasting mark.
     await this.#entering;
     try {
@@ -282,7 +246,7 @@ export class DoubleMember implements HeldMember {
     } catch {
       this.#removeLater();
     }
-    this.#dispatch({ kind: 'withdrawn' });
+    this.#machine.dispatch({ kind: 'withdrawn' });
   }
 
   #removeLater(): void {
@@ -290,8 +254,7 @@ export class DoubleMember implements HeldMember {
   }
 
   #end(end: LineEnd): void {
-    this.#stopListening();
-    this.#stop.abort();
+    this.#machine.end();
     if (end.kind !== 'session-lost' && this.#calls.mayHaveKeys) this.#removeLater();
     this.#handlers.ended(end);
     if (end.kind === 'session-lost') this.#departure?.reject(sessionLost(this.#session));

@@ -8,7 +8,7 @@ import type { Duration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { type Patience, waitPatiently } from '../common/patience.ts';
-import { untilAnswered } from '../common/repeat.ts';
+import { jittered, untilAnswered } from '../common/repeat.ts';
 import { type LinkedSignal, linkedSignal, onAbort } from '../common/signals.ts';
 import type { Known } from '../line/argument-checks.ts';
 import { sessionLost } from '../line/holding.ts';
@@ -17,8 +17,6 @@ import { Follower } from './follower.ts';
 
 /** How often waiters look again, whatever watches say, unless told otherwise. */
 export const defaultRecheckMs = 15_000;
-
-export const jittered = (ms: number, random: () => number): number => ms * (0.75 + 0.5 * random());
 
 export type WaitBarrierOptions = {
   /** Gives up waiting: rejects with ABORTED. */

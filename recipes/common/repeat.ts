@@ -27,6 +27,9 @@ export const fullJitterMs = (
   longestMs: number = longestDelayMs,
 ): number => random() * Math.min(longestMs, baseMs * 2 ** Math.min(attempt, 40));
 
+/** A period that differs from member to member, so that they do not all look at once. */
+export const jittered = (ms: number, random: () => number): number => ms * (0.75 + 0.5 * random());
+
 /** Waits this long. @throws ConclaveError ABORTED when the signal aborts first */
 export const pause = (clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> =>
   new Promise((resolve, reject) => {

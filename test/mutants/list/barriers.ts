@@ -72,7 +72,7 @@ export const barrierMutants: readonly Mutant[] = [
     'death of a party noticed by nobody who waits',
     [
       'cyclic-party',
-      "if (events.some(({ type }) => type === 'delete')) this.#dispatch({ kind: 'party-gone' });",
+      "if (events.some(({ type }) => type === 'delete')) this.#machine.dispatch({ kind: 'party-gone' });",
       'void events;',
     ],
     test('recipes/cyclic-barrier', 'whoever dies breaks it for all'),
