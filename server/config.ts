@@ -56,6 +56,8 @@ export type Config = {
   readonly maxTxnOps: number;
   readonly maxRequestBytes: number;
   readonly watchProgressNotifyIntervalMs: number;
+  /** What serves gRPC to clients. */
+  readonly grpcServer: 'lean' | 'grpc-js';
   /** Web origins that may use the server besides its own; '*' for all. */
   readonly cors: readonly string[];
   /** Host names that HTTP requests may be addressed to; '*' for all. */
@@ -274,6 +276,7 @@ export function loadConfig(surroundings: Surroundings): LoadedConfig {
     maxTxnOps: values.read('max-txn-ops', integer(1, 1_000_000)),
     // Two requests must fit into one batch of the log.
     maxRequestBytes: values.read('max-request-bytes', integer(1, limits.walBatchBytes / 2)),
+    grpcServer: values.read('grpc-server', choice('lean', 'grpc-js')),
     watchProgressNotifyIntervalMs: values.read(
       'watch-progress-notify-interval',
       duration({ allowZero: false }),

@@ -17,7 +17,7 @@ import type { HttpHandler } from './http/router.ts';
 import type { InitialMember } from './identity.ts';
 import { limits } from './limits.ts';
 import { abortProcess, defaultLogger } from './logging.ts';
-import { RpcServer } from './rpc/server.ts';
+import { type CarrierName, RpcServer } from './rpc/server.ts';
 import { readIdentity, recordRemoval } from './storage/identity.ts';
 import { openStores, type Stores } from './stores.ts';
 import { fetchMembers } from './transport/join.ts';
@@ -67,6 +67,8 @@ export type MemberOptions = {
   readonly maxTxnOps?: number;
   readonly maxRequestBytes?: number;
   readonly watchProgressNotifyIntervalMs?: number;
+  /** What serves gRPC to clients: the own HTTP/2 server, or the grpc-js library. @default 'lean' */
+  readonly grpcServer?: CarrierName;
   /** Web origins that may use the port. @default none but its own */
   readonly origins?: readonly string[];
   /** Host names that HTTP requests may be addressed to, beside those it listens on. */
@@ -294,6 +296,7 @@ async function openListeners(
     logger,
     maxTxnOps: options.maxTxnOps ?? limits.txnOps,
     observer: metrics,
+    ...(options.grpcServer === undefined ? {} : { carrier: options.grpcServer }),
     ...(options.maxRequestBytes === undefined ? {} : { maxRequestBytes: options.maxRequestBytes }),
     ...(options.watchProgressNotifyIntervalMs === undefined
       ? {}

@@ -30,6 +30,7 @@ export function memberOptions(config: Config, logger: Logger): MemberOptions {
     maxTxnOps: config.maxTxnOps,
     maxRequestBytes: config.maxRequestBytes,
     watchProgressNotifyIntervalMs: config.watchProgressNotifyIntervalMs,
+    grpcServer: config.grpcServer,
     origins: config.cors,
     hosts: config.hostWhitelist,
     logger,

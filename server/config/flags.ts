@@ -173,6 +173,13 @@ export const flags = [
     section: 'Store',
   },
   {
+    name: 'grpc-server',
+    value: 'lean|grpc-js',
+    fallback: 'lean',
+    help: "what serves clients: the server's own HTTP/2, or the grpc-js library, which is slower",
+    section: 'HTTP',
+  },
+  {
     name: 'cors',
     value: 'ORIGINS',
     fallback: '',

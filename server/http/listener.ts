@@ -14,7 +14,6 @@ import { type AddressInfo, createConnection, Server, type Socket } from 'node:ne
 import type { Logger } from 'pino';
 import type { Member } from '../rpc/member.ts';
 import type { RpcServer } from '../rpc/server.ts';
-import { mendAuthority } from './authority.ts';
 import { mountHealth } from './health.ts';
 import { type Metrics, mountMetrics } from './metrics.ts';
 import { OriginPolicy } from './origin-policy.ts';
@@ -118,7 +117,7 @@ export class Listener implements MountPoint {
       if (protocol === 'http1') {
         this.#idle.add(socket);
         this.#http.emit('connection', socket);
-      } else mendAuthority(socket, this.#silenceMs, () => this.#options.rpc.accept(socket));
+      } else this.#options.rpc.accept(socket, this.#silenceMs);
     });
   }
 

@@ -4,13 +4,13 @@
  * Calls are independent: they run side by side, are answered as they become ready, and a bad one gets
  * an error answer of its own. Answers that become ready in one turn of the event loop leave together.
  */
-import type { ServerDuplexStream } from '@grpc/grpc-js';
 import type { ClientCall } from '../clients/call.ts';
 import { Fault, Status } from '../faults.ts';
 import type { Clock, Timers } from '../ports.ts';
 import { type Answer, Answers, type Call, Calls } from '../wire/conclave/v1/batch.ts';
 import { toNumber } from './convert.ts';
 import { type CallContext, decodeViews, type UnaryMethod } from './method.ts';
+import type { ServedStream } from './served-stream.ts';
 import { type CallStatus, CONTEXT_DEADLINE, statusOf } from './status.ts';
 import type { OpenStream, OpenStreams } from './streams.ts';
 
@@ -67,7 +67,7 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 const NOTHING: Buffer = Buffer.alloc(0);
 
 export function serveBatch(
-  call: ServerDuplexStream<Buffer, Buffer>,
+  call: ServedStream,
   { streams, clock, timers, needsLeader, methods, onError }: BatchOptions,
 ): void {
   /** Whose answers are waited for. */

@@ -1,5 +1,4 @@
 /** The standard gRPC health service: the server as a whole is service "". */
-import type { ServerWritableStream } from '@grpc/grpc-js';
 import { Status } from '../faults.ts';
 import {
   HealthCheckRequest,
@@ -9,6 +8,7 @@ import {
 } from '../wire/health/health.ts';
 import type { MemberFacts } from './member.ts';
 import { decode, methodsOf, type UnaryMethod } from './method.ts';
+import type { ServedResponses } from './served-stream.ts';
 import { Rejection, statusOf } from './status.ts';
 import type { OpenStream, OpenStreams } from './streams.ts';
 
@@ -26,10 +26,7 @@ export function healthCheck(member: MemberFacts): UnaryMethod {
 }
 
 /** Says how things are and keeps the stream: a stopping server ends it. */
-export function serveHealthWatch(
-  call: ServerWritableStream<Buffer, Buffer>,
-  streams: OpenStreams,
-): void {
+export function serveHealthWatch(call: ServedResponses, streams: OpenStreams): void {
   const stream: OpenStream = {
     needsLeader: false,
     fail: (fault) => call.emit('error', statusOf(fault)),

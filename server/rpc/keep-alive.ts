@@ -2,9 +2,9 @@
  * The LeaseKeepAlive stream: an answer to every request, in the order of the requests, which are
  * renewed side by side. It ends when the client ends its half.
  */
-import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { Fault } from '../faults.ts';
 import type { UnaryMethod } from './method.ts';
+import type { ServedStream } from './served-stream.ts';
 import { statusOf } from './status.ts';
 import type { OpenStream, OpenStreams } from './streams.ts';
 
@@ -12,7 +12,7 @@ import type { OpenStream, OpenStreams } from './streams.ts';
 const MAX_PENDING = 1_000;
 
 export function serveKeepAlive(
-  call: ServerDuplexStream<Buffer, Buffer>,
+  call: ServedStream,
   keepAlive: UnaryMethod,
   options: { readonly streams: OpenStreams; readonly needsLeader: boolean },
 ): void {
@@ -58,11 +58,7 @@ export function serveKeepAlive(
 }
 
 /** Resolves once the transport takes more. */
-async function write(
-  call: ServerDuplexStream<Buffer, Buffer>,
-  message: Buffer,
-  gone: AbortSignal,
-): Promise<void> {
+async function write(call: ServedStream, message: Buffer, gone: AbortSignal): Promise<void> {
   if (gone.aborted || call.write(message)) return;
   await new Promise<void>((resolve) => {
     call.once('drain', resolve);

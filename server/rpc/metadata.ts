@@ -4,17 +4,22 @@
  * `client-api-version` is not looked at: gRPC lets only printable ASCII through, which is all that
  * etcd asks of it.
  */
-import type { Metadata } from '@grpc/grpc-js';
 import { Fault } from '../faults.ts';
 import type { MemberFacts } from './member.ts';
+
+/** The values under a name in lower case, in order. */
+export interface CallMetadata {
+  get(name: string): readonly (string | Buffer)[];
+}
 
 const HAS_LEADER = 'hasleader';
 
 /** Whether the client wants an error at once rather than to wait while there is no leader. */
-export const needsLeader = (metadata: Metadata): boolean => metadata.get(HAS_LEADER)[0] === 'true';
+export const needsLeader = (metadata: CallMetadata): boolean =>
+  metadata.get(HAS_LEADER)[0] === 'true';
 
 /** Throws `no leader`, also when the member stops: nothing was done, so clients may try another. */
-export function checkMetadata(metadata: Metadata, member: MemberFacts): void {
+export function checkMetadata(metadata: CallMetadata, member: MemberFacts): void {
   const isLeaderless = member.leader === 0n && needsLeader(metadata);
   if (member.isStopping || isLeaderless) throw new Fault('no-leader');
 }

@@ -2,7 +2,6 @@
  * Every method that a member serves, by path, whatever carries the calls: gRPC in `server.ts`, a
  * simulator's own streams elsewhere.
  */
-import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { systemClock, systemTimers } from '../clock.ts';
 import { Fault } from '../faults.ts';
@@ -22,6 +21,7 @@ import { maintenanceMethods } from './maintenance.ts';
 import type { Member } from './member.ts';
 import { needsLeader } from './metadata.ts';
 import type { UnaryMethod } from './method.ts';
+import type { ServedResponses, ServedStream } from './served-stream.ts';
 import type { ServiceContext } from './services.ts';
 import { serveSnapshot } from './snapshot.ts';
 import { OpenStreams } from './streams.ts';
@@ -49,8 +49,8 @@ export type ServiceOptions = {
 /** Takes what is served, once each. */
 export interface Registrar {
   unary(method: UnaryMethod): void;
-  bidi(path: string, serve: (call: ServerDuplexStream<Buffer, Buffer>) => void): void;
-  serverStream(path: string, serve: (call: ServerWritableStream<Buffer, Buffer>) => void): void;
+  bidi(path: string, serve: (call: ServedStream) => void): void;
+  serverStream(path: string, serve: (call: ServedResponses) => void): void;
 }
 
 const PROGRESS_INTERVAL_MS = 10 * 60_000;

@@ -6,11 +6,11 @@
  */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import type { ServerWritableStream } from '@grpc/grpc-js';
 import { Fault } from '../faults.ts';
 import { SnapshotResponse } from '../wire/etcdserverpb/rpc.ts';
 import { headerNow } from './header.ts';
 import type { Member } from './member.ts';
+import type { ServedResponses } from './served-stream.ts';
 import { statusOf } from './status.ts';
 import type { OpenStream, OpenStreams } from './streams.ts';
 import { ETCD_CLUSTER_VERSION } from './version.ts';
@@ -24,7 +24,7 @@ export type SnapshotOptions = {
 };
 
 export async function serveSnapshot(
-  call: ServerWritableStream<Buffer, Buffer>,
+  call: ServedResponses,
   member: Member,
   { streams, onError }: SnapshotOptions,
 ): Promise<void> {
@@ -74,11 +74,7 @@ function encode(member: Member, blob: Buffer, remainingBytes: number): Buffer {
 }
 
 /** Resolves once the transport takes more; rejects when the client is gone or the server stops. */
-async function write(
-  call: ServerWritableStream<Buffer, Buffer>,
-  message: Buffer,
-  signal: AbortSignal,
-): Promise<void> {
+async function write(call: ServedResponses, message: Buffer, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted();
   if (call.write(message)) return;
   try {

@@ -5,12 +5,12 @@
  * whatever the client does, what is held for it is the queue's bound plus one window. Its half-close
  * changes nothing; the stream ends with the connection, or when the server stops.
  */
-import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { Fault } from '../faults.ts';
 import type { WatchStream } from '../watch/stream.ts';
 import { WatchCreateRequest_FilterType, WatchRequest } from '../wire/etcdserverpb/rpc.ts';
 import { toNumber } from './convert.ts';
 import { decode } from './method.ts';
+import type { ServedStream } from './served-stream.ts';
 import type { ServiceContext } from './services.ts';
 import { statusOf } from './status.ts';
 import type { OpenStream, OpenStreams } from './streams.ts';
@@ -33,7 +33,7 @@ export type WatchOptions = {
 };
 
 export function serveWatch(
-  call: ServerDuplexStream<Buffer, Buffer>,
+  call: ServedStream,
   { member, random, timers }: ServiceContext,
   options: WatchOptions,
 ): void {

@@ -59,6 +59,7 @@ test('no settings at all give a member that serves this machine', () => {
     maxTxnOps: limits.txnOps,
     maxRequestBytes: limits.requestBytes,
     watchProgressNotifyIntervalMs: 600_000,
+    grpcServer: 'lean',
     cors: [],
     hostWhitelist: ['*'],
     logLevel: 'info',

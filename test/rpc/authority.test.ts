@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { type ClientHttp2Session, connect } from 'node:http2';
 import { type AddressInfo, connect as connectTcp, createConnection, createServer } from 'node:net';
 import { expect, test } from 'vitest';
-import { mendAuthority } from '../../server/http/authority.ts';
+import { mendAuthority } from '../../server/rpc/authority.ts';
 import { StatusResponse } from '../../server/wire/etcdserverpb/rpc.ts';
 import { Face } from '../support/face.ts';
 import { within } from '../support/wait.ts';
@@ -26,23 +26,29 @@ async function statusOf(session: ClientHttp2Session, authority: string): Promise
   return StatusResponse.decode(Buffer.concat(chunks).subarray(EMPTY_MESSAGE.length));
 }
 
-test.each([
+const names = [
   'http://127.0.0.1:2379',
   '#initially=[http://127.0.0.1:2379;http://127.0.0.1:22379]',
   'http://a-name-of-more-than-one-hundred-and-twenty-six-bytes-in-huffman-code/'.repeat(4),
   'localhost:2379',
-])('calls under the name %s are served, one after another and side by side', async (authority) => {
-  await using face = await Face.open();
-  const session = connect(face.url);
-  await once(session, 'remoteSettings');
-  expect((await statusOf(session, authority)).raftTerm).toBe(2n);
-  const all = await Promise.all(Array.from({ length: 20 }, () => statusOf(session, authority)));
-  expect(all.map(({ leader }) => leader)).toEqual(all.map(() => 0xabcn));
-  session.close();
-});
+];
+const carriers = ['lean', 'grpc-js'] as const;
 
-test('a connection may stay without a call, and ping meanwhile', async () => {
-  await using face = await Face.open({ listener: { silenceMs: 50 } });
+test.each(names.flatMap((name) => carriers.map((carrier) => [name, carrier] as const)))(
+  'calls under the name %s are served by %s, one after another and side by side',
+  async (authority, carrier) => {
+    await using face = await Face.open({ rpc: { carrier } });
+    const session = connect(face.url);
+    await once(session, 'remoteSettings');
+    expect((await statusOf(session, authority)).raftTerm).toBe(2n);
+    const all = await Promise.all(Array.from({ length: 20 }, () => statusOf(session, authority)));
+    expect(all.map(({ leader }) => leader)).toEqual(all.map(() => 0xabcn));
+    session.close();
+  },
+);
+
+test('a connection to grpc-js may stay without a call, and ping meanwhile', async () => {
+  await using face = await Face.open({ rpc: { carrier: 'grpc-js' }, listener: { silenceMs: 50 } });
   const session = connect(face.url);
   await once(session, 'remoteSettings');
   await new Promise((resolve, reject) => {
@@ -58,8 +64,8 @@ test('a connection may stay without a call, and ping meanwhile', async () => {
   idle.close();
 });
 
-test('a client that never acknowledges the settings is given up', async () => {
-  await using face = await Face.open({ listener: { silenceMs: 50 } });
+test('a client that never acknowledges the settings is not handed to grpc-js', async () => {
+  await using face = await Face.open({ rpc: { carrier: 'grpc-js' }, listener: { silenceMs: 50 } });
   const socket = connectTcp(Number(new URL(face.url).port), '127.0.0.1');
   socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
   socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));

@@ -66,7 +66,7 @@ test('renewals are answered in order, a lost lease with 0, and half-close ends t
   const stream = new ByteStream(face.raw(), PATH).read();
   for (const id of [3n, 4n, 3n]) stream.call.write(renewal(id));
   stream.call.end();
-  expect(await stream.ended).toEqual({ code: status.OK, details: 'OK' });
+  expect((await stream.ended).code).toBe(status.OK);
   const answers = stream.received.map((message) => LeaseKeepAliveResponse.decode(message));
   expect(answers.map(({ ID, TTL }) => [ID, TTL])).toEqual([
     [3n, 50n],

@@ -289,7 +289,7 @@ test('a client that never reads costs a bounded amount, and gets everything when
 test('requests of a client that does not read its answers wait too', async () => {
   await using face = await Face.open();
   using flood = new Http2Stream(face.url, '/etcdserverpb.Watch/Watch');
-  const total = 8_000;
+  const total = 12_000;
   for (let count = 0; count < total; count += 1) flood.send(createMessage(bytes(`k${count}`)));
   await expect.poll(() => face.member.hub.counts.watchers).toBeGreaterThan(1_000);
   const other = new Watching(face);
