@@ -242,7 +242,7 @@ describe.skipIf(storeMissing).each(Object.entries(kinds))('%s', (_kind, { prefix
     const a = await world.actor();
     const lock = await of(a, name).acquire();
     for (const step of ['enqueue', 'after the enqueue', 'while waiting', 'look'] as const) {
-      const b = await world.actor({ ttl: '2s' });
+      const b = await world.actor({ ttl: '10s' });
       if (step === 'enqueue') {
         b.faults.before = ({ write }) => (write ? b.session.close() : undefined);
       }

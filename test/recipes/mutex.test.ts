@@ -361,7 +361,7 @@ describe.skipIf(storeMissing)('mutex', () => {
     const lock = await mutexOf(a, name).acquire();
     const steps = ['enqueue', 'after the enqueue', 'while waiting', 'look'] as const;
     for (const step of steps) {
-      const b = await world.actor({ ttl: '2s' });
+      const b = await world.actor({ ttl: '10s' });
       if (step === 'enqueue')
         b.faults.before = ({ write }) => (write ? b.session.close() : undefined);
       const waiting = mutexOf(b, name).acquire();

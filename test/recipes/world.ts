@@ -157,5 +157,8 @@ export const settle = async (turns = 20): Promise<void> => {
   for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
 };
 
+/** Just short of the time that a test has, so that what did not happen is named. */
+const patienceMs = 25_000;
+
 export const eventually = (what: string, condition: () => Promise<boolean> | boolean) =>
-  waitFor(what, async () => ((await condition()) ? true : undefined));
+  waitFor(what, async () => ((await condition()) ? true : undefined), { timeoutMs: patienceMs });
