@@ -201,7 +201,9 @@ export class WatchSubscription implements Watch {
     if (this.#ended) return;
     this.#ended = true;
     this.#signal?.removeEventListener('abort', this.#onAbort);
-    this.#settleCreated.reject(error ?? new ConclaveError('CLOSED', 'The watch was cancelled'));
+    if (!this.#isCreated) {
+      this.#settleCreated.reject(error ?? new ConclaveError('CLOSED', 'The watch was cancelled'));
+    }
     this.#feed.remove(this);
     const [first, ...others] = this.#readers.splice(0);
     if (first === undefined) this.#error = error;
