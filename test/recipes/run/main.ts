@@ -3,9 +3,9 @@
  *
  *   npm run test:recipes -- --store conclave|etcd --members 1|3 [what else vitest takes]
  *
- * What else vitest takes: parts of file names, `-t` with part of a test's name, and so on. Each file
- * of tests gets a store of its own, so that none sees the keys, revisions and compactions of another.
- * The last line is `N passed, M failed`.
+ * What else vitest takes: parts of file names, `-t` with part of a test's name, and so on. No two
+ * files run on one store at the same time: see `shared-stores.ts`. The last line is
+ * `N passed, M failed`.
  */
 import { spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
