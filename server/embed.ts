@@ -264,7 +264,7 @@ async function start(options: MemberOptions, starting: Starting): Promise<Runnin
 
 function openTransport(
   options: MemberOptions,
-  { stores, peerListener, peering, peerBook, logger }: Starting,
+  { stores, peerListener, peering, peerBook, nodeMetrics, logger }: Starting,
 ): PeerTransport {
   return new PeerTransport({
     identity: stores.identity,
@@ -277,6 +277,7 @@ function openTransport(
     timers: systemTimers,
     random: systemRandom,
     logger,
+    trafficOf: nodeMetrics.trafficOf,
   });
 }
 

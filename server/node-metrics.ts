@@ -3,9 +3,13 @@ import { Counter, Gauge, Histogram, type Metric, type Registry } from 'prom-clie
 import { idToHex } from './ids.ts';
 import type { NodeObserver } from './node.ts';
 import type { PeeringObserver } from './peering.ts';
+import type { PeerTraffic, TrafficOf } from './transport/traffic.ts';
 
 /** 1 ms to 8 s, doubling: etcd's buckets for the disk. */
 const DISK_BUCKETS = Array.from({ length: 14 }, (_, power) => 0.001 * 2 ** power);
+
+/** 0.1 ms to 3.2 s, doubling: etcd's buckets for a round trip. */
+const ROUND_TRIP_BUCKETS = Array.from({ length: 16 }, (_, power) => 0.0001 * 2 ** power);
 
 /** 0.1 s to 51 s, doubling: etcd's buckets for a whole state. */
 const INSTALL_BUCKETS = Array.from({ length: 10 }, (_, power) => 0.1 * 2 ** power);
@@ -71,6 +75,29 @@ export class NodeMetrics implements NodeObserver, PeeringObserver {
     registers: [],
   });
 
+  readonly #roundTrip = new Histogram({
+    name: 'etcd_network_peer_round_trip_time_seconds',
+    help: 'Time to another member and back, asked once a tick.',
+    labelNames: ['To'],
+    buckets: ROUND_TRIP_BUCKETS,
+    registers: [],
+  });
+  readonly #traffic = new Map<bigint, PeerTraffic>();
+
+  readonly trafficOf: TrafficOf = (member) => {
+    const known = this.#traffic.get(member);
+    if (known !== undefined) return known;
+    const labels = { To: idToHex(member) };
+    const traffic: PeerTraffic = {
+      sentBytes: 0,
+      receivedBytes: 0,
+      sentFailures: 0,
+      roundTrip: (durationMs) => this.#roundTrip.observe(labels, durationMs / 1000),
+    };
+    this.#traffic.set(member, traffic);
+    return traffic;
+  };
+
   stored(durationMs: number): void {
     this.#stored.observe(durationMs / 1000);
   }
@@ -94,7 +121,8 @@ export class NodeMetrics implements NodeObserver, PeeringObserver {
     };
   }
 
-  snapshotReceived(from: bigint): void {
+  snapshotReceived(from: bigint, sizeBytes: number): void {
+    this.trafficOf(from).receivedBytes += sizeBytes;
     this.#snapshotsReceived.inc({ From: idToHex(from) });
   }
 
@@ -118,6 +146,22 @@ export class NodeMetrics implements NodeObserver, PeeringObserver {
       this.#snapshotsFailed,
       this.#snapshotsUnderWay,
       this.#snapshotsReceived,
+      this.#roundTrip,
+      this.#perPeer('etcd_network_peer_sent_bytes_total', 'To', ({ sentBytes }) => sentBytes, {
+        help: 'Bytes of messages and copies of the state sent to another member.',
+      }),
+      this.#perPeer(
+        'etcd_network_peer_received_bytes_total',
+        'From',
+        ({ receivedBytes }) => receivedBytes,
+        { help: 'Bytes of messages and copies of the state that came from another member.' },
+      ),
+      this.#perPeer(
+        'etcd_network_peer_sent_failures_total',
+        'To',
+        ({ sentFailures }) => sentFailures,
+        { help: 'Messages to another member that were dropped before they were sent.' },
+      ),
     ];
     for (const metric of own) registry.registerMetric(metric);
     registry.registerMetric(
@@ -130,5 +174,25 @@ export class NodeMetrics implements NodeObserver, PeeringObserver {
         },
       }),
     );
+  }
+
+  /** Handed over when somebody scrapes. */
+  #perPeer(
+    name: string,
+    label: 'To' | 'From',
+    count: (traffic: PeerTraffic) => number,
+    { help }: { readonly help: string },
+  ): Counter {
+    const peers = this.#traffic;
+    return new Counter({
+      name,
+      help,
+      labelNames: [label],
+      registers: [],
+      collect() {
+        this.reset();
+        for (const [id, traffic] of peers) this.inc({ [label]: idToHex(id) }, count(traffic));
+      },
+    });
   }
 }

@@ -37,7 +37,7 @@ import type {
 export interface PeeringObserver {
   connectionChanged(local: bigint, remote: bigint, isReachable: boolean): void;
   snapshotSendStarted(to: bigint): (outcome: 'sent' | 'failed') => void;
-  snapshotReceived(from: bigint): void;
+  snapshotReceived(from: bigint, sizeBytes: number): void;
 }
 
 export type PeeringOptions = {
@@ -205,7 +205,7 @@ export class Peering implements TransportHandlers {
     const { node, logger, observer } = this.#options;
     const { index, sizeBytes } = received;
     logger.info({ peer: idToHex(message.from), index, sizeBytes }, 'received a copy of the state');
-    observer.snapshotReceived(message.from);
+    observer.snapshotReceived(message.from, sizeBytes);
     node.receiveSnapshot(message, received);
   }
 

@@ -14,13 +14,19 @@ export class ClientSession {
   readonly #session: ClientHttp2Session;
   readonly #silence: SilenceWatch;
   readonly #onEnd: (error: Error) => void;
+  readonly #onRoundTrip: (durationMs: number) => void;
   #isPinging = false;
   #isOver = false;
 
   /** `onEnd` is called once, unless `close` was called before. Throws a `TypeError` for a bad URL. */
-  constructor(url: string, onEnd: (error: Error) => void) {
+  constructor(
+    url: string,
+    onEnd: (error: Error) => void,
+    onRoundTrip: (durationMs: number) => void = () => undefined,
+  ) {
     const { host, port } = parsePeerUrl(url);
     this.#onEnd = onEnd;
+    this.#onRoundTrip = onRoundTrip;
     this.#socket = createConnection({ host, port, noDelay: true });
     this.#socket.on('error', (error) => this.#end(error));
     this.#socket.on('close', () => this.#end(new Error('the connection was closed')));
@@ -57,8 +63,9 @@ export class ClientSession {
       return;
     }
     if (this.#isPinging || this.#session.connecting) return;
-    this.#isPinging = this.#session.ping(() => {
+    this.#isPinging = this.#session.ping((error, durationMs) => {
       this.#isPinging = false;
+      if (error === null) this.#onRoundTrip(durationMs);
     });
   }
 

@@ -7,6 +7,7 @@ import type { Message } from '../raft/message.ts';
 import type { ClientCall } from './client-call.ts';
 import { encodeFrame } from './encode.ts';
 import { PREFIX_BYTES, writePrefix } from './grpc.ts';
+import type { PeerTraffic } from './traffic.ts';
 
 /** Short messages travel together up to about this size. */
 const FRAME_MESSAGES = 256;
@@ -21,12 +22,18 @@ export type LaneLimits = {
 
 export class Lane {
   readonly #limits: LaneLimits;
+  readonly #traffic: PeerTraffic;
   readonly #dropped: (messages: number, bytes: number) => void;
   #call: ClientCall | undefined;
   #queuedBytes = 0;
 
-  constructor(limits: LaneLimits, dropped: (messages: number, bytes: number) => void) {
+  constructor(
+    limits: LaneLimits,
+    traffic: PeerTraffic,
+    dropped: (messages: number, bytes: number) => void,
+  ) {
     this.#limits = limits;
+    this.#traffic = traffic;
     this.#dropped = dropped;
   }
 
@@ -63,11 +70,13 @@ export class Lane {
     const [head] = pieces;
     const isFull = this.#queuedBytes > 0 && this.#queuedBytes + bytes > this.#limits.queueBytes;
     if (head === undefined || bytes > this.#limits.frameBytes || isFull) {
+      this.#traffic.sentFailures += messages.length;
       this.#dropped(messages.length, bytes);
       return;
     }
     writePrefix(head, bytes);
     this.#queuedBytes += bytes;
+    this.#traffic.sentBytes += bytes;
     call.sendPieces(pieces, () => {
       // What an earlier connection had under way no longer counts.
       if (this.#call === call) this.#queuedBytes -= bytes;

@@ -14,6 +14,7 @@ import { CallError } from './grpc.ts';
 import { type HelloError, helloHeaders, parseHello } from './hello.ts';
 import { Lane, type LaneLimits } from './lane.ts';
 import { TICKS_PER_ELECTION_TIMEOUT } from './silence.ts';
+import type { PeerTraffic, TrafficOf } from './traffic.ts';
 import type { AskOptions, Hello, Peer, Question, RefusalCode, Reply } from './transport.ts';
 
 export const HEARTBEATS_PATH = '/conclave.v1.Peer/Heartbeats';
@@ -34,6 +35,7 @@ export type LinkOptions = {
   readonly logger: Logger;
   readonly limits: LaneLimits;
   readonly introduce: (to: bigint) => Hello;
+  readonly trafficOf: TrafficOf;
   /** Whether the member that answers is the one that was meant. */
   readonly admit: (hello: Hello) => Promise<Refusal | undefined>;
   readonly connected: (link: PeerLink) => void;
@@ -49,6 +51,7 @@ export class PeerLink {
   readonly #heartbeats: Lane;
   readonly #appends: Lane;
   readonly #asker: Asker;
+  readonly #traffic: PeerTraffic;
   #urls: readonly string[];
   #session: ClientSession | undefined;
   #connectedAtMs: number | undefined;
@@ -64,8 +67,11 @@ export class PeerLink {
     this.#urls = peer.urls;
     this.#options = options;
     const dropped = (messages: number, bytes: number) => this.#dropped(messages, bytes);
-    this.#appends = new Lane(options.limits, dropped);
-    this.#heartbeats = new Lane({ ...options.limits, queueBytes: HEARTBEAT_QUEUE_BYTES }, dropped);
+    const traffic = options.trafficOf(peer.id);
+    const heartbeatLimits = { ...options.limits, queueBytes: HEARTBEAT_QUEUE_BYTES };
+    this.#traffic = traffic;
+    this.#appends = new Lane(options.limits, traffic, dropped);
+    this.#heartbeats = new Lane(heartbeatLimits, traffic, dropped);
     this.#asker = new Asker({
       timers: options.timers,
       open: (path, handlers) =>
@@ -88,7 +94,10 @@ export class PeerLink {
   }
 
   send(messages: readonly Message[]): void {
-    if (!this.isConnected) return;
+    if (!this.isConnected) {
+      this.#traffic.sentFailures += messages.length;
+      return;
+    }
     if (messages.every(isLong)) this.#appends.send(messages);
     else {
       this.#heartbeats.send(messages.filter((message) => !isLong(message)));
@@ -136,7 +145,7 @@ export class PeerLink {
       if (this.#session === session) this.#broken(error, url);
     };
     try {
-      session = new ClientSession(url, fail);
+      session = new ClientSession(url, fail, (durationMs) => this.#traffic.roundTrip(durationMs));
     } catch (error) {
       this.#options.logger.error({ err: error, peer: idToHex(this.id) }, 'cannot use a peer URL');
       this.#retry();

@@ -12,12 +12,14 @@ import { decodeQuestions, encodeReplies } from './questions.ts';
 import type { ServerCall } from './server-call.ts';
 import { receiveSnapshot } from './snapshot-receiver.ts';
 import { SNAPSHOT_PATH } from './snapshot-sender.ts';
+import type { TrafficOf } from './traffic.ts';
 import type { Hello, Question, Reply, TransportHandlers } from './transport.ts';
 
 export type PeerMethodsOptions = {
   readonly memberId: bigint;
   readonly handlers: TransportHandlers;
   readonly logger: Logger;
+  readonly trafficOf: TrafficOf;
   /** A member has opened the stream of its messages. */
   readonly arrived: (connection: PeerConnection, hello: Hello) => void;
 };
@@ -64,9 +66,11 @@ export function peerMethods(options: PeerMethodsOptions): {
 function receiveFrames(
   call: ServerCall,
   hello: Hello,
-  { memberId, handlers, logger }: PeerMethodsOptions,
+  { memberId, handlers, logger, trafficOf }: PeerMethodsOptions,
 ): void {
+  const traffic = trafficOf(hello.from);
   const take = (frame: Buffer) => {
+    traffic.receivedBytes += frame.length;
     for (const message of decodeFrame(frame, hello.from, memberId)) {
       if (message.kind === 'snapshot') throw new MalformedFrame('a snapshot without its bytes');
       handlers.receive(message);

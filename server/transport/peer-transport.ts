@@ -26,6 +26,7 @@ import { peerMethods } from './peer-methods.ts';
 import { type PeerConnection, PeerServer } from './peer-server.ts';
 import { TICKS_PER_ELECTION_TIMEOUT } from './silence.ts';
 import { sendSnapshot } from './snapshot-sender.ts';
+import { type TrafficOf, uncounted } from './traffic.ts';
 import {
   type AskOptions,
   type Hello,
@@ -61,6 +62,8 @@ export type PeerTransportOptions = {
   readonly timers: Timers;
   readonly random: Random;
   readonly logger: Logger;
+  /** @default counts nothing */
+  readonly trafficOf?: TrafficOf;
   /** Above the largest entry; the same on all members. @default 16 MiB */
   readonly maxFrameBytes?: number;
 };
@@ -73,6 +76,7 @@ export class PeerTransport implements Transport {
   readonly #peers = new Map<bigint, PeerState>();
   readonly #uploads = new Set<ClientSession>();
   readonly #linkOptions: LinkOptions;
+  readonly #trafficOf: TrafficOf;
   #stopTicking: (() => void) | undefined;
   readonly #facts: GateFacts;
   #roster: PeerRoster = { index: 0, peers: [], removed: [] };
@@ -100,6 +104,8 @@ export class PeerTransport implements Transport {
     };
     const frameBytes = options.maxFrameBytes ?? FRAME_BYTES;
     const introduce = (to: bigint): Hello => this.#introduce(to);
+    const trafficOf = options.trafficOf ?? uncounted;
+    this.#trafficOf = trafficOf;
     this.#linkOptions = {
       clock,
       timers,
@@ -107,6 +113,7 @@ export class PeerTransport implements Transport {
       logger,
       limits: { frameBytes, queueBytes: Math.max(QUEUE_BYTES, 2 * frameBytes) },
       introduce,
+      trafficOf,
       admit: (hello) => this.#admit(hello),
       connected: ({ id }) => this.#established(id),
       disconnected: ({ id }) => this.#broken(id),
@@ -124,6 +131,7 @@ export class PeerTransport implements Transport {
         memberId,
         handlers,
         logger,
+        trafficOf,
         arrived: (connection, hello) => this.#arrived(connection, hello),
       }),
       closed: (connection) => this.#departed(connection),
@@ -202,6 +210,7 @@ export class PeerTransport implements Transport {
       timers: this.#options.timers,
       watch: (session) => this.#uploads.add(session),
     });
+    this.#trafficOf(to).sentBytes += source.sizeBytes;
   }
 
   connectedMs(id: bigint): number | undefined {

@@ -163,6 +163,43 @@ describe('members that come', () => {
     await cluster.agreement();
   });
 
+  test('tell what goes between them, under the names that etcd has for it', async () => {
+    await using cluster = await MemberCluster.start();
+    const [follower = ''] = await cluster.followers();
+    const leader = await cluster.leader();
+    const hex = (name: string) => cluster.member(name).memberId.toString(16);
+    const counts = async (name: string) => {
+      const text = await (
+        await fetch(`http://${cluster.member(name).endpoints[0]}/metrics`)
+      ).text();
+      return (metric: string): number =>
+        Number(
+          text
+            .split('\n')
+            .find((line) => line.startsWith(`${metric} `))
+            ?.split(' ')[1],
+        );
+    };
+    const sent = `etcd_network_peer_sent_bytes_total{To="${hex(follower)}"}`;
+    const received = `etcd_network_peer_received_bytes_total{From="${hex(leader)}"}`;
+    const before = {
+      sent: (await counts(leader))(sent),
+      received: (await counts(follower))(received),
+    };
+    const value = Buffer.alloc(100_000);
+    await cluster.client(leader).kv.put({ key: bytes('large'), value });
+    await cluster.client(follower).kv.range({ key: bytes('large') });
+    expect((await counts(leader))(sent) - before.sent).toBeGreaterThan(100_000);
+    expect((await counts(leader))(sent) - before.sent).toBeLessThan(200_000);
+    expect((await counts(follower))(received) - before.received).toBeGreaterThan(100_000);
+    const ofLeader = await counts(leader);
+    const to = `{To="${hex(follower)}"}`;
+    expect(ofLeader(`etcd_network_peer_round_trip_time_seconds_count${to}`)).toBeGreaterThan(0);
+    expect(ofLeader(`etcd_network_peer_sent_failures_total${to}`)).toBeGreaterThanOrEqual(0);
+    const peers = `{Local="${hex(leader)}",Remote="${hex(follower)}"}`;
+    expect(ofLeader(`etcd_network_active_peers${peers}`)).toBe(1);
+  });
+
   test('get a copy of the state when the log does not reach back', async () => {
     await using cluster = await MemberCluster.start({ member: { catchUpEntries: 10 } });
     const keys = Array.from({ length: 60 }, (_, index) => `k${index}`);
