@@ -2,7 +2,6 @@
 import { defer } from 'rxjs';
 import type { Client } from '../sdk/client.ts';
 import { ConclaveError, isConclaveError } from '../sdk/errors.ts';
-import type { Observable } from '../sdk/observe.ts';
 import type { Session, SessionState, SessionTerms, SuspendPolicy } from '../sdk/session.ts';
 import { Barrier, type BarrierOptions } from './barriers/barrier.ts';
 import { CyclicBarrier, type CyclicBarrierOptions } from './barriers/cyclic-barrier.ts';
@@ -11,6 +10,7 @@ import { Latch, type LatchOptions } from './barriers/latch.ts';
 import { BackgroundParts } from './common/background-parts.ts';
 import type { RecipeContext } from './common/context.ts';
 import { measureSession } from './common/session-metrics.ts';
+import { eventView, stateView, type View } from './common/view.ts';
 import { Discovery, type DiscoveryOptions } from './discovery/registry.ts';
 import { Election } from './election/election.ts';
 import type { ElectionOptions } from './election/election-options.ts';
@@ -192,8 +192,8 @@ export class RecipeSession implements Session {
     name: string,
     project: Processor<T, R>,
     options?: ProcessOptions<T>,
-  ): Observable<WorkerEvent<T, R | undefined>> {
-    return defer(() => processor<T, R>(this.#open, name, project, options));
+  ): View<WorkerEvent<T, R | undefined>> {
+    return eventView(defer(() => processor<T, R>(this.#open, name, project, options)));
   }
 
   /**
@@ -300,8 +300,8 @@ export class RecipeSession implements Session {
   get state(): SessionState {
     return this.#session.state;
   }
-  get state$(): Observable<SessionState> {
-    return this.#session.state$;
+  get state$(): View<SessionState> {
+    return stateView(this.#session.state$);
   }
   get validUntilMs(): number {
     return this.#session.validUntilMs;
@@ -309,8 +309,8 @@ export class RecipeSession implements Session {
   get signal(): AbortSignal {
     return this.#session.signal;
   }
-  get errors$(): Observable<ConclaveError> {
-    return this.#session.errors$;
+  get errors$(): View<ConclaveError> {
+    return eventView(this.#session.errors$);
   }
   assertLive(): void {
     this.#session.assertLive();

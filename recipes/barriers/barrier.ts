@@ -7,7 +7,6 @@
  */
 import { invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
-import type { Observable } from '../../sdk/observe.ts';
 import type { Duration } from '../../sdk/options.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
@@ -16,6 +15,7 @@ import { observePrefix } from '../common/observed-prefix.ts';
 import { checkOptions } from '../common/option-checks.ts';
 import { patienceOf } from '../common/patience.ts';
 import { untilAnswered } from '../common/repeat.ts';
+import type { View } from '../common/view.ts';
 import type { Known } from '../line/argument-checks.ts';
 import { Holding } from '../line/holding.ts';
 import { firstAttempt } from '../line/line-membership.ts';
@@ -73,7 +73,7 @@ const knownWait: Known<BarrierWaitOptions> = { ...knownWaitOptions, meta: true, 
 export class Barrier {
   readonly name: string;
   /** Whether it is raised, and who waits; kept current while anybody listens. */
-  readonly state$: Observable<BarrierState>;
+  readonly state$: View<BarrierState>;
   readonly #context: RecipeContext;
   readonly #root: string;
   readonly #gateKey: string;

@@ -3,7 +3,6 @@
  */
 import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
-import type { Observable } from '../../sdk/observe.ts';
 import type { Duration } from '../../sdk/options.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
@@ -13,6 +12,7 @@ import { checkFunction, checkOptions } from '../common/option-checks.ts';
 import { patienceOf, waitPatiently } from '../common/patience.ts';
 import { closingPatienceMs, untilAnswered } from '../common/repeat.ts';
 import { onAbort } from '../common/signals.ts';
+import type { View } from '../common/view.ts';
 import type { Known } from '../line/argument-checks.ts';
 import { sessionLost } from '../line/holding.ts';
 import {
@@ -99,7 +99,7 @@ export class CyclicBarrier {
   readonly name: string;
   readonly parties: number;
   /** Who waits, and what broke it; kept current while anybody listens. */
-  readonly state$: Observable<CyclicBarrierState>;
+  readonly state$: View<CyclicBarrierState>;
   readonly #context: RecipeContext;
   readonly #keys: CyclicKeys;
   readonly #action: BarrierAction | undefined;

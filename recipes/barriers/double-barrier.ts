@@ -4,13 +4,13 @@
  */
 import { invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
-import type { Observable } from '../../sdk/observe.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
 import { checkOptions } from '../common/option-checks.ts';
 import { patienceOf } from '../common/patience.ts';
+import type { View } from '../common/view.ts';
 import type { Known } from '../line/argument-checks.ts';
 import { Holding, waitForGrant } from '../line/holding.ts';
 import {
@@ -102,7 +102,7 @@ export class DoubleBarrier {
   readonly name: string;
   readonly parties: number;
   /** Who waits and who is inside; kept current while anybody listens. */
-  readonly state$: Observable<DoubleBarrierState>;
+  readonly state$: View<DoubleBarrierState>;
   readonly #context: RecipeContext;
   readonly #keys: DoubleKeys;
   readonly #recheckMs: number;

@@ -6,7 +6,6 @@
  */
 import { aborted, ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
-import type { Observable } from '../../sdk/observe.ts';
 import type { Duration } from '../../sdk/options.ts';
 import { type Compare, compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
@@ -16,6 +15,7 @@ import { checkOptions } from '../common/option-checks.ts';
 import { patienceOf } from '../common/patience.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
+import type { View } from '../common/view.ts';
 import { checkSignal } from '../line/argument-checks.ts';
 import { sessionLost } from '../line/holding.ts';
 import { inLineOrder, type Meta, shownMeta } from '../line/line-record.ts';
@@ -83,7 +83,7 @@ export class Latch {
   readonly name: string;
   readonly count: number;
   /** Who has arrived and whether it is open; kept current while anybody listens. */
-  readonly state$: Observable<LatchState>;
+  readonly state$: View<LatchState>;
   readonly #context: RecipeContext;
   readonly #root: string;
   readonly #gateKey: string;

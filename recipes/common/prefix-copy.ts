@@ -22,12 +22,22 @@ export type Differences = {
   readonly listed: ReadonlyMap<string, bigint>;
 };
 
-/** Keys as text, one character a byte: also what is no UTF-8 stays distinct. */
-export const keyId = (key: Uint8Array): string => Buffer.from(key).toString('latin1');
+/** A key as the copy files it, one character a byte: also what is no UTF-8 stays distinct. */
+const keyId = (key: Uint8Array): string => Buffer.from(key).toString('latin1');
+
+const textId = (key: string): string => keyId(Buffer.from(key));
 
 const sizeOf = (kv: KeyValue): number => kv.keyBytes.length + kv.value.length;
 
-export class PrefixCopy {
+/** What there is under a prefix, by key. */
+export type PrefixEntries = {
+  readonly size: number;
+  get(key: string): KeyValue | undefined;
+  has(key: string): boolean;
+  values(): Iterable<KeyValue>;
+};
+
+export class PrefixCopy implements PrefixEntries {
   readonly #entries = new Map<string, KeyValue>();
   #revision = 0n;
   #bytes = 0;
@@ -49,12 +59,12 @@ export class PrefixCopy {
     return this.#entries.size;
   }
 
-  get(id: string): KeyValue | undefined {
-    return this.#entries.get(id);
+  get(key: string): KeyValue | undefined {
+    return this.#entries.get(textId(key));
   }
 
-  has(id: string): boolean {
-    return this.#entries.has(id);
+  has(key: string): boolean {
+    return this.#entries.has(textId(key));
   }
 
   values(): Iterable<KeyValue> {
@@ -62,7 +72,7 @@ export class PrefixCopy {
   }
 
   /** Forgets all, for what there is at `revision`. */
-  replace(kvs: readonly KeyValue[], revision: bigint): void {
+  replace(kvs: Iterable<KeyValue>, revision: bigint): void {
     this.#entries.clear();
     this.#bytes = 0;
     this.#compares = false;
@@ -79,6 +89,22 @@ export class PrefixCopy {
       if (type === 'put') this.#put(id, kv);
       else this.#delete(id, kv.modRevision);
       return { type, kv, previous };
+    });
+  }
+
+  /**
+   * Whether the listing tells otherwise of a write that the copy has: then the store has gone through
+   * other revisions than those the copy is of.
+   *
+   * @param withValues whether the listing has them
+   */
+  contradicts({ kvs }: ListResult, withValues: boolean): boolean {
+    return kvs.some((kv) => {
+      const known = this.#entries.get(keyId(kv.keyBytes));
+      if (known?.modRevision !== kv.modRevision) return false;
+      if (known.createRevision !== kv.createRevision || known.version !== kv.version) return true;
+      if (known.lease !== kv.lease) return true;
+      return withValues && Buffer.compare(known.value, kv.value) !== 0;
     });
   }
 

@@ -1,16 +1,13 @@
 /**
  * Keeps a copy of a prefix current and tells what happens to it, revision by revision. Nothing is ever
- * left out silently: what the watch could not bring is told as a reset.
- *
- * A watch alone cannot know that it misses something: of a store that went back to an old snapshot it
- * waits for revisions that were there before. So the keys are listed now and then, and at once when
- * the connection breaks, and compared with the copy. That also shows whether the store answers.
+ * left out silently: what the watch could not bring is told as a reset; `prefix-comparison.ts` finds
+ * that out. Whatever the recipes show of a prefix, they show of a copy that is kept by this.
  */
 
 import type { Client } from '../../sdk/client.ts';
-import type { Cancel } from '../../sdk/clock.ts';
 import { ConclaveError, isConclaveError } from '../../sdk/errors.ts';
-import type { ListResult } from '../../sdk/kv.ts';
+import type { KeyValue, ListResult } from '../../sdk/kv.ts';
+import { PrefixComparison } from './prefix-comparison.ts';
 import { type CopyChange, PrefixCopy } from './prefix-copy.ts';
 import { fullJitterMs, mayRepeat, pause, untilAnswered } from './repeat.ts';
 import { linkedSignal } from './signals.ts';
@@ -20,7 +17,7 @@ import { linkedSignal } from './signals.ts';
  *
  * - `start`: it is the first.
  * - `compacted`: the revisions in between are compacted.
- * - `rewound`: the store went back to an older revision.
+ * - `rewound`: the store went back to an older revision, and on from there.
  * - `missed`: a comparison showed what the watch did not bring.
  * - `asked`: somebody could not wait for the watch.
  */
@@ -39,46 +36,73 @@ export type FollowNotice =
   | { readonly type: 'stale'; readonly error?: ConclaveError }
   /** It answers again. */
   | { readonly type: 'fresh' }
-  /** The copy would be larger than allowed. The end. */
+  /** The copy would be larger than allowed, or the store refused and that is to be the end. The end. */
   | { readonly type: 'refused'; readonly error: ConclaveError };
 
 export type FollowOptions = {
   readonly prefix: string;
-  /** How often the keys are compared, in milliseconds. */
-  readonly recheckMs: number;
+  /**
+   * How often the keys are compared, and how soon a store that refused is asked again, in milliseconds.
+   * @default compared when the connection or the watch breaks
+   */
+  readonly recheckMs?: number;
   readonly maxEntries?: number;
   /** Of keys and values. */
   readonly maxBytes?: number;
+  /** What has been listed already: kept current without a listing, or a notice, of its own. */
+  readonly start?: { readonly revision: bigint; readonly kvs: Iterable<KeyValue> };
+  /** Whether only a call that failed makes the copy stale, not already one that takes long. @default false */
+  readonly isPatient?: boolean;
+  /** Whether a refusal that no repetition can change ends it. @default false: asks again */
+  readonly endsRefused?: boolean;
 };
+
+/**
+ * Called outside the stream of events; the copy is as the notice says by then, and stays so until the
+ * promise, if there is one, resolves. It must do so when the follower is closed.
+ */
+export type Tell = (notice: FollowNotice) => Promise<void> | void;
 
 /** A question that is not answered for so long makes the copy stale. */
 const patienceMs = 2_000;
-/** How long the watch may take to bring what a comparison showed. */
-const graceMs = 1_000;
+/** A watch that did not break before may have been heard by the store. */
+const watchStandsAfterMs = 1_000;
+/** A watch that broke before, and brought nothing, has not worked. */
+const watchWorksAfterMs = 10_000;
+/** Between watches that do not work, and between questions that the store refuses. */
+const longestDelayMs = 5_000;
 
 export class PrefixFollower {
   readonly copy = new PrefixCopy();
   readonly #client: Client;
   readonly #options: FollowOptions;
-  readonly #tell: (notice: FollowNotice) => void;
+  readonly #tell: Tell;
   readonly #closing = new AbortController();
   readonly #running: Promise<void>;
   /** Why to list anew; undefined while the copy stands. */
   #listFor: ResetReason | undefined = 'start';
+  #isListing = false;
+  /** Somebody looks at the copy, which must not change meanwhile. */
+  #isTelling = false;
   #known = false;
   /** Undefined until the store has answered, or has not for too long. */
   #stale: boolean | undefined;
   #error: ConclaveError | undefined;
-  /** Ends what goes on, to list anew. */
+  /** How many watches in a row did not work. */
+  #failures = 0;
+  /** Ends what goes on, a wait included, to list anew. */
   #interrupt: () => void = () => undefined;
-  /** Compares now. */
-  #compareNow: () => void = () => undefined;
 
-  /** @param tell called outside the stream of events; the copy is as the notice says by then */
-  constructor(client: Client, options: FollowOptions, tell: (notice: FollowNotice) => void) {
+  constructor(client: Client, options: FollowOptions, tell: Tell) {
     this.#client = client;
     this.#options = options;
     this.#tell = tell;
+    const { start } = options;
+    if (start !== undefined) {
+      this.copy.replace(start.kvs, start.revision);
+      this.#listFor = undefined;
+      this.#known = true;
+    }
     this.#running = this.#run();
   }
 
@@ -102,11 +126,9 @@ export class PrefixFollower {
     return this.#error;
   }
 
-  /** Lists anew instead of waiting for the watch. */
+  /** Lists anew, now, instead of waiting for the watch or for a store that refused. */
   askAnew(): void {
-    if (this.#listFor !== undefined) return;
-    this.#listFor = 'asked';
-    this.#interrupt();
+    if (!this.#isListing) this.#listAnew('asked');
   }
 
   /** Idempotent; never rejects. */
@@ -115,60 +137,79 @@ export class PrefixFollower {
     await this.#running;
   }
 
+  #listAnew(reason: ResetReason): void {
+    this.#listFor ??= reason;
+    this.#interrupt();
+  }
+
   async #run(): Promise<void> {
     const { signal } = this.#closing;
-    const { clock, random, events$ } = this.#client;
-    const connection = events$.subscribe((event) => {
-      if (event.type === 'disconnected') this.#compareNow();
-    });
-    for (let failures = 0; !signal.aborted; ) {
+    const comparison = this.#compare(signal);
+    for (let isOver = false; !isOver && !signal.aborted; ) {
       const turn = linkedSignal(signal);
       this.#interrupt = turn.abort;
-      try {
-        await this.#follow(turn.signal, () => {
-          failures = 0;
-        });
-      } catch (error) {
-        if (isConclaveError(error, 'CLOSED')) break;
-        if (isConclaveError(error, 'FULL')) {
-          this.#tell({ type: 'refused', error });
-          break;
-        }
-        if (turn.signal.aborted) continue;
-        this.#troubled(error);
-        failures += 1;
-        const { recheckMs } = this.#options;
-        const delayMs = mayRepeat(error) ? fullJitterMs(failures, random) : recheckMs;
-        await pause(clock, delayMs, signal).catch(() => undefined);
-      } finally {
-        turn.abort();
-      }
+      isOver = await this.#takeTurn(turn.signal, comparison);
+      turn.abort();
     }
-    connection.unsubscribe();
+    comparison.stop();
+  }
+
+  /** Until it is interrupted, or it is time to go on. True when there is nothing to go on with. */
+  async #takeTurn(signal: AbortSignal, comparison: PrefixComparison): Promise<boolean> {
+    const { clock, random } = this.#client;
+    const { prefix, endsRefused = false, recheckMs = longestDelayMs } = this.#options;
+    let isRefused = false;
+    try {
+      await this.#follow(signal, comparison);
+      // A client that was closed ends its watches, and says so when it is asked for another.
+      if (this.#failures === 1) return false;
+    } catch (error) {
+      if (isConclaveError(error, 'CLOSED')) return true;
+      if (signal.aborted) return false;
+      isRefused = !mayRepeat(error);
+      if (isConclaveError(error, 'FULL') || (isRefused && endsRefused)) {
+        void this.#tell({ type: 'refused', error: asConclaveError(error, prefix) });
+        return true;
+      }
+      this.#troubled(error);
+    }
+    const delayMs = isRefused
+      ? recheckMs
+      : fullJitterMs(this.#failures, random, undefined, longestDelayMs);
+    await pause(clock, delayMs, signal).catch(() => undefined);
+    return false;
   }
 
   /** Until it is interrupted, or the watch ends. */
-  async #follow(signal: AbortSignal, onWatching: () => void): Promise<void> {
+  async #follow(signal: AbortSignal, comparison: PrefixComparison): Promise<void> {
     const { copy } = this;
     const { prefix } = this.#options;
+    const { kv, clock } = this.#client;
     if (this.#listFor !== undefined) await this.#list(this.#listFor, signal);
-    const watch = this.#client.kv.watch({ prefix }, { from: copy.revision + 1n, signal });
-    const comparing = this.#compareRegularly(signal);
+    const watch = kv.watch({ prefix }, { from: copy.revision + 1n, signal });
+    // What broke the watch before may have been the end of that store; this may be another.
+    const cancelComparing =
+      this.#failures === 0
+        ? ignore
+        : clock.setTimer(watchStandsAfterMs, () => comparison.compareSoon());
+    const startedMs = clock.monotonicMs();
+    let hasBrought = false;
     try {
       for await (const notice of watch) {
-        onWatching();
         if (notice.type === 'progress') continue;
         if (notice.type === 'reset') {
-          const reason = notice.revision < copy.revision ? 'rewound' : 'compacted';
-          this.#reset(notice, reason);
+          await this.#reset(notice, notice.revision < copy.revision ? 'rewound' : 'compacted');
         } else {
+          hasBrought = true;
           const changes = copy.apply(notice.revision, notice.events);
           this.#checkSize(copy.size);
-          this.#tell({ type: 'changed', revision: notice.revision, changes });
+          await this.#told({ type: 'changed', revision: notice.revision, changes });
         }
       }
     } finally {
-      comparing.cancel();
+      cancelComparing();
+      const hasWorked = hasBrought || clock.monotonicMs() - startedMs >= watchWorksAfterMs;
+      if (!signal.aborted) this.#failures = hasWorked ? 1 : this.#failures + 1;
     }
   }
 
@@ -176,22 +217,36 @@ export class PrefixFollower {
     const { prefix, maxEntries } = this.#options;
     const limit = maxEntries === undefined ? {} : { limit: maxEntries + 1 };
     const ask = () => this.#client.kv.list({ prefix }, { ...limit, signal });
-    const listed = await this.#answer(ask, signal);
+    this.#isListing = true;
+    const listed = await this.#answer(ask, signal).finally(() => {
+      this.#isListing = false;
+    });
     const wentBack = this.#known && listed.revision < this.copy.revision;
     const wasStale = this.#stale === true;
     this.#stale = false;
     this.#error = undefined;
-    this.#reset(listed, wentBack ? 'rewound' : reason);
-    if (wasStale) this.#tell({ type: 'fresh' });
+    await this.#reset(listed, wentBack ? 'rewound' : reason);
+    if (wasStale && !this.stale) void this.#tell({ type: 'fresh' });
   }
 
-  #reset({ kvs, revision }: Pick<ListResult, 'kvs' | 'revision'>, reason: ResetReason): void {
+  async #reset(
+    { kvs, revision }: Pick<ListResult, 'kvs' | 'revision'>,
+    reason: ResetReason,
+  ): Promise<void> {
     this.#checkSize(kvs.length);
     this.copy.replace(kvs, revision);
     this.#checkSize(this.copy.size);
     this.#listFor = undefined;
     this.#known = true;
-    this.#tell({ type: 'reset', revision, reason });
+    await this.#told({ type: 'reset', revision, reason });
+  }
+
+  async #told(notice: FollowNotice): Promise<void> {
+    const looking = this.#tell(notice);
+    if (looking === undefined) return;
+    this.#isTelling = true;
+    await looking;
+    this.#isTelling = false;
   }
 
   #checkSize(entries: number): void {
@@ -206,66 +261,30 @@ export class PrefixFollower {
     }
   }
 
-  #compareRegularly(signal: AbortSignal): { cancel: () => void } {
-    const { clock, random } = this.#client;
-    let cancel: Cancel = () => undefined;
-    let isComparing = false;
-    const compare = async () => {
-      if (isComparing || signal.aborted) return;
-      isComparing = true;
-      cancel();
-      try {
-        const reason = await this.#compare(signal);
-        if (reason !== undefined && !signal.aborted) {
-          this.#listFor = reason;
-          this.#interrupt();
-        }
-      } catch (error) {
-        if (!signal.aborted) this.#troubled(error);
-      } finally {
-        isComparing = false;
-        later();
-      }
-    };
-    const later = () => {
-      if (signal.aborted) return;
-      const delayMs = this.#options.recheckMs * (0.75 + 0.5 * random());
-      cancel = clock.setTimer(delayMs, () => void compare());
-    };
-    this.#compareNow = () => void compare();
-    later();
-    return {
-      cancel: () => {
-        this.#compareNow = () => undefined;
-        cancel();
+  #compare(signal: AbortSignal): PrefixComparison {
+    const { prefix, recheckMs } = this.#options;
+    return new PrefixComparison(
+      {
+        client: this.#client,
+        prefix,
+        copy: this.copy,
+        recheckMs,
+        stands: () => this.#listFor === undefined,
+        waits: () => this.#isTelling,
+        ask: (list) => this.#answer(list, signal),
+        onAnswer: () => this.#answered(),
+        onTrouble: (error) => this.#troubled(error),
+        onDifference: (difference) => this.#listAnew(difference),
       },
-    };
-  }
-
-  /** Why the copy cannot be relied on; undefined when it can. */
-  async #compare(signal: AbortSignal): Promise<ResetReason | undefined> {
-    const { copy } = this;
-    const { prefix } = this.#options;
-    const before = copy.revision;
-    copy.beginComparison();
-    try {
-      const ask = () => this.#client.kv.list({ prefix }, { keysOnly: true, signal });
-      const listed = await this.#answer(ask, signal);
-      // Also after a reset in the meantime: revisions that a store has told it must not take back.
-      if (listed.revision < before) return 'rewound';
-      const differences = copy.compare(listed);
-      this.#answered();
-      if (differences.listed.size === 0) return undefined;
-      await pause(this.#client.clock, graceMs, signal);
-      return copy.hasMissed(differences) ? 'missed' : undefined;
-    } finally {
-      copy.endComparison();
-    }
+      signal,
+    );
   }
 
   /** Repeats a question until it is answered; tells when that takes long, or goes wrong. */
   async #answer(ask: () => Promise<ListResult>, signal: AbortSignal): Promise<ListResult> {
-    const cancel = this.#client.clock.setTimer(patienceMs, () => this.#troubled(undefined));
+    const cancel = this.#options.isPatient
+      ? ignore
+      : this.#client.clock.setTimer(patienceMs, () => this.#troubled(undefined));
     const asked = () =>
       ask().catch((error: unknown) => {
         if (!signal.aborted) this.#troubled(error);
@@ -282,13 +301,23 @@ export class PrefixFollower {
     this.#error = isConclaveError(error) ? error : undefined;
     if (this.#stale === true || isConclaveError(error, 'CLOSED')) return;
     this.#stale = true;
-    this.#tell({ type: 'stale', ...(this.#error === undefined ? {} : { error: this.#error }) });
+    void this.#tell({
+      type: 'stale',
+      ...(this.#error === undefined ? {} : { error: this.#error }),
+    });
   }
 
   #answered(): void {
     this.#error = undefined;
     const wasStale = this.#stale === true;
     this.#stale = false;
-    if (wasStale) this.#tell({ type: 'fresh' });
+    if (wasStale) void this.#tell({ type: 'fresh' });
   }
 }
+
+const ignore = (): void => undefined;
+
+const asConclaveError = (error: unknown, prefix: string): ConclaveError =>
+  isConclaveError(error)
+    ? error
+    : new ConclaveError('INTERNAL', `Following '${prefix}' failed`, { cause: error });

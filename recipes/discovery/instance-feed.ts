@@ -1,12 +1,11 @@
 /**
- * The instances of a service as the store last told: a listing kept fresh by a watch, and read anew
- * now and then. While the store cannot be reached, the last known instances stay and `stale` says so;
+ * The instances of a service as the store last told: a copy kept fresh by a watch, and compared with
+ * the store now and then. While the store cannot be reached, the last known instances stay and `stale` says so;
  * they never vanish because of it.
  */
 import type { Client } from '../../sdk/client.ts';
-import { type PrefixView, viewPrefix } from '../common/prefix-view.ts';
-import { pause } from '../common/repeat.ts';
-import { linkedSignal } from '../common/signals.ts';
+import type { KeyValue } from '../../sdk/kv.ts';
+import { type FollowNotice, PrefixFollower } from '../common/prefix-follower.ts';
 import { type Instance, readInstance, type ServicePlace } from './instance.ts';
 
 export type Change<M> =
@@ -22,19 +21,12 @@ export type FeedConsumer<M> = {
 };
 
 export class InstanceFeed<M> {
-  readonly #client: Client;
   readonly #place: ServicePlace<M>;
-  readonly #recheckMs: number;
   readonly #consumer: FeedConsumer<M>;
-  readonly #closing = new AbortController();
-  readonly #running: Promise<void>;
+  readonly #follower: PrefixFollower;
   /** undefined until the store has answered once. */
   #known: readonly Instance<M>[] | undefined;
   #stale = true;
-  /** From asking for everything until the store has told or refused it. */
-  #isReading = true;
-  /** Ends the current view, so that everything is read again. */
-  #reread: () => void = () => undefined;
 
   constructor(
     client: Client,
@@ -42,11 +34,11 @@ export class InstanceFeed<M> {
     recheckMs: number,
     consumer: FeedConsumer<M>,
   ) {
-    this.#client = client;
     this.#place = place;
-    this.#recheckMs = recheckMs;
     this.#consumer = consumer;
-    this.#running = this.#run();
+    const { prefix } = place;
+    const follow = { prefix, recheckMs, isPatient: true };
+    this.#follower = new PrefixFollower(client, follow, (notice) => this.#hear(notice));
   }
 
   get stale(): boolean {
@@ -55,52 +47,31 @@ export class InstanceFeed<M> {
 
   /** Reads everything again, now, unless it is being read: also when the store has just refused it. */
   refresh(): void {
-    if (!this.#isReading) this.#reread();
+    this.#follower.askAnew();
   }
 
   /** Idempotent; never rejects. */
-  async close(): Promise<void> {
-    this.#closing.abort();
-    await this.#running;
+  close(): Promise<void> {
+    return this.#follower.close();
   }
 
-  async #run(): Promise<void> {
-    const { signal } = this.#closing;
-    const client = this.#client;
-    // A broken connection is a reason to find out at once.
-    const connection = client.events$.subscribe((event) => {
-      if (event.type === 'disconnected') this.#reread();
-    });
-    while (!signal.aborted) {
-      const turn = linkedSignal(signal);
-      this.#reread = turn.abort;
-      this.#isReading = true;
-      let cancel: () => void = () => undefined;
-      const rereadLater = () => {
-        const delayMs = this.#recheckMs * (0.75 + 0.5 * client.random());
-        // Reading anew must not cut short what is retrying already.
-        cancel = client.clock.setTimer(delayMs, () => (this.#stale ? rereadLater() : turn.abort()));
-      };
-      rereadLater();
-      try {
-        const onTrouble = (error: unknown) => error !== undefined && this.#mark(true);
-        const views = viewPrefix(client, this.#place.prefix, { signal: turn.signal, onTrouble });
-        for await (const view of views) {
-          this.#isReading = false;
-          this.#show(view);
-          this.#mark(false);
-        }
-      } catch {
-        // Refused (permissions, say): keep what is known and ask again at the slow pace.
-        this.#isReading = false;
-        this.#mark(true);
-        await pause(client.clock, this.#recheckMs, turn.signal).catch(() => undefined);
-      } finally {
-        cancel();
-        turn.unlink();
-      }
+  #hear(notice: FollowNotice): void {
+    switch (notice.type) {
+      case 'reset':
+      case 'changed':
+        this.#show(
+          this.#follower.copy.values(),
+          notice.revision,
+          notice.type === 'reset' && notice.reason === 'rewound',
+        );
+        this.#mark(this.#follower.stale);
+        return;
+      case 'stale':
+      case 'fresh':
+        this.#mark(notice.type === 'stale');
+        return;
+      case 'refused':
     }
-    connection.unsubscribe();
   }
 
   #mark(stale: boolean): void {
@@ -109,18 +80,19 @@ export class InstanceFeed<M> {
     this.#consumer.mark(stale);
   }
 
-  #show({ entries, revision }: PrefixView): void {
+  /** @param rewound the store was restored: the same revision may have written something else */
+  #show(entries: Iterable<KeyValue>, revision: bigint, rewound: boolean): void {
     const { prefix, codec } = this.#place;
     const known = new Map(this.#known?.map((each) => [each.id, each]));
     const instances: Instance<M>[] = [];
     const changes: Change<M>[] = [];
-    for (const kv of entries.values()) {
+    for (const kv of entries) {
       const instance = readInstance<M>(prefix, kv, codec);
       if (!instance) continue;
       const before = known.get(instance.id);
       known.delete(instance.id);
       if (!before) changes.push({ type: 'joined', instance });
-      else if (before.modRevision !== instance.modRevision) {
+      else if (before.modRevision !== instance.modRevision || rewound) {
         changes.push({ type: 'updated', instance, before });
       }
       instances.push(instance);

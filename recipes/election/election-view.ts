@@ -67,9 +67,8 @@ export class ElectionView {
       const list = () => client.kv.list({ prefix }, { signal });
       const { kvs, revision } = await untilAnswered(client, list, signal);
       const rewound = revision < known;
-      if (rewound) this.#known = revision;
       // Overtaken by the watch.
-      else if (revision < this.#current.revision) return;
+      if (!rewound && revision < this.#current.revision) return;
       const view = { revision, entries: byKey(kvs) };
       if (rewound || !sameEntries(view, this.#current)) this.#follow(view);
       this.#saw(view, rewound);
@@ -97,9 +96,11 @@ export class ElectionView {
   async #followUntil(start: PrefixView, signal: AbortSignal): Promise<void> {
     const { client, prefix } = this.#options;
     try {
-      for await (const view of viewPrefix(client, prefix, { signal, start })) {
+      // Compared with the slow re-read: what is left is the moment when the connection breaks.
+      const options = { signal, start, recheckMs: undefined };
+      for await (const view of viewPrefix(client, prefix, options)) {
         if (signal.aborted) return;
-        this.#saw(view, false);
+        this.#saw(view, view.rewound === true);
       }
     } catch {
       // The slow re-read covers what a refused watch would have reported.
@@ -107,6 +108,7 @@ export class ElectionView {
   }
 
   #saw(view: PrefixView, rewound: boolean): void {
+    if (rewound) this.#known = view.revision;
     this.adopt(view);
     this.#options.onView(view, rewound);
   }

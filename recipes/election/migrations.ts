@@ -14,7 +14,6 @@ import {
   throwIfAborted,
 } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
-import type { Observable } from '../../sdk/observe.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
@@ -23,6 +22,7 @@ import { checkOptions } from '../common/option-checks.ts';
 import { type PrefixView, viewPrefix } from '../common/prefix-view.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
+import type { View } from '../common/view.ts';
 import { checkSignal, type Known } from '../line/argument-checks.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import { encodeLineRecord, inLineOrder, type LineEntry, lineEntry } from '../line/line-record.ts';
@@ -75,7 +75,7 @@ export type MigrationsState = {
 export class Migrations {
   readonly name: string;
   /** As `inspect()`; each change. */
-  readonly state$: Observable<MigrationsState>;
+  readonly state$: View<MigrationsState>;
   readonly #context: RecipeContext;
   readonly #list: readonly Migration[];
   readonly #plan: readonly Planned[];

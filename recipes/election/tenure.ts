@@ -2,10 +2,11 @@
 import { filter } from 'rxjs';
 import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
 import { leaseOfHex } from '../../sdk/hex-id.ts';
-import { type Observable, StateSource } from '../../sdk/observe.ts';
+import { StateSource } from '../../sdk/observe.ts';
 import { compare, type Operations, type Txn } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { onAbort } from '../common/signals.ts';
+import { stateView, type View } from '../common/view.ts';
 import { Holding, type HoldSubject, type WaitOptions, waitForGrant } from '../line/holding.ts';
 import type { Grant } from '../line/line-driver.ts';
 import { decodeLineRecord, lineEntry } from '../line/line-record.ts';
@@ -17,7 +18,7 @@ import type { Heir } from './priority-writes.ts';
 import type { Standing } from './standing.ts';
 
 export class Tenure extends Holding {
-  readonly preemption$: Observable<Preemption>;
+  readonly preemption$: View<Preemption>;
   readonly #keys: ElectionKeys;
   readonly #member: PriorityMember;
   readonly #asked = new StateSource<Preemption | undefined>(undefined);
@@ -32,7 +33,9 @@ export class Tenure extends Holding {
     super(context, subject, member, grant, undefined);
     this.#keys = keys;
     this.#member = member;
-    this.preemption$ = this.#asked.observable.pipe(filter((asked) => asked !== undefined));
+    this.preemption$ = stateView(
+      this.#asked.observable.pipe(filter((asked) => asked !== undefined)),
+    );
     onAbort(this.signal, () => this.#asked.complete());
   }
 

@@ -10,7 +10,7 @@ import { filter } from 'rxjs';
 import { bytes, type Codec, json } from '../../sdk/codec.ts';
 import { ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
-import { type Observable, StateSource } from '../../sdk/observe.ts';
+import { StateSource } from '../../sdk/observe.ts';
 import type { CallOptions, Duration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
@@ -24,6 +24,7 @@ import {
 import { type FollowNotice, PrefixFollower } from '../common/prefix-follower.ts';
 import { mayRepeat, untilAnswered } from '../common/repeat.ts';
 import { withinTime } from '../common/time-limit.ts';
+import { stateView, type View } from '../common/view.ts';
 import { configPrefix } from '../names.ts';
 import type { Contention } from '../values/contention.ts';
 import { SharedValue, type UpdateOptions } from '../values/shared-value.ts';
@@ -70,8 +71,8 @@ type Found = Pick<KeyValue, 'value' | 'modRevision'>;
 export class Config<Output, Input = Output> implements AsyncDisposable {
   readonly name: string;
   /** The value with its revision, at once, then each that takes its place. */
-  readonly changes$: Observable<ConfigVersion<Output>>;
-  readonly status$: Observable<ConfigStatus>;
+  readonly changes$: View<ConfigVersion<Output>>;
+  readonly status$: View<ConfigStatus>;
   readonly #context: RecipeContext;
   readonly #key: string;
   readonly #format: DocumentFormat<Output, Input>;
@@ -104,8 +105,8 @@ export class Config<Output, Input = Output> implements AsyncDisposable {
     this.#fallback = fallback;
     const contention = { codec: bytes(), ...(retries === undefined ? {} : { retries }) };
     this.#document = new SharedValue(context, name, contention, { recipe: 'config', root });
-    this.changes$ = this.#state.good$.pipe(filter((good) => good !== undefined));
-    this.status$ = this.#state.status$;
+    this.changes$ = stateView(this.#state.good$.pipe(filter((good) => good !== undefined)));
+    this.status$ = stateView(this.#state.status$);
     const follow = { prefix: this.#key, recheckMs };
     const { client } = context.session;
     this.#follower = new PrefixFollower(client, follow, (notice) => this.#hear(notice));

@@ -14,6 +14,7 @@ import { parsePeriod } from '../common/durations.ts';
 import { checkCodec, checkOptions, onlySignal, timeLimits } from '../common/option-checks.ts';
 import { onAbort } from '../common/signals.ts';
 import { type TimeLimit, withinTime } from '../common/time-limit.ts';
+import { stateView, View } from '../common/view.ts';
 import { escapeName, groupPrefix, randomId } from '../names.ts';
 import { type GroupEvent, type GroupSnapshot, type GroupStep, GroupView } from './group-view.ts';
 import { inOrder, type Member, readMember } from './member.ts';
@@ -37,9 +38,9 @@ export type JoinOptions<T> = TimeLimit & {
 export class Group<T> {
   readonly name: string;
   /** Who is there, in order; each change. Nothing until the store has answered. */
-  readonly members$: Observable<GroupSnapshot<T>>;
+  readonly members$: View<GroupSnapshot<T>>;
   /** Begins with a reset that tells all members, and goes on from there. */
-  readonly changes$: Observable<GroupEvent<T>>;
+  readonly changes$: View<GroupEvent<T>>;
   readonly #context: RecipeContext;
   readonly #prefix: string;
   readonly #codec: Codec<T>;
@@ -62,8 +63,10 @@ export class Group<T> {
       const view = new GroupView(context, place, subscriber);
       return () => void view.close();
     }).pipe(shareReplay({ bufferSize: 1, refCount: true }));
-    this.members$ = statesOf(this.#steps$);
-    this.changes$ = eventsOf(this.#steps$, whole);
+    this.members$ = stateView(statesOf(this.#steps$));
+    this.changes$ = new View(eventsOf(this.#steps$, whole), (signal) =>
+      iterateEvents(this.#steps$, whole, signal),
+    );
   }
 
   /**
@@ -116,7 +119,7 @@ export class Group<T> {
    */
   changes(options: { readonly signal?: AbortSignal } = {}): AsyncIterable<GroupEvent<T>> {
     checkOptions<{ readonly signal?: AbortSignal }>(options, onlySignal);
-    return iterateEvents(this.#steps$, whole, options.signal);
+    return this.changes$.iterate(options);
   }
 
   /**

@@ -23,6 +23,7 @@ import type { CopyChange } from '../common/prefix-copy.ts';
 import { type FollowNotice, PrefixFollower } from '../common/prefix-follower.ts';
 import { mayRepeat, pause, untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
+import { View } from '../common/view.ts';
 import {
   type CacheChange,
   type CacheEntry,
@@ -57,7 +58,7 @@ const hurryMs = 1_000;
 export class PrefixCache<V> implements AsyncDisposable {
   readonly prefix: string;
   /** Begins with a reset that tells everything, and goes on from there. */
-  readonly changes$: Observable<CacheEvent<V>>;
+  readonly changes$: View<CacheEvent<V>>;
   readonly #context: RecipeContext;
   readonly #codec: Codec<V>;
   readonly #follower: PrefixFollower;
@@ -85,7 +86,9 @@ export class PrefixCache<V> implements AsyncDisposable {
     this.#context = context;
     this.#codec = codec;
     this.#live$ = defer(() => (isConclaveError(this.#over, 'CLOSED') ? EMPTY : this.#steps));
-    this.changes$ = eventsOf(this.#live$, whole);
+    this.changes$ = new View(eventsOf(this.#live$, whole), (signal) =>
+      iterateEvents(this.#live$, whole, signal),
+    );
     const follow = {
       prefix,
       recheckMs,
@@ -220,7 +223,7 @@ export class PrefixCache<V> implements AsyncDisposable {
    */
   changes(options: { readonly signal?: AbortSignal } = {}): AsyncIterable<CacheEvent<V>> {
     checkOptions<{ readonly signal?: AbortSignal }>(options, onlySignal);
-    return iterateEvents(this.#live$, whole, options.signal);
+    return this.changes$.iterate(options);
   }
 
   /** Idempotent; never rejects. The session closes what it made. */

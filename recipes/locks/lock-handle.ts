@@ -1,10 +1,10 @@
 /** The handle that locks of every kind give out, and the ways to use one. */
 import type { ConclaveError } from '../../sdk/errors.ts';
 import { isConclaveError } from '../../sdk/errors.ts';
-import type { Observable } from '../../sdk/observe.ts';
 import { checkFunction } from '../common/option-checks.ts';
 import { linkedSignal, onAbort } from '../common/signals.ts';
 import { observe } from '../common/streams.ts';
+import type { View } from '../common/view.ts';
 import type { Holding, HoldState } from '../line/holding.ts';
 
 export interface LockHandle extends AsyncDisposable {
@@ -17,7 +17,7 @@ export interface LockHandle extends AsyncDisposable {
   readonly sequencer: string;
   /** Aborts when the hold ends; the reason is a ConclaveError LOCK_LOST, SESSION_LOST or RELEASED. */
   readonly signal: AbortSignal;
-  readonly state$: Observable<HoldState>;
+  readonly state$: View<HoldState>;
   /** Looks at the clock each time. */
   readonly isHeld: boolean;
   /** @throws ConclaveError RELEASED, LOCK_LOST, SESSION_LOST, SESSION_SUSPENDED */
@@ -56,7 +56,7 @@ export class HeldLock implements LockHandle, Losable {
   get signal(): AbortSignal {
     return this.#holding.signal;
   }
-  get state$(): Observable<HoldState> {
+  get state$(): View<HoldState> {
     return this.#holding.state$;
   }
   get isHeld(): boolean {
@@ -104,7 +104,7 @@ export async function usingLock<L extends Losable, R>(
  */
 export const lockAsObservable = <L extends Ending>(
   acquire: (signal: AbortSignal) => Promise<L>,
-): Observable<L> =>
+): View<L> =>
   observe(async function* (signal) {
     yield* holdUntil(await acquire(signal), signal);
   });

@@ -1,8 +1,9 @@
 /** Several holds as one: the loss of any is the loss of all. */
 import { ConclaveError } from '../../sdk/errors.ts';
-import { type Observable, StateSource } from '../../sdk/observe.ts';
+import { StateSource } from '../../sdk/observe.ts';
 import type { Operations, Txn } from '../../sdk/txn.ts';
 import { onAbort } from '../common/signals.ts';
+import { stateView, type View } from '../common/view.ts';
 import type { Holding, HoldState } from '../line/holding.ts';
 import type { LockHandle, Losable } from './lock-handle.ts';
 
@@ -20,7 +21,7 @@ export class MultiHold implements MultiLockHandle, Pick<Losable, 'lostReason'> {
   readonly tokens: ReadonlyMap<string, bigint>;
   readonly sequencers: ReadonlyMap<string, string>;
   readonly signal: AbortSignal;
-  readonly state$: Observable<HoldState>;
+  readonly state$: View<HoldState>;
   readonly #holdings: readonly Holding[];
   readonly #end = new AbortController();
   readonly #state = new StateSource<HoldState>('held');
@@ -36,7 +37,7 @@ export class MultiHold implements MultiLockHandle, Pick<Losable, 'lostReason'> {
     this.sequencers = byName(({ sequencer }) => sequencer);
     this.#holdings = holdings;
     this.signal = this.#end.signal;
-    this.state$ = this.#state.observable;
+    this.state$ = stateView(this.#state.observable);
     for (const holding of holdings) {
       const states = holding.state$.subscribe((state) => {
         // How the whole ends is decided below.

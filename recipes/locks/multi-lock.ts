@@ -9,11 +9,11 @@
  * While some names are waited for, the others are reserved: whoever comes later waits behind.
  */
 import { aborted, ConclaveError, invalidArgument, throwIfAborted } from '../../sdk/errors.ts';
-import type { Observable } from '../../sdk/observe.ts';
 import { compare, type Operation, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { checkOptions } from '../common/option-checks.ts';
 import { linkedSignal, unlessAborted } from '../common/signals.ts';
+import type { View } from '../common/view.ts';
 import { adoptHold, type Holding, waitForHold } from '../line/holding.ts';
 import { aheadFields, aheadOf, type LineView, type Membership } from '../line/line-membership.ts';
 import { type Entered, enter } from '../line/try-hold.ts';
@@ -111,7 +111,7 @@ export class MultiLock {
   }
 
   /** The locks as a subscription: subscribing acquires, unsubscribing releases. */
-  hold$(options: Omit<WaitLockOptions, 'signal'> = {}): Observable<MultiLockHandle> {
+  hold$(options: Omit<WaitLockOptions, 'signal'> = {}): View<MultiLockHandle> {
     return lockAsObservable((signal) => this.#acquire({ ...options, signal }));
   }
 

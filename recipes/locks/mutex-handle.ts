@@ -1,6 +1,6 @@
 /** What a mutex gives out, and what it tells while it is being acquired. */
-import type { Observable } from '../../sdk/observe.ts';
 import { onAbort } from '../common/signals.ts';
+import type { View } from '../common/view.ts';
 import type { Holding } from '../line/holding.ts';
 import { HeldLock, type LockHandle } from './lock-handle.ts';
 import type { OwnWrites } from './own-writes.ts';
@@ -11,7 +11,7 @@ export interface MutexHandle extends LockHandle {
    * Emits once somebody has asked this holder to let go, also to those who subscribe later; completes
    * with the hold. Heeding it is up to the holder.
    */
-  readonly revocation$: Observable<Revocation>;
+  readonly revocation$: View<Revocation>;
 }
 
 export type LockProgress =
@@ -22,7 +22,7 @@ export type LockProgress =
   | { readonly type: 'acquired'; readonly lock: MutexHandle };
 
 export class MutexHold extends HeldLock implements MutexHandle {
-  readonly revocation$: Observable<Revocation>;
+  readonly revocation$: View<Revocation>;
 
   constructor(name: string, holding: Holding, writes: OwnWrites) {
     super(name, holding);

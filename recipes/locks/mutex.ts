@@ -11,12 +11,12 @@
 import { AsyncBuffer } from '../../sdk/async-buffer.ts';
 import { invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
-import type { Observable } from '../../sdk/observe.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
 import { checkFunction, checkOptions } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { observe } from '../common/streams.ts';
+import type { View } from '../common/view.ts';
 import { checkBoolean, type Known } from '../line/argument-checks.ts';
 import { adoptHold, waitForHold } from '../line/holding.ts';
 import { type Membership, memberName } from '../line/line-membership.ts';
@@ -92,7 +92,7 @@ export class Mutex {
   readonly #settings: LockSettings;
   readonly #owners: Owners | undefined;
   /** Who holds and waits, kept current while anybody listens. */
-  readonly watch$: Observable<LineUp>;
+  readonly watch$: View<LineUp>;
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, name: string, options: MutexOptions = {}) {
@@ -179,7 +179,7 @@ export class Mutex {
    * The lock as a subscription: subscribing acquires, unsubscribing releases. Emits the handle,
    * completes when it is released, errors when it is lost or cannot be acquired.
    */
-  hold$(options: Omit<AcquireOptions, 'signal'> = {}): Observable<MutexHandle> {
+  hold$(options: Omit<AcquireOptions, 'signal'> = {}): View<MutexHandle> {
     return lockAsObservable((signal) => this.#acquire({ ...options, signal }));
   }
 
@@ -187,7 +187,7 @@ export class Mutex {
    * Acquires and tells how that goes on: the place that is reserved, each step forward, the lock.
    * Otherwise as `hold$`. Costs what `onPosition` does.
    */
-  progress$(options: Omit<AcquireOptions, 'signal' | 'onPosition'> = {}): Observable<LockProgress> {
+  progress$(options: Omit<AcquireOptions, 'signal' | 'onPosition'> = {}): View<LockProgress> {
     const acquire = (wait: AcquireOptions) => this.#acquire({ ...options, ...wait });
     return observe(async function* (signal): AsyncGenerator<LockProgress> {
       const steps = new AsyncBuffer<LockProgress>();

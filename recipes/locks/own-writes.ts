@@ -4,14 +4,15 @@
  */
 import { filter } from 'rxjs';
 import type { KeyValue } from '../../sdk/kv.ts';
-import { type Observable, StateSource } from '../../sdk/observe.ts';
+import { StateSource } from '../../sdk/observe.ts';
+import { stateView, type View } from '../common/view.ts';
 import { type Revocation, revocationIn } from './revocation.ts';
 
 /** Notes requests in the own key, from before the hold is granted. */
 export class OwnWrites {
   readonly #latest = new StateSource<Revocation | undefined>(undefined);
-  readonly revocation$: Observable<Revocation> = this.#latest.observable.pipe(
-    filter((revocation) => revocation !== undefined),
+  readonly revocation$: View<Revocation> = stateView(
+    this.#latest.observable.pipe(filter((revocation) => revocation !== undefined)),
   );
   #value: Uint8Array;
   /** Of the last write that is known; undefined for the one that made the key. */

@@ -4,8 +4,9 @@
  * two tasks exclude each other unless they share an owner on purpose.
  */
 import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
-import { type Observable, StateSource } from '../../sdk/observe.ts';
+import { StateSource } from '../../sdk/observe.ts';
 import { onAbort } from '../common/signals.ts';
+import { stateView, type View } from '../common/view.ts';
 import type { HoldState } from '../line/holding.ts';
 import type { MutexHandle, MutexHold } from './mutex-handle.ts';
 import type { Revocation } from './revocation.ts';
@@ -61,7 +62,7 @@ export class Owners {
 /** One of several handles on one hold: the lock is released with the last of them. */
 export class SharedHandle implements MutexHandle {
   readonly signal: AbortSignal;
-  readonly state$: Observable<HoldState>;
+  readonly state$: View<HoldState>;
   readonly #shared: Shared;
   readonly #end = new AbortController();
   readonly #state = new StateSource<HoldState>('held');
@@ -72,7 +73,7 @@ export class SharedHandle implements MutexHandle {
     this.#shared = shared;
     shared.entries += 1;
     this.signal = this.#end.signal;
-    this.state$ = this.#state.observable;
+    this.state$ = stateView(this.#state.observable);
     const { hold } = shared;
     const states = hold.state$.subscribe((state) => this.#state.set(state));
     const stop = onAbort(hold.signal, () => this.#finish(hold.signal.reason));
@@ -94,7 +95,7 @@ export class SharedHandle implements MutexHandle {
   get sequencer(): string {
     return this.#shared.hold.sequencer;
   }
-  get revocation$(): Observable<Revocation> {
+  get revocation$(): View<Revocation> {
     return this.#shared.hold.revocation$;
   }
   get isHeld(): boolean {

@@ -12,7 +12,7 @@
 import { type Codec, json } from '../../sdk/codec.ts';
 import { ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
-import { EventSource, type Observable } from '../../sdk/observe.ts';
+import { EventSource } from '../../sdk/observe.ts';
 import type { CallOptions, Duration } from '../../sdk/options.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
@@ -21,6 +21,7 @@ import { parseRecord } from '../common/json-record.ts';
 import { checkOptions } from '../common/option-checks.ts';
 import { fullJitterMs, mayRepeat, pause, untilAnswered } from '../common/repeat.ts';
 import { expectManyListeners } from '../common/signals.ts';
+import { eventView, type View } from '../common/view.ts';
 import { cronKey, escapeName } from '../names.ts';
 import { checkCall, checkCodec } from './checks.ts';
 import { Producer } from './producer.ts';
@@ -106,7 +107,7 @@ const spreadMs = 20;
 
 export class Cron<T> implements AsyncDisposable {
   readonly name: string;
-  readonly events$: Observable<CronEvent>;
+  readonly events$: View<CronEvent>;
   readonly #context: RecipeContext;
   readonly #options: CronOptions<T>;
   readonly #jobOptions: JobOptions;
@@ -147,7 +148,7 @@ export class Cron<T> implements AsyncDisposable {
     this.#options = options;
     this.#producer = Producer.of(context, queue);
     this.#limits = this.#producer.limits(undefined);
-    this.events$ = this.#events.observable;
+    this.events$ = eventView(this.#events.observable);
     expectManyListeners(this.#closing.signal);
   }
 

@@ -20,12 +20,12 @@
 import type { Client } from '../../sdk/client.ts';
 import { type Codec, decodeWith, json } from '../../sdk/codec.ts';
 import { ConclaveError, invalidArgument, throwIfAborted } from '../../sdk/errors.ts';
-import type { Observable } from '../../sdk/observe.ts';
 import { type CallOptions, parseDuration } from '../../sdk/options.ts';
 import { op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { checkOptions, timeLimits } from '../common/option-checks.ts';
 import { abortable, observe } from '../common/streams.ts';
+import type { View } from '../common/view.ts';
 import type { QueueKeys } from '../names.ts';
 import { type Cancelled, cancelJob } from './cancellation.ts';
 import { checkCall, checkCodec, checkId, checkList } from './checks.ts';
@@ -202,7 +202,7 @@ export class Queue<T> {
   }
 
   /** `events` from the moment of subscribing. */
-  get events$(): Observable<QueueEvent | QueueGap> {
+  get events$(): View<QueueEvent | QueueGap> {
     return observe((signal) => followEvents(this.#context, this.#keys, undefined, signal));
   }
 
@@ -211,7 +211,7 @@ export class Queue<T> {
    *
    * @param codec how the worker wrote the result. @default JSON
    */
-  job$<R = unknown>(id: string, codec: Codec<R> = json<R>()): Observable<JobView<R>> {
+  job$<R = unknown>(id: string, codec: Codec<R> = json<R>()): View<JobView<R>> {
     return observe((signal) => followJob(this.#client, this.#keys, id, codec, signal));
   }
 

@@ -71,10 +71,10 @@ export class SlotBoard {
    */
   async follow(signal: AbortSignal, onFree: () => void): Promise<void> {
     await unlessAborted(this.#inUse, signal).catch(() => undefined);
-    const onTrouble = (error: unknown) => {
-      this.#followed = error === undefined;
+    const onStale = (stale: boolean) => {
+      this.#followed = !stale;
     };
-    for await (const { entries } of viewPrefix(this.#client, this.#prefix, { signal, onTrouble })) {
+    for await (const { entries } of viewPrefix(this.#client, this.#prefix, { signal, onStale })) {
       const before = this.#taken.size;
       this.see(entries.values());
       if (this.#taken.size < before) onFree();

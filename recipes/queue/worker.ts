@@ -11,7 +11,7 @@
 
 import { json } from '../../sdk/codec.ts';
 import { ConclaveError, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
-import { EventSource, type Observable } from '../../sdk/observe.ts';
+import { EventSource } from '../../sdk/observe.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { Background, RecipeContext } from '../common/context.ts';
 import { durationOfAtLeast, parsePeriod } from '../common/durations.ts';
@@ -19,6 +19,7 @@ import { checkOptions } from '../common/option-checks.ts';
 import { fullJitterMs, pause } from '../common/repeat.ts';
 import { ResultLease } from '../common/result-lease.ts';
 import { expectManyListeners } from '../common/signals.ts';
+import { eventView, type View } from '../common/view.ts';
 import { type Backoff, exponential } from './backoff.ts';
 import { Batch, type BatchHandler } from './batch.ts';
 import { checkFunction } from './checks.ts';
@@ -92,7 +93,7 @@ const defaultGrace = '30s';
 
 export class Worker<T, R> implements AsyncDisposable {
   readonly name: string;
-  readonly events$: Observable<WorkerEvent<T, R>>;
+  readonly events$: View<WorkerEvent<T, R>>;
   readonly #context: RecipeContext;
   readonly #consumer: QueueConsumer<T>;
   readonly #handler: Handler<T, R> | Batching<T, R>;
@@ -160,7 +161,7 @@ export class Worker<T, R> implements AsyncDisposable {
           .catch(() => undefined),
     });
     this.#attemptTimeoutMs = attemptTimeoutMs;
-    this.events$ = this.#events.observable;
+    this.events$ = eventView(this.#events.observable);
     this.#context = context;
     this.#handler = handler;
     this.#backoff = backoff;

@@ -11,7 +11,6 @@
  */
 import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
-import type { Observable } from '../../sdk/observe.ts';
 import type { Duration } from '../../sdk/options.ts';
 import { checkMeta } from '../../sdk/session-meta.ts';
 import { type Compare, compare, op } from '../../sdk/txn.ts';
@@ -22,6 +21,7 @@ import { checkOptions } from '../common/option-checks.ts';
 import { patienceOf, waitPatiently } from '../common/patience.ts';
 import { pause, untilAnswered } from '../common/repeat.ts';
 import { expectManyListeners, linkedSignal } from '../common/signals.ts';
+import type { View } from '../common/view.ts';
 import type { Known } from '../line/argument-checks.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import { inLineOrder, type LineEntry, lineEntry, type Meta } from '../line/line-record.ts';
@@ -65,7 +65,7 @@ type Answer = 'taken' | 'line occupied' | 'place lost' | { readonly atMs: number
 export class RateLimiter {
   readonly name: string;
   /** Room and waiters, kept current while anybody listens. */
-  readonly watch$: Observable<RateLineUp>;
+  readonly watch$: View<RateLineUp>;
   readonly #context: RecipeContext;
   readonly #prefix: string;
   readonly #linePrefix: string;

@@ -11,7 +11,6 @@
  */
 import { type Codec, json } from '../../sdk/codec.ts';
 import { invalidArgument } from '../../sdk/errors.ts';
-import type { Observable } from '../../sdk/observe.ts';
 import type { CallOptions, Duration } from '../../sdk/options.ts';
 import { type Operations, op, type PutOperation, type Txn } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
@@ -20,6 +19,7 @@ import { checkCodec, checkOptions, onlySignal, timeLimits } from '../common/opti
 import { untilAnswered } from '../common/repeat.ts';
 import { abortable, observe } from '../common/streams.ts';
 import { withinTime } from '../common/time-limit.ts';
+import { eventView, type View } from '../common/view.ts';
 import { queueKeys } from '../names.ts';
 import { DeadLetters } from '../queue/dead-letters.ts';
 import { type Dispatched, dispatchedCodec } from './dispatched.ts';
@@ -80,8 +80,8 @@ export class Topic<T> {
    * What went wrong in the background: MISMATCH; and, told once and tried again with the next trim,
    * PERMISSION_DENIED, NO_SPACE.
    */
-  get errors$(): Observable<unknown> {
-    return this.#core.errors.observable;
+  get errors$(): View<unknown> {
+    return eventView(this.#core.errors.observable);
   }
 
   /**
@@ -154,12 +154,12 @@ export class Topic<T> {
    * `subscribe` as an Observable; each subscription reads anew. Events come as fast as subscribers take
    * them synchronously: what is to be slow belongs in a loop, or in a group with `maxInFlight`.
    */
-  subscribe$(options: GroupOptions): Observable<GroupEvent<T>>;
-  subscribe$(options: DurableOptions): Observable<DurableEvent<T>>;
-  subscribe$(options?: SubscribeOptions): Observable<TopicEvent<T>>;
+  subscribe$(options: GroupOptions): View<GroupEvent<T>>;
+  subscribe$(options: DurableOptions): View<DurableEvent<T>>;
+  subscribe$(options?: SubscribeOptions): View<TopicEvent<T>>;
   subscribe$(
     options: SubscribeOptions | DurableOptions | GroupOptions = {},
-  ): Observable<TopicEvent<T> | GroupEvent<T>> {
+  ): View<TopicEvent<T> | GroupEvent<T>> {
     return observe(this.#opener(options));
   }
 

@@ -4,10 +4,10 @@
  */
 import { invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
-import type { Observable } from '../../sdk/observe.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { observeShared } from '../common/streams.ts';
+import type { View } from '../common/view.ts';
 import { adderPrefix } from '../names.ts';
 import { type AdditionOptions, Additions, type AddOptions } from './additions.ts';
 import { readIn } from './read-in.ts';
@@ -21,7 +21,7 @@ export type AdderOptions = AdditionOptions & {
 export class Adder {
   readonly name: string;
   /** The sum, kept current while anybody listens. */
-  readonly sum$: Observable<bigint>;
+  readonly sum$: View<bigint>;
   readonly #context: RecipeContext;
   readonly #additions: Additions;
   readonly #prefix: string;

@@ -4,10 +4,10 @@
  * Compare-and-swap with the present value in the refusal, so a conflict costs one exchange. Beside the
  * number each addition creates an op-record; a repetition finds it and does nothing.
  */
-import type { Observable } from '../../sdk/observe.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { observeShared } from '../common/streams.ts';
+import type { View } from '../common/view.ts';
 import { counterPrefix } from '../names.ts';
 import { type AdditionOptions, Additions, type AddOptions } from './additions.ts';
 import { readIn } from './read-in.ts';
@@ -16,7 +16,7 @@ import { readNumber, Tally } from './tally.ts';
 export class Counter {
   readonly name: string;
   /** The value, kept current while anybody listens. */
-  readonly value$: Observable<bigint>;
+  readonly value$: View<bigint>;
   readonly #context: RecipeContext;
   readonly #additions: Additions;
   readonly #tally: Tally;

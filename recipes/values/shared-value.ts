@@ -7,7 +7,6 @@
 import { type Codec, decodeWith, encodeWith, json } from '../../sdk/codec.ts';
 import { aborted, invalidArgument, throwIfAborted } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
-import type { Observable } from '../../sdk/observe.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { checkCodec, checkFunction, checkOptions, timeLimits } from '../common/option-checks.ts';
@@ -16,6 +15,7 @@ import { untilAnswered } from '../common/repeat.ts';
 import { linkedSignal, unlessAborted } from '../common/signals.ts';
 import { observeShared } from '../common/streams.ts';
 import { type TimeLimit, withinTime } from '../common/time-limit.ts';
+import type { View } from '../common/view.ts';
 import type { RecipeKind } from '../metrics.ts';
 import { randomId, valuePrefix } from '../names.ts';
 import { commitOnce } from './commit-once.ts';
@@ -46,7 +46,7 @@ type Attempt<T> =
 export class SharedValue<T> {
   readonly name: string;
   /** The value, null while there is none; kept current while anybody listens. */
-  readonly value$: Observable<Versioned<T> | null>;
+  readonly value$: View<Versioned<T> | null>;
   readonly #context: RecipeContext;
   readonly #codec: Codec<T>;
   readonly #retries: number;
@@ -77,10 +77,10 @@ export class SharedValue<T> {
     const decode = (kv: KeyValue | null) => this.#decode(kv);
     this.value$ = observeShared(async function* (signal) {
       let last: bigint | undefined;
-      for await (const { entries } of viewPrefix(client, prefix, { signal })) {
+      for await (const { entries, rewound } of viewPrefix(client, prefix, { signal })) {
         const current = entries.get(key) ?? null;
         const revision = current?.modRevision ?? 0n;
-        if (revision !== last) yield decode(current);
+        if (revision !== last || rewound) yield decode(current);
         last = revision;
       }
     });

@@ -46,8 +46,8 @@ export const discoveryMutants: readonly Mutant[] = [
     'a pool empties when the store cannot be reached',
     [
       'instance-feed',
-      'const onTrouble = (error: unknown) => error !== undefined && this.#mark(true);',
-      'const onTrouble = (error: unknown) => {\n          if (error === undefined) return;\n          this.#mark(true);\n          this.#show({ entries: new Map(), revision: 1n });\n        };',
+      "      case 'fresh':\n",
+      "      case 'fresh':\n        if (notice.type === 'stale') this.#show([], 1n, false);\n",
     ],
     test('recipes/registry', 'while the store cannot be reached a pool keeps'),
     runsOf('registry'),

@@ -6,6 +6,7 @@ import { plantedIn } from './planted.ts';
 const mutant = plantedIn((file) => file);
 
 const follower = 'recipes/common/prefix-follower.ts';
+const comparison = 'recipes/common/prefix-comparison.ts';
 const kept = 'recipes/common/kept-entry.ts';
 const cache = 'recipes/group/prefix-cache.ts';
 const config = 'recipes/group/config.ts';
@@ -27,7 +28,7 @@ export const groupMutants: readonly Mutant[] = [
   mutant(
     463,
     'store that went back is not noticed',
-    [follower, "if (listed.revision < before) return 'rewound';", ''],
+    [comparison, "if (listed.revision < before) return 'rewound';", ''],
     test('recipes/cache', 'restore an old snapshot that holds the same'),
   ),
   mutant(
