@@ -6,12 +6,24 @@ import { refuseUnknownOptions } from '../sdk/known-options.ts';
 import type { Kv } from '../sdk/kv.ts';
 import type { Leases } from '../sdk/lease.ts';
 import type { SessionOptions } from '../sdk/session.ts';
+import { knownSessionOptions } from '../sdk/session-opening.ts';
+import { checkOptions } from './common/option-checks.ts';
+import { CheckedHealth, type SessionHealthOptions } from './common/session-health.ts';
 import { noMetrics, type RecipeMetrics } from './metrics.ts';
 import { RecipeSession } from './session.ts';
 
 export type ConclaveOptions = ConnectOptions & {
   /** Where recipes report waits, holds and losses. @default nowhere */
   readonly metrics?: RecipeMetrics;
+};
+
+export type RecipeSessionOptions = Omit<SessionOptions, 'bound'> & {
+  /**
+   * Binds the session to the health of the process: it opens once the check passes, and is lost after
+   * `fall` failures in a row, with all that lives by it. What outlives sessions (workers, leader loops,
+   * registrations, members) goes on in another one after `rise` passes. @default renewals suffice
+   */
+  readonly health?: SessionHealthOptions;
 };
 
 export class Conclave implements AsyncDisposable {
@@ -42,11 +54,16 @@ export class Conclave implements AsyncDisposable {
   /**
    * Opens a session: what locks, leaderships, workers and registrations live by.
    *
-   * @throws ConclaveError UNREACHABLE, TIMEOUT, ABORTED, SESSION_LOST when the one to `resume` is gone
+   * @throws ConclaveError UNREACHABLE, TIMEOUT, ABORTED, SESSION_LOST when the one to `resume` is gone,
+   *   INVALID_ARGUMENT
    */
-  async session(options?: SessionOptions): Promise<RecipeSession> {
+  async session(options: RecipeSessionOptions = {}): Promise<RecipeSession> {
+    const { bound: _bound, ...known } = knownSessionOptions;
+    checkOptions<RecipeSessionOptions>(options, { ...known, health: true });
+    const { health, ...terms } = options;
+    const bound = health === undefined ? {} : { bound: new CheckedHealth(this.client, health) };
     const session: RecipeSession = new RecipeSession(
-      await this.client.session(options),
+      await this.client.session({ ...terms, ...bound }),
       this.#metrics,
       () => this.#sessions.delete(session),
     );

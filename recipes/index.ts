@@ -42,6 +42,7 @@ export {
   type PutResult,
   parseDuration,
   type Session,
+  type SessionHealth,
   type SessionOptions,
   type SessionState,
   type SessionTerms,
@@ -84,8 +85,9 @@ export type { LeaveOptions } from './barriers/double-member.ts';
 export type { WaitBarrierOptions } from './barriers/key-wait.ts';
 export type { Arrived, ArriveOptions, Latch, LatchOptions, LatchState } from './barriers/latch.ts';
 export type { Arrival } from './barriers/latch-record.ts';
+export type { SessionHealthOptions } from './common/session-health.ts';
 export type { IterateOptions, View } from './common/view.ts';
-export { Conclave, type ConclaveOptions, connect } from './connect.ts';
+export { Conclave, type ConclaveOptions, connect, type RecipeSessionOptions } from './connect.ts';
 export {
   type HealthCheck,
   type HttpCheckOptions,

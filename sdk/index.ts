@@ -51,6 +51,7 @@ export type { LeaseGrant, LeaseInfo, Leases } from './lease.ts';
 export { type CallOptions, type Duration, parseDuration } from './options.ts';
 export type {
   Session,
+  SessionHealth,
   SessionOptions,
   SessionState,
   SessionTerms,

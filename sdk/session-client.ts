@@ -56,6 +56,7 @@ export class LeaseSession implements Session {
   readonly #cancels = new Set<Cancel>();
   #cancelExpiry: Cancel = () => {};
   #stopRenewing: () => void = () => {};
+  #unbind: () => void = () => {};
   /** In the care of the thread. */
   #seat: Seat | undefined;
   #seenVersion = 0n;
@@ -120,6 +121,18 @@ export class LeaseSession implements Session {
     void this.#sleep(delayMs).then(() => this.#reap(release));
   }
 
+  /**
+   * Ends the session as lost, for a reason that is not the store's. Others get in at once, or with a
+   * lock-delay when the lease has run out: what was written last may still have to land.
+   */
+  #give(why: string): void {
+    this.#look();
+    if (this.#over !== undefined) return;
+    const lost = this.#lost(why);
+    if (this.#opened.lockDelayMs > 0) this.#end(lost);
+    else void this.#revoke(lost);
+  }
+
   /** Ends without revoking the lease. */
   abandon(): void {
     this.#end(this.#closed());
@@ -141,6 +154,10 @@ export class LeaseSession implements Session {
    */
   async startRenewing(signal?: AbortSignal): Promise<void> {
     this.#armExpiry();
+    this.#unbind =
+      this.terms.bound?.onceUnwell((reason) => this.#give(`its process is not well: ${reason}`)) ??
+      this.#unbind;
+    if (this.#over !== undefined) throw this.#over;
     if (this.#seat === undefined) this.#renewHere('in due time');
     else await this.#renewThere(this.#seat, signal);
   }
@@ -271,6 +288,7 @@ export class LeaseSession implements Session {
     if (this.#over !== undefined) return;
     this.#over = reason;
     this.#stopRenewing();
+    this.#unbind();
     this.#cancelExpiry();
     for (const cancel of [...this.#cancels]) cancel();
     this.#states.set('lost');
@@ -311,9 +329,14 @@ export class LeaseSession implements Session {
   async #close(): Promise<void> {
     this.#look();
     if (this.#over !== undefined) return;
+    await this.#revoke(this.#closed());
+  }
+
+  /** Ends the session, then revokes its lease. */
+  async #revoke(reason: ConclaveError): Promise<void> {
     const timeoutMs = Math.min(revokeTimeoutMs, this.#deadline.remainingMs);
     this.#revoking = true;
-    this.#end(this.#closed());
+    this.#end(reason);
     try {
       await this.client.leases.revoke(this.lease, { timeout: timeoutMs });
     } catch (error) {

@@ -12,12 +12,13 @@ import { checkMeta } from './session-meta.ts';
 
 const shortestMaxBlockMs = 1_000;
 
-const known: Readonly<Record<keyof Required<SessionOptions>, true>> = {
+export const knownSessionOptions: Readonly<Record<keyof Required<SessionOptions>, true>> = {
   ttl: true,
   onSuspend: true,
   lockDelay: true,
   keepAlive: true,
   maxBlock: true,
+  bound: true,
   meta: true,
   resume: true,
   resumeWithin: true,
@@ -45,6 +46,7 @@ export const openSession = async (
   const checked = check(context, options);
   const { signal } = options;
   throwIfAborted(signal);
+  await checked.terms.bound?.untilWell(signal);
   const seat =
     checked.terms.keepAlive === 'thread' ? await context.thread?.seat(signal) : undefined;
   const session = await open(context, { ...checked, seat }, signal).catch((error: unknown) => {
@@ -119,9 +121,9 @@ const takeOver = async (
 
 /** @throws ConclaveError INVALID_ARGUMENT */
 const check = (context: SessionContext, options: SessionOptions): Checked => {
-  refuseUnknownOptions(options, known);
+  refuseUnknownOptions(options, knownSessionOptions);
   const { ttl = '15s', lockDelay = 0, onSuspend = 'continue', meta = {} } = options;
-  const { keepAlive = 'loop', maxBlock = '60s', resume, resumeWithin } = options;
+  const { keepAlive = 'loop', maxBlock = '60s', resume, resumeWithin, bound } = options;
   const ttlMs = parseDuration(ttl, 'ttl');
   if (ttlMs <= 0) throw invalidArgument('ttl', ttl, 'more than 0');
   if (onSuspend !== 'stop' && onSuspend !== 'continue' && typeof onSuspend !== 'function') {
@@ -136,10 +138,21 @@ const check = (context: SessionContext, options: SessionOptions): Checked => {
     const allowed = "'loop' where the clock or the transport of the client is not the system's";
     throw invalidArgument('keepAlive', keepAlive, allowed);
   }
+  if (bound !== undefined && typeof Object(bound).untilWell !== 'function') {
+    throw invalidArgument('bound', bound, 'an object that tells whether sessions may live');
+  }
   checkMeta(meta);
   const patient = resumeWithin === undefined || resumeWithin === Number.POSITIVE_INFINITY;
   return {
-    terms: { ttl, lockDelay, onSuspend, keepAlive, maxBlock, meta: { ...meta } },
+    terms: {
+      ttl,
+      lockDelay,
+      onSuspend,
+      keepAlive,
+      maxBlock,
+      meta: { ...meta },
+      ...(bound === undefined ? {} : { bound }),
+    },
     ttlMs,
     lockDelayMs: parseDuration(lockDelay, 'lockDelay'),
     maxBlockMs,

@@ -18,6 +18,14 @@ export type Suspension = {
  */
 export type SuspendPolicy = 'stop' | 'continue' | ((suspension: Suspension) => 'stop' | 'continue');
 
+/** Tells whether sessions may live: what is not well holds nothing. */
+export type SessionHealth = {
+  /** Resolves once it is well. @throws ConclaveError ABORTED by the signal */
+  untilWell(signal?: AbortSignal): Promise<void>;
+  /** Tells once, and why, when it is well no longer. @returns stops listening */
+  onceUnwell(tell: (reason: string) => void): () => void;
+};
+
 /** What a session is opened with, and another of the same kind as well. */
 export type SessionTerms = {
   /**
@@ -45,6 +53,11 @@ export type SessionTerms = {
    * @default '60s'
    */
   readonly maxBlock?: Duration;
+  /**
+   * Opens the session once it is well, and ends it (SESSION_LOST) when it is well no longer: the lease is
+   * revoked, or with a `lockDelay` left to run out. @default nothing but renewals
+   */
+  readonly bound?: SessionHealth;
   /** What recipes show to people beside this session's keys. @default none */
   readonly meta?: Readonly<Record<string, string>>;
 };

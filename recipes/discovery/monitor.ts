@@ -23,6 +23,8 @@ function unlessTooMany(check: HealthCheck): HealthCheck {
 /**
  * Checks at once, then after each interval, until the signal aborts. `tell` hears of the first health
  * and of each change of it. Never rejects.
+ *
+ * @param start the health that it had, where it goes on after a pause
  */
 export async function monitor(
   pace: Pace,
@@ -30,9 +32,10 @@ export async function monitor(
   rules: CheckRules,
   signal: AbortSignal,
   tell: (health: Health) => void,
+  start?: Health,
 ): Promise<void> {
   const bounded = unlessTooMany(check);
-  let health: Health | undefined;
+  let health = start;
   while (!signal.aborted) {
     const result = await runCheck(pace, bounded, rules.timeoutMs, signal);
     if (signal.aborted) return;
