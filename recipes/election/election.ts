@@ -339,10 +339,11 @@ export class Election<T> {
   async *#leaders(signal: AbortSignal): AsyncGenerator<Leader<T> | null> {
     const { keys, codec } = this.#settings;
     let last: string | undefined;
-    for await (const { entries } of this.#view(signal)) {
+    for await (const { entries, rewound } of this.#view(signal)) {
       const { leader } = standingsOf(keys, entries.values());
-      const version = leader ? `${leader.term} ${leader.contender.kv.modRevision}` : 'none';
-      if (version === last) continue;
+      const { key, modRevision } = leader?.contender.kv ?? { key: '', modRevision: 0n };
+      const version = leader ? `${leader.term} ${modRevision} ${key}` : 'none';
+      if (version === last && !rewound) continue;
       last = version;
       yield leader && { ...candidateOf(keys, leader.contender, codec), term: leader.term };
     }
