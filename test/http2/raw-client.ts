@@ -16,6 +16,17 @@ export const Type = {
   CONTINUATION: 9,
 } as const;
 
+export const CODE = {
+  NO_ERROR: 0,
+  PROTOCOL_ERROR: 1,
+  FLOW_CONTROL_ERROR: 3,
+  STREAM_CLOSED: 5,
+  FRAME_SIZE_ERROR: 6,
+  REFUSED_STREAM: 7,
+  COMPRESSION_ERROR: 9,
+  ENHANCE_YOUR_CALM: 11,
+} as const;
+
 export const END_STREAM = 1;
 export const ACK = 1;
 export const END_HEADERS = 4;
@@ -82,6 +93,12 @@ export const callFields = (
   ['te', 'trailers'],
   ...more,
 ];
+
+/** HEADERS that begin a call. */
+export const begin = (stream: number, path: string, flags: number = END_HEADERS): Buffer =>
+  frame(Type.HEADERS, flags, stream, block(callFields(path)));
+
+export const NOTHING: Buffer = Buffer.alloc(0);
 
 export const message = (bytes: Uint8Array, isCompressed = false): Buffer =>
   Buffer.concat([Buffer.of(isCompressed ? 1 : 0), uint32(bytes.length), bytes]);
