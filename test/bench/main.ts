@@ -15,10 +15,16 @@ import {
 } from './machine.ts';
 import { type Options, parseOptions, usage } from './options.ts';
 import { publish } from './publish.ts';
-import { type Line, readLines, writeLines } from './report.ts';
+import {
+  type Circumstances,
+  type Line,
+  readLines,
+  type SystemFacts,
+  writeLines,
+} from './report.ts';
 import { evaluate, type Skipped } from './results.ts';
-import { runAll } from './run.ts';
-import { benchSystem } from './systems.ts';
+import { runAll, type Sample } from './run.ts';
+import { type BenchSystem, benchSystem } from './systems.ts';
 import { asText, tableOf } from './table.ts';
 
 if (process.argv.includes('--help')) {
@@ -34,13 +40,9 @@ process.exit(failures === 0 ? 0 : 1);
 async function measureAll(options: Options): Promise<number> {
   refuseMemoryDisk();
   const missing = new Map(options.systems.map((system) => [system, system.server.missing()]));
-  for (const [system, why] of missing)
-    if (why !== undefined) console.log(`skipped ${system.name}: ${why}`);
-  for (const row of options.rows) {
-    const why = row.missing?.(options.isQuick);
-    if (why !== undefined) console.log(`skipped ${row.name}: ${why}`);
-  }
-  const circumstances = {
+  const skipped: Skipped = (system, row) => missing.get(system) ?? row.missing?.(options.isQuick);
+  tellWhatIsSkipped(options, missing);
+  const circumstances: Circumstances = {
     date: new Date().toISOString(),
     machine: describeMachine(),
     durationMs: options.durationMs,
@@ -49,26 +51,38 @@ async function measureAll(options: Options): Promise<number> {
   };
   const { machine, othersBusyPercent: busy } = circumstances;
   console.log(`${machine}, data in ${dataFolder}, ${busy} % busy with other things`);
+  const facts = new Map(options.systems.map((system) => [system.name, factsOf(system)]));
+  const linesOf = (samples: readonly Sample[]): readonly Line[] =>
+    evaluate(options.rows, options, options.systems, samples, skipped).map((result) => ({
+      ...result,
+      ...(facts.get(result.system) ?? { version: '', durability: '' }),
+      ...circumstances,
+    }));
   const present = options.systems.filter((system) => missing.get(system) === undefined);
-  const { samples, failures } = await runAll(options, present);
-  const skipped: Skipped = (system, row) => missing.get(system) ?? row.missing?.(options.isQuick);
-  const results = evaluate(options.rows, options, options.systems, samples, skipped);
-  const facts = new Map(
-    options.systems.map((system) => [
-      system.name,
-      {
-        version: missing.get(system) === undefined ? versionsOf(system) : 'not installed',
-        durability: system.server.durability,
-      },
-    ]),
-  );
-  const lines = results.map((result): Line => {
-    const { version, durability } = facts.get(result.system) ?? { version: '', durability: '' };
-    return { ...result, version, durability, ...circumstances };
+  const { samples, failures } = await runAll(options, present, (soFar) => {
+    if (options.json !== undefined) writeLines(options.json, linesOf(soFar));
   });
-  show(options, lines);
+  show(options, linesOf(samples));
   if (failures > 0) console.error(`${failures} measurements failed`);
   return failures;
+}
+
+function tellWhatIsSkipped(
+  { rows, isQuick }: Options,
+  missing: ReadonlyMap<BenchSystem, string | undefined>,
+): void {
+  for (const [system, why] of missing)
+    if (why !== undefined) console.log(`skipped ${system.name}: ${why}`);
+  for (const row of rows) {
+    const why = row.missing?.(isQuick);
+    if (why !== undefined) console.log(`skipped ${row.name}: ${why}`);
+  }
+}
+
+function factsOf(system: BenchSystem): SystemFacts {
+  const { durability } = system.server;
+  const isThere = system.server.missing() === undefined;
+  return { durability, version: isThere ? versionsOf(system) : 'not installed' };
 }
 
 function show(options: Options, lines: readonly Line[]): number {

@@ -50,6 +50,9 @@ export function parseOptions(commandLine: readonly string[]): Options {
   });
   if (values.publish && values.quick)
     throw new Error('--publish: figures of --quick say too little to be published');
+  const { rows: someRows, systems: someSystems, concurrency, members } = values;
+  if (values.publish && (someRows ?? someSystems ?? concurrency ?? members) !== undefined)
+    throw new Error('--publish: the page has all rows and systems, not some of them');
   return {
     isQuick: values.quick,
     repetitions: values.reps === undefined ? (values.quick ? 1 : 5) : count('reps', values.reps),

@@ -45,6 +45,7 @@ test.each([
   [['--systems', 'mysql'], /unknown system mysql; known are conclave,/],
   [['--reps', '0'], /--reps: must be a whole number above 0, got 0/],
   [['--quick', '--publish'], /--quick say too little/],
+  [['--publish', '--rows', 'put'], /not some of them/],
 ] as const)('%s is refused', (commandLine, message) => {
   expect(() => parseOptions(commandLine)).toThrow(message);
 });

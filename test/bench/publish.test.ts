@@ -21,11 +21,11 @@ const putAt = (system: string, concurrency: number, operationsPerSecond: number)
 });
 
 test('the page keeps its text, and what was generated before goes', () => {
-  const once = putBetween(page, 'first');
-  const twice = putBetween(once, 'second');
-  expect(twice).toContain('second');
-  expect(twice).not.toContain('first\n');
-  expect(putBetween(twice, 'first')).toBe(once);
+  const once = putBetween(page, 'the old figures');
+  const twice = putBetween(once, 'the new figures');
+  expect(twice).toContain('the new figures');
+  expect(twice).not.toContain('the old figures');
+  expect(putBetween(twice, 'the old figures')).toBe(once);
   expect(() => putBetween('no markers', 'text')).toThrow(/must have/);
 });
 

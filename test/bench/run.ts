@@ -3,7 +3,7 @@ import type { Measurement } from './measure.ts';
 import type { Options } from './options.ts';
 import { casesOf, systemsOf } from './plan.ts';
 import type { Case, Row } from './row.ts';
-import { Stage } from './stage.ts';
+import { Stages } from './stages.ts';
 import type { BenchSystem } from './systems.ts';
 
 export type Sample = {
@@ -19,12 +19,20 @@ type Group = { readonly row: Row; readonly members: number; readonly cases: read
 
 export type Run = { readonly samples: readonly Sample[]; readonly failures: number };
 
-/** @param systems those that can be started here */
-export async function runAll(options: Options, systems: readonly BenchSystem[]): Promise<Run> {
+/**
+ * @param systems those that can be started here
+ * @param onRepetition told after each, so that a run that is cut short is not lost
+ */
+export async function runAll(
+  options: Options,
+  systems: readonly BenchSystem[],
+  onRepetition: (samples: readonly Sample[]) => void,
+): Promise<Run> {
   const samples: Sample[] = [];
   let failures = 0;
+  const stages = new Stages(options.isQuick);
   const groups = options.rows.flatMap((row) => groupsOf(row, options));
-  for (let repetition = 1; repetition <= options.repetitions; repetition += 1)
+  for (let repetition = 1; repetition <= options.repetitions; repetition += 1) {
     for (const group of groups) {
       if (repetition > (group.row.repetitionsMax ?? options.repetitions)) continue;
       const taking = systems.filter((system) =>
@@ -33,12 +41,15 @@ export async function runAll(options: Options, systems: readonly BenchSystem[]):
       // Who goes first changes, so that none always follows the writes of the same other.
       for (const system of repetition % 2 === 0 ? taking.toReversed() : taking) {
         progress(`${repetition}/${options.repetitions} ${group.row.name} on ${system.name}`);
-        const outcome = await runGroup(group, system, options);
+        const outcome = await runGroup(group, stages, system, options);
         samples.push(...outcome.samples);
         failures += outcome.failures;
       }
     }
-  progress('');
+    progress('');
+    onRepetition(samples);
+  }
+  await stages.close();
   return { samples, failures };
 }
 
@@ -54,28 +65,26 @@ function groupsOf(row: Row, options: Options): Group[] {
 
 async function runGroup(
   { row, members, cases }: Group,
+  stages: Stages,
   system: BenchSystem,
   { durationMs, isQuick }: Options,
 ): Promise<{ samples: Sample[]; failures: number }> {
   const own = cases.filter((one) => systemsOf(row, one, [system]).length === 1);
-  const stage = new Stage(system, members);
+  const stage = stages.take(row, system, members);
   const samples: Sample[] = [];
   let failures = 0;
-  try {
-    for (const concurrency of new Set(own.map((one) => one.concurrency))) {
-      try {
-        const settings = { members, concurrency, durationMs, isQuick };
-        const measurement = await row.measure(stage, settings);
-        samples.push({ row: row.name, members, concurrency, system: system.name, measurement });
-      } catch (error) {
-        failures += 1;
-        progress('');
-        console.error(`${row.name} at ${concurrency} on ${system.name} failed:`, error);
-      }
+  for (const concurrency of new Set(own.map((one) => one.concurrency))) {
+    try {
+      const settings = { members, concurrency, durationMs, isQuick };
+      const measurement = await row.measure(stage, settings);
+      samples.push({ row: row.name, members, concurrency, system: system.name, measurement });
+    } catch (error) {
+      failures += 1;
+      progress('');
+      console.error(`${row.name} at ${concurrency} on ${system.name} failed:`, error);
     }
-  } finally {
-    await stage.close();
   }
+  await stages.giveBack(stage, failures > 0);
   return { samples, failures };
 }
 

@@ -36,15 +36,19 @@ export const watchClosed: Row = {
   measure: async (stage, { concurrency, durationMs }) => {
     const key = 'watched';
     const [writer, watchers] = await Promise.all([stage.client(), stage.anotherClient()]);
-    await watchers.call(openWatchers, { key, count: concurrency });
-    const write = async (forMs: number): Promise<Written & Received> => {
-      const written = await writer.call(writeClosed, { key, durationMs: forMs });
-      const expected = written.writes * concurrency;
-      return { ...written, ...(await watchers.call(collect, { expected })) };
-    };
-    await write(warmUpMs);
-    // A backlog counts: the rate is taken until the last watcher has the last event.
-    const { deliveries, startMs, lastMs, p50Ms, p99Ms } = await write(durationMs);
-    return { operationsPerSecond: deliveries / ((lastMs - startMs) / 1_000), p50Ms, p99Ms };
+    try {
+      await watchers.call(openWatchers, { key, count: concurrency });
+      const write = async (forMs: number): Promise<Written & Received> => {
+        const written = await writer.call(writeClosed, { key, durationMs: forMs });
+        const expected = written.writes * concurrency;
+        return { ...written, ...(await watchers.call(collect, { expected })) };
+      };
+      await write(warmUpMs);
+      // A backlog counts: the rate is taken until the last watcher has the last event.
+      const { deliveries, startMs, lastMs, p50Ms, p99Ms } = await write(durationMs);
+      return { operationsPerSecond: deliveries / ((lastMs - startMs) / 1_000), p50Ms, p99Ms };
+    } finally {
+      watchers.stop();
+    }
   },
 };

@@ -37,16 +37,20 @@ export const watchPaced: Row = {
   measure: async (stage, { concurrency, durationMs, isQuick }) => {
     const key = 'watched';
     const [writer, watchers] = await Promise.all([stage.client(), stage.anotherClient()]);
-    await watchers.call(openWatchers, { key, count: concurrency });
-    const write = async (events: number): Promise<Received> => {
-      await writer.call(writePaced, { key, events });
-      return await watchers.call(collect, { expected: events * concurrency });
-    };
-    await write(warmUpEvents);
-    const seconds = Math.max(secondsMin, durationMs / 1_000);
-    const { p50Ms, p99Ms } = await write(
-      isQuick ? quickEvents : Math.round(eventsPerSecond * seconds),
-    );
-    return { p50Ms, p99Ms };
+    try {
+      await watchers.call(openWatchers, { key, count: concurrency });
+      const write = async (events: number): Promise<Received> => {
+        await writer.call(writePaced, { key, events });
+        return await watchers.call(collect, { expected: events * concurrency });
+      };
+      await write(warmUpEvents);
+      const seconds = Math.max(secondsMin, durationMs / 1_000);
+      const { p50Ms, p99Ms } = await write(
+        isQuick ? quickEvents : Math.round(eventsPerSecond * seconds),
+      );
+      return { p50Ms, p99Ms };
+    } finally {
+      watchers.stop();
+    }
   },
 };
