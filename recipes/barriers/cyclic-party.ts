@@ -74,8 +74,8 @@ export class CyclicParty {
       }
     });
     this.#parties = this.#follower((events) => {
-      if (events.some(({ type }) => type === 'delete'))
-        this.#machine.dispatch({ kind: 'party-gone' });
+      const isGone = events.some(({ type }) => type === 'delete');
+      if (isGone) this.#machine.dispatch({ kind: 'party-gone' });
     });
   }
 

@@ -54,11 +54,17 @@ export class MachineRunner<State, Event, Effect> {
     return this.#stop.signal;
   }
 
+  /** Takes the first step. */
   start(): void {
+    this.listen();
+    this.#advance(this.#machine.first);
+  }
+
+  /** Follows the session only: the first event is to come. */
+  listen(): void {
     this.#stopListening = onAbort(this.#session.signal, () =>
       this.dispatch({ kind: 'session-lost' }),
     );
-    this.#advance(this.#machine.first);
   }
 
   dispatch(event: Event | CommonEvent): void {

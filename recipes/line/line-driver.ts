@@ -8,8 +8,9 @@ import { isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { Session } from '../../sdk/session.ts';
 import { compare, type Operation, op } from '../../sdk/txn.ts';
+import { MachineRunner } from '../common/machine-runner.ts';
 import { fullJitterMs, mayRepeat, pause, untilAnswered } from '../common/repeat.ts';
-import { type LinkedSignal, linkedSignal, onAbort } from '../common/signals.ts';
+import { type LinkedSignal, linkedSignal } from '../common/signals.ts';
 import { goneKey } from '../names.ts';
 import {
   begin,
@@ -20,7 +21,6 @@ import {
   type LineState,
   type Place,
   type Policy,
-  type Step,
   step,
 } from './line.ts';
 import {
@@ -56,9 +56,7 @@ export class LineMember {
   readonly #membership: Membership;
   readonly #timing: LineTiming;
   readonly #handlers: Handlers;
-  /** Ends waits, reads and watches; never a write. */
-  readonly #calls = new AbortController();
-  #state: LineState = { kind: 'joining' };
+  readonly #machine: MachineRunner<LineState, LineEvent, LineEffect>;
   #hasWaited = false;
   #joining: Promise<Joined> = Promise.resolve('absent');
   /** Copies of the enqueue that may still be on their way. */
@@ -68,8 +66,7 @@ export class LineMember {
   #aheadWait: LinkedSignal | undefined;
   #ownWait: LinkedSignal | undefined;
   #cancelOwnWatch: () => void = () => undefined;
-  #cancelRecheck: () => void = () => undefined;
-  #unfollow: () => void = () => undefined;
+  #cancelRelook: () => void = () => undefined;
   #removal: Promise<void> | undefined;
 
   constructor(session: Session, membership: Membership, handlers: Handlers) {
@@ -80,15 +77,21 @@ export class LineMember {
     this.#lingering = membership.lingering ? 1 : 0;
     this.#timing = { ...lineTiming, ...membership.timing };
     this.#handlers = handlers;
+    this.#machine = new MachineRunner<LineState, LineEvent, LineEffect>(session, {
+      first: begin(),
+      step: (state, event) => step(this.#policy, state, event),
+      run: (effect) => this.#run(effect),
+      recheckMs: this.#timing.recheckMs,
+      outlivesSession: ({ kind }) => kind === 'left',
+    });
   }
 
   get state(): LineState {
-    return this.#state;
+    return this.#machine.state;
   }
 
   start(): void {
-    this.#follow();
-    this.#advance(begin());
+    this.#machine.start();
   }
 
   /**
@@ -96,21 +99,21 @@ export class LineMember {
    * create revision, when its answer was lost.
    */
   adopt(seen: LineView | bigint): void {
-    this.#follow();
+    this.#machine.listen();
     if (typeof seen === 'bigint') {
-      this.#dispatch({ kind: 'found', own: seen });
+      this.#machine.dispatch({ kind: 'found', own: seen });
       return;
     }
     this.#view = seen;
-    this.#dispatch({ kind: 'joined', own: seen.own, ahead: seen.ahead });
+    this.#machine.dispatch({ kind: 'joined', own: seen.own, ahead: seen.ahead });
   }
 
   /** Takes over the place of a former process of the session, as of the revision that this shows. */
   resume(seen: LineView): void {
-    this.#follow();
+    this.#machine.listen();
     this.#view = seen;
     const { own, ahead, revision } = seen;
-    this.#dispatch({ kind: 'resumed', own, ahead, revision });
+    this.#machine.dispatch({ kind: 'resumed', own, ahead, revision });
   }
 
   /**
@@ -118,7 +121,7 @@ export class LineMember {
    * which case the session's reaper goes on until it is. Nothing is granted after this call.
    */
   leave(): Promise<void> {
-    this.#dispatch({ kind: 'leave' });
+    this.#machine.dispatch({ kind: 'leave' });
     return this.#removal ?? Promise.resolve();
   }
 
@@ -127,32 +130,13 @@ export class LineMember {
    * callers that found out by a failed comparison.
    */
   verify(): void {
-    this.#dispatch({ kind: 'recheck' });
-  }
-
-  #follow(): void {
-    this.#unfollow = onAbort(this.session.signal, () => this.#dispatch({ kind: 'session-lost' }));
-  }
-
-  #dispatch(event: LineEvent): void {
-    // Timers of a frozen process fire late: whatever arrives first after the deadline is the end.
-    const expired = this.session.state === 'lost' && event.kind !== 'left';
-    this.#advance(step(this.#policy, this.#state, expired ? { kind: 'session-lost' } : event));
+    this.#machine.dispatch({ kind: 'recheck' });
   }
 
   readonly #policy: Policy = (ahead) => {
     const { policy } = this.#membership;
     return policy && this.#view ? policy({ ...this.#view, ahead }) : exclusive(ahead);
   };
-
-  #advance({ state, effects }: Step): void {
-    this.#state = state;
-    if (state.kind === 'waiting' && !this.#hasWaited) {
-      this.#hasWaited = true;
-      this.#handlers.waits?.();
-    }
-    for (const effect of effects) this.#run(effect);
-  }
 
   #run(effect: LineEffect): void {
     switch (effect.kind) {
@@ -170,6 +154,7 @@ export class LineMember {
         this.#unwatchAhead();
         break;
       case 'watch-own':
+        this.#noteWait();
         this.#watchOwnAfter(effect.own, effect.soon ? 0 : this.#timing.ownWatchAfterMs);
         break;
       case 'unwatch-own':
@@ -177,10 +162,12 @@ export class LineMember {
         this.#ownWait?.abort();
         break;
       case 'recheck-later':
-        this.#recheckLater();
+        this.#cancelRelook();
+        this.#machine.recheckLater();
         break;
       case 'cancel-recheck':
-        this.#cancelRecheck();
+        this.#cancelRelook();
+        this.#machine.cancelRecheck();
         break;
       case 'granted':
         this.#handlers.granted({ createRevision: effect.own, token: effect.token });
@@ -191,11 +178,16 @@ export class LineMember {
         this.#removal.catch(() => undefined);
         break;
       case 'ended':
-        this.#unfollow();
-        this.#calls.abort();
+        this.#machine.end();
         this.#handlers.ended(effect.end);
         break;
     }
+  }
+
+  #noteWait(): void {
+    if (this.state.kind !== 'waiting' || this.#hasWaited) return;
+    this.#hasWaited = true;
+    this.#handlers.waits?.();
   }
 
   async #join(): Promise<Joined> {
@@ -208,7 +200,7 @@ export class LineMember {
       .then<Operation[]>(...entered, ...lookOperations(membership))
       .else(op.get(this.key));
     let joined: Joined = 'absent';
-    for (let attempt = 0; this.#state.kind === 'joining'; attempt++) {
+    for (let attempt = 0; this.state.kind === 'joining'; attempt++) {
       try {
         const result = await txn.commit();
         const own = result.succeeded ? result.revision : result.responses[0]?.createRevision;
@@ -216,17 +208,17 @@ export class LineMember {
           const { revision, responses } = result;
           const look = readLook(membership, this.key, responses.slice(entered.length));
           if (this.#admits({ own: revision, revision, ...look })) {
-            this.#dispatch({ kind: 'joined', own: revision, ahead: look.ahead });
+            this.#machine.dispatch({ kind: 'joined', own: revision, ahead: look.ahead });
           }
         } else if (own !== undefined) {
           // One of the copies has arrived.
           this.#lingering -= 1;
-          this.#dispatch({ kind: 'found', own });
+          this.#machine.dispatch({ kind: 'found', own });
         }
         return own ?? 'absent';
       } catch (error) {
         if (isConclaveError(error, 'LEASE_NOT_FOUND')) {
-          this.#dispatch({ kind: 'lease-gone' });
+          this.#machine.dispatch({ kind: 'lease-gone' });
           return 'absent';
         }
         // One lost answer is enough: that enqueue may still be on its way.
@@ -235,23 +227,23 @@ export class LineMember {
           this.#lingering += 1;
         }
         if (!mayRepeat(error)) {
-          this.#dispatch({ kind: 'refused', error });
+          this.#machine.dispatch({ kind: 'refused', error });
           return joined;
         }
       }
       const delayMs = fullJitterMs(attempt, client.random);
-      await pause(client.clock, delayMs, this.#calls.signal).catch(() => undefined);
+      await pause(client.clock, delayMs, this.#machine.signal).catch(() => undefined);
     }
     return joined;
   }
 
   /** Takes note of a view, which may show that this member has no business in the line. */
   #admits(view: LineView): boolean {
-    const isHeld = this.#state.kind === 'held';
+    const isHeld = this.state.kind === 'held';
     const problem = !isHeld && this.#membership.check?.(view, this.#view === undefined);
     this.#view = view;
     if (!problem) return true;
-    this.#dispatch({ kind: 'refused', error: problem });
+    this.#machine.dispatch({ kind: 'refused', error: problem });
     this.session.reap(() => this.#remove(view.own));
     return false;
   }
@@ -263,7 +255,7 @@ export class LineMember {
       .txn()
       .then<Operation[]>(op.get(this.key), ...lookOperations(this.#membership, own, seen));
     try {
-      const { signal } = this.#calls;
+      const { signal } = this.#machine;
       const { responses, revision } = await untilAnswered(
         client,
         () => read.commit({ signal }),
@@ -272,7 +264,7 @@ export class LineMember {
       const [self, ...listed] = responses as readonly unknown[];
       const look = readLook(this.#membership, this.key, listed, seen);
       if (!this.#admits({ own, revision, ...look })) return;
-      this.#dispatch({
+      this.#machine.dispatch({
         kind: 'looked',
         own: (self as KeyValue | null)?.createRevision,
         ahead: look.ahead,
@@ -280,13 +272,14 @@ export class LineMember {
       });
     } catch {
       // Ended meanwhile, or the store refuses to be read: try again at the slow pace.
-      if (!this.#calls.signal.aborted) this.#relookLater(own);
+      if (!this.#machine.signal.aborted) this.#relookLater(own);
     }
   }
 
   #relookLater(own: bigint): void {
-    this.#cancelRecheck();
-    this.#cancelRecheck = this.session.client.clock.setTimer(this.#recheckDelayMs(), () => {
+    this.#cancelRelook();
+    const delayMs = this.#machine.recheckDelayMs();
+    this.#cancelRelook = this.session.client.clock.setTimer(delayMs, () => {
       void this.#look(own);
     });
   }
@@ -295,14 +288,14 @@ export class LineMember {
     const view = this.#view;
     if (view === undefined) return;
     this.#unwatchAhead();
-    const wait = linkedSignal(this.#calls.signal);
+    const wait = linkedSignal(this.#machine.signal);
     this.#aheadWait = wait;
     const { client } = this.session;
     const wake = this.#membership.wake ?? whenGone;
-    await wake({ client, place: ahead, view, restMs: this.#restMs(), signal: wait.signal });
+    await wake({ client, place: ahead, view, restMs: this.#machine.restMs(), signal: wait.signal });
     wait.unlink();
     // Gone, or the watch failed: either way only a fresh look can tell what comes next.
-    if (this.#aheadWait === wait) this.#dispatch({ kind: 'ahead-gone', place: ahead });
+    if (this.#aheadWait === wait) this.#machine.dispatch({ kind: 'ahead-gone', place: ahead });
   }
 
   #unwatchAhead(): void {
@@ -323,40 +316,24 @@ export class LineMember {
   }
 
   async #watchOwn(own: bigint): Promise<void> {
-    const wait = linkedSignal(this.#calls.signal);
+    const wait = linkedSignal(this.#machine.signal);
     this.#ownWait = wait;
     const { signal } = wait;
     const { onOwnWrite } = this.#membership;
     const onPut = (kv: KeyValue) => {
-      if (onOwnWrite?.(kv)) this.#dispatch({ kind: 'own-gone' });
+      if (onOwnWrite?.(kv)) this.#machine.dispatch({ kind: 'own-gone' });
     };
     while (!signal.aborted) {
       const place = { key: this.key, createRevision: own };
       const hears = onOwnWrite && onPut;
-      const options = { from: own + 1n, restMs: this.#restMs(), signal, onPut: hears };
+      const options = { from: own + 1n, restMs: this.#machine.restMs(), signal, onPut: hears };
       const gone = await untilGone(this.session.client, place, options);
-      if (gone) this.#dispatch({ kind: 'own-gone' });
+      if (gone) this.#machine.dispatch({ kind: 'own-gone' });
     }
   }
 
-  #recheckLater(): void {
-    this.#cancelRecheck();
-    this.#cancelRecheck = this.session.client.clock.setTimer(this.#recheckDelayMs(), () =>
-      this.#dispatch({ kind: 'recheck' }),
-    );
-  }
-
-  #recheckDelayMs(): number {
-    return this.#timing.recheckMs * (0.75 + 0.5 * this.session.client.random());
-  }
-
-  /** Between watches that fail. */
-  #restMs(): number {
-    return this.#recheckDelayMs() / 10;
-  }
-
   async #withdraw(own: bigint | undefined): Promise<void> {
-    this.#calls.abort();
+    this.#machine.stop();
     // An enqueue under way is left to finish: its answer is cheaper than a lasting mark.
     const joined = own ?? (await this.#joining);
     try {
@@ -365,7 +342,7 @@ export class LineMember {
       if (joined !== 'absent') this.session.reap(() => this.#remove(joined));
       throw error;
     } finally {
-      this.#dispatch({ kind: 'left' });
+      this.#machine.dispatch({ kind: 'left' });
     }
   }
 

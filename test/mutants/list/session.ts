@@ -111,9 +111,9 @@ export const sessionMutants: readonly Mutant[] = [
     414,
     'waiters of a lost session wait on',
     [
-      'recipes/line/line-driver.ts',
-      "onAbort(this.session.signal, () => this.#dispatch({ kind: 'session-lost' }))",
-      'onAbort(this.session.signal, () => undefined)',
+      'recipes/common/machine-runner.ts',
+      "      this.dispatch({ kind: 'session-lost' }),\n",
+      '      undefined,\n',
     ],
     test('recipes/session', 'a lost session fails every waiter at once'),
   ),
@@ -130,7 +130,7 @@ export const sessionMutants: readonly Mutant[] = [
   mutant(
     416,
     'waits are no contention',
-    ['recipes/line/line-driver.ts', '      this.#handlers.waits?.();\n', ''],
+    ['recipes/line/line-driver.ts', '    this.#handlers.waits?.();\n', ''],
     test('recipes/metrics', 'by waits, once each however long'),
   ),
   mutant(
