@@ -148,7 +148,8 @@ export class RwHold extends HeldLock implements RwHandle {
         this.#withdrawRequest();
         this.signal.throwIfAborted();
         if (signal?.aborted) throw aborted(signal);
-        throw error;
+        // Rather than how the call under way put it.
+        throw stop.signal.reason === late ? late : error;
       } finally {
         cancel();
         stop.unlink();
