@@ -110,7 +110,7 @@ export const groupMutants: readonly Mutant[] = [
   mutant(
     474,
     'member keeps its share after its session',
-    ['recipes/group/membership.ts', "state === 'joined' && index >= 0 ?", 'index >= 0 ?'],
+    ['recipes/group/membership.ts', "return state === 'joined' && index >= 0", 'return index >= 0'],
     test('recipes/membership', 'knows that it has no share'),
   ),
   mutant(

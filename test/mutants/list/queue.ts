@@ -61,11 +61,7 @@ export const queueMutants: readonly Mutant[] = [
   mutant(
     579,
     'key of a finished job never free',
-    [
-      'job-moves',
-      '    ...(dedup === undefined ? [] : [deleteIf(kv, keys.dedup + dedup, id)]),\n',
-      '',
-    ],
+    ['job-moves', '    ...(dedup === undefined ? [] : [keyEnds]),\n', ''],
     recipe('queue', 'a job with a key is pushed once'),
   ),
   mutant(
@@ -108,5 +104,37 @@ export const queueMutants: readonly Mutant[] = [
     'replay with the attempts used up',
     ['dead-letters', '{ ...state, attempts: 0 }', 'state'],
     recipe('queue', 'dead letters can be listed, replayed and discarded'),
+  ),
+  mutant(
+    640,
+    'key of a job that was done is taken for ever',
+    ['job-moves', '.then(op.put(key, id, { lease }))', '.then(op.put(key, id))'],
+    recipe('queue-keys', 'is taken until the time is over'),
+  ),
+  mutant(
+    641,
+    'key remembered for a job that another has replaced',
+    [
+      'job-moves',
+      ".if(compare.value(key, '==', id))\n      .then(op.put",
+      '.if()\n      .then(op.put',
+    ],
+    recipe('queue-keys', 'goes to the job that replaces a running one'),
+  ),
+  mutant(
+    642,
+    'job that was done is replaced and runs again',
+    ['push-attempt', ' && !isRemembered(occupant)', ''],
+    recipe('queue-keys', 'is taken until the time is over'),
+  ),
+  mutant(
+    643,
+    'key not remembered',
+    [
+      'claim',
+      'return acknowledged(kept, limits.forParent, lease);',
+      'return acknowledged(kept, limits.forParent);',
+    ],
+    recipe('queue-keys', 'is taken until the time is over'),
   ),
 ];

@@ -145,4 +145,72 @@ export const sessionMutants: readonly Mutant[] = [
     ['sdk/renewal.ts', 'this.#renewed(sentAt,', 'this.#renewed(instantOf(clock),'],
     test('sdk/session', 'the deadline moves to the sending of the renewal'),
   ),
+  mutant(
+    644,
+    'place of somebody who waits taken back as a share',
+    ['recipes/locks/rw-lock.ts', '!blockerOf(before, ahead, former.createRevision)', 'true'],
+    test('recipes/resume', 'a waiter is not taken back as a holder'),
+  ),
+  mutant(
+    645,
+    'permits taken back that do not fit',
+    [
+      'recipes/locks/semaphore.ts',
+      'return waiters.length === 0 ? content : undefined;',
+      'return content;',
+    ],
+    test('recipes/resume', 'permits keep their weight, and what has no room is no hold'),
+  ),
+  mutant(
+    646,
+    'former holder of a place goes on beside the one that came back',
+    ['recipes/line/takeover.ts', '{ ...next.terms, resumed: stamp }', '{ ...next.terms }'],
+    test('recipes/resume', 'the former holder, should it still run, loses it'),
+  ),
+  mutant(
+    647,
+    'former leader proclaims in the term of the one that came back',
+    ['recipes/election/leadership.ts', '!this.#office.isTakenOver?.(found)', 'true'],
+    test('recipes/resume', 'a proclamation of the former leader changes nothing'),
+  ),
+  mutant(
+    648,
+    'former holder changes the mode of the one that came back',
+    ['recipes/locks/rw-handle.ts', ' || this.#isTakenOver(found)', ''],
+    test('recipes/resume', 'the former holder cannot change the mode any more'),
+  ),
+  mutant(
+    649,
+    'leader that came back stands beside its former self',
+    ['recipes/election/priority-writes.ts', '      op.delete(before),\n', ''],
+    test('recipes/resume', 'a lost answer does no harm'),
+  ),
+  mutant(
+    650,
+    'session of a process that is not well keeps its lease',
+    ['sdk/session-client.ts', 'else void this.#revoke(lost);', 'else this.#end(lost);'],
+    test('recipes/session-health', 'is lost after so many failures in a row'),
+  ),
+  mutant(
+    651,
+    'one failed check ends a session',
+    [
+      'recipes/common/session-health.ts',
+      'this.#listen(this.#health, (',
+      'this.#listen(undefined, (',
+    ],
+    test('recipes/session-health', 'goes on from what was found before a pause'),
+  ),
+  mutant(
+    652,
+    'session that replaces one that was not well is bound to nothing',
+    ['sdk/session-opening.ts', '...(bound === undefined ? {} : { bound }),', ''],
+    test('recipes/session-health', 'what outlives sessions goes on in another one'),
+  ),
+  mutant(
+    653,
+    'what has ended is counted on',
+    ['recipes/common/measured-hold.ts', "kind: 'held', change: -1", "kind: 'held', change: 1"],
+    test('recipes/metrics', 'up to its end, whatever that is'),
+  ),
 ];
