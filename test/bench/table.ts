@@ -1,6 +1,6 @@
 /** The table: a line for each case, a column for each system. */
 import { type Result, resultText, titleOf } from './results.ts';
-import { ownSystem } from './systems.ts';
+import { benchSystem, benchSystems, ownSystem } from './systems.ts';
 
 export type Table = {
   readonly head: readonly string[];
@@ -8,10 +8,11 @@ export type Table = {
 };
 
 export function tableOf(results: readonly Result[]): Table {
-  const systems = [...new Set(results.map((result) => result.system))];
-  systems.sort((a, b) => Number(b === ownSystem.name) - Number(a === ownSystem.name));
+  const present = new Set(results.map((result) => result.system));
+  const systems = benchSystems.map((system) => system.name).filter((name) => present.has(name));
+  const heads = systems.map((name) => benchSystem(name).title);
   return {
-    head: ['workload', 'at', 'members', ...systems.map(titleOf), 'to the best', 'goal', 'met'],
+    head: ['workload', 'at', 'members', ...heads, 'to the best', 'goal', 'met'],
     lines: casesOf(results).map((ofCase) => {
       const own = ofCase.find((result) => result.system === ownSystem.name);
       const [{ title, concurrency, members } = { title: '', concurrency: 0, members: 0 }] = ofCase;

@@ -35,7 +35,7 @@ const campaigns: Task<{ readonly rounds: number }, { p50Ms: number; p99Ms: numbe
 
 export const campaign: Row = {
   name: 'campaign',
-  title: 'election: campaign to observed',
+  title: 'election: campaign to observed, median',
   tasks: [campaigns],
   cases: [
     {

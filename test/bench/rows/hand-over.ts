@@ -26,7 +26,7 @@ const handOverLoop: Task<LoopArgument, HandOver> = {
 
 export const handOver: Row = {
   name: 'hand-over',
-  title: 'hand-overs of one lock, waiters',
+  title: 'hand-overs of one lock',
   isAdjustable: true,
   tasks: [handOverLoop],
   cases: [

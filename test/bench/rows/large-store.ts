@@ -50,7 +50,7 @@ export const largeStore: Row = {
   cases: [
     {
       workload: 'recovery',
-      title: 'recovery after SIGKILL, keys',
+      title: 'recovery after SIGKILL',
       members: 1,
       concurrency: 1_000_000,
       quickConcurrency: quickKeys,

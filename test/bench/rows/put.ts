@@ -12,6 +12,7 @@ export const put = loopRow(
     title: 'put, 256 B',
     cases: [
       {
+        title: 'put, 256 B, median',
         members: 1,
         concurrency: 1,
         figure: 'p50Ms',

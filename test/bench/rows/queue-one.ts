@@ -42,7 +42,7 @@ const oneByOne: Task<{ readonly durationMs: number }, { p50Ms: number; p99Ms: nu
 
 export const queueOne: Row = {
   name: 'queue-one',
-  title: 'queue, one job at a time',
+  title: 'queue, one job at a time, median',
   tasks: [oneByOne],
   cases: [
     {

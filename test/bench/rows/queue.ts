@@ -57,7 +57,7 @@ const flow: Task<LoopArgument, LoopMeasurement> = {
 
 export const queue: Row = {
   name: 'queue',
-  title: 'queue, producers and as many consumers',
+  title: 'queue, as many producers as consumers',
   isAdjustable: true,
   tasks: [flow],
   cases: [

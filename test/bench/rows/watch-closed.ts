@@ -22,7 +22,7 @@ const writeClosed: Task<{ readonly key: string; readonly durationMs: number }, W
 
 export const watchClosed: Row = {
   name: 'watch-closed',
-  title: 'watch deliveries, watchers of one key, closed writer',
+  title: 'watch deliveries, closed writer',
   tasks: [openWatchers, collect, writeClosed],
   cases: [
     {

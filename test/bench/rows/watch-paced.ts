@@ -22,7 +22,7 @@ const writePaced: Task<{ readonly key: string; readonly events: number }, void> 
 
 export const watchPaced: Row = {
   name: 'watch-paced',
-  title: 'watch latency p99, watchers, 10 events/s',
+  title: 'watch latency p99, 10 events/s',
   tasks: [openWatchers, collect, writePaced],
   cases: [
     {
