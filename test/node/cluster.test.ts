@@ -158,6 +158,10 @@ describe('members that come', () => {
         .cluster.memberPromote({ ID: id })
         .then(() => true),
     );
+    await waitFor('word of it at the learner', async () => {
+      const { isLearner } = await b.maintenance.status({});
+      return !isLearner || undefined;
+    });
     await put(b, 'after');
     // Both are needed for a majority now: the promoted one takes part.
     await cluster.agreement();
