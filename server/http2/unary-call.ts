@@ -38,15 +38,15 @@ export class UnaryCall extends Call {
   }
 
   respond(message: Buffer): void {
-    if (this.#isDone()) this.host.sender.respond(this, message);
+    if (this.#isAwaited()) this.host.sender.respond(this, message);
   }
 
   fail(status: GrpcStatus): void {
-    if (this.#isDone()) this.end(status);
+    if (this.#isAwaited()) this.end(status);
   }
 
-  /** Whether anybody waits for the answer that the handler has. */
-  #isDone(): boolean {
+  /** The handler has its answer: whether anybody waits for it. */
+  #isAwaited(): boolean {
     this.#isRunning = false;
     if (this.isOver) this.host.abandoned(false);
     return !this.isOver && this.status === undefined;
