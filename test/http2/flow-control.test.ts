@@ -81,6 +81,26 @@ test('the window of the connection is shared, and streams take turns at it', asy
   }
 });
 
+test('many small answers have that window together, too', async () => {
+  await using rig = await Rig.open();
+  using client = await RawClient.open(rig.port);
+  const calls = 100;
+  const request = Buffer.alloc(995, 's');
+  for (let call = 0; call < calls; call += 1) client.call(2 * call + 1, ECHO, request);
+  const total = () =>
+    client.frames.reduce(
+      (sum, { type, payload }) => sum + (type === Type.DATA ? payload.length : 0),
+      0,
+    );
+  await client.until(() => (total() >= 65_535 ? true : undefined));
+  await client.settled();
+  expect(total()).toBe(65_535);
+  client.send(update(0, 100_000));
+  for (let call = 0; call < calls; call += 1) {
+    expect((await client.answer(2 * call + 1)).body).toEqual(message(request));
+  }
+});
+
 test('a smaller initial window counts for open streams too, and may leave less than nothing', async () => {
   await using rig = await Rig.open();
   using client = await RawClient.open(rig.port, setting(INITIAL_WINDOW, 1_000));
