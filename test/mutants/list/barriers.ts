@@ -70,11 +70,7 @@ export const barrierMutants: readonly Mutant[] = [
   mutant(
     450,
     'death of a party noticed by nobody who waits',
-    [
-      'cyclic-party',
-      "if (isGone) this.#machine.dispatch({ kind: 'party-gone' });",
-      'void isGone;',
-    ],
+    ['cyclic-party', "if (isGone) this.#machine.dispatch({ kind: 'party-gone' });", 'void isGone;'],
     test('recipes/cyclic-barrier', 'whoever dies breaks it for all'),
   ),
   mutant(
