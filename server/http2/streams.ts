@@ -190,7 +190,10 @@ export class Streams implements CallHost {
   ): void {
     const call = this.#find(id);
     if (call === undefined || (start === end && !isEnd)) this.#guard.spend();
-    if (call === undefined) return;
+    if (call === undefined) {
+      if (id <= this.#last) this.sender.reset(id, ErrorCode.STREAM_CLOSED);
+      return;
+    }
     if (call.isHalfClosed) this.#break(call, ErrorCode.STREAM_CLOSED);
     else if (!call.data(bytes, start, end, windowBytes)) {
       this.#break(call, ErrorCode.FLOW_CONTROL_ERROR);

@@ -164,6 +164,10 @@ test('a message larger than allowed is refused by its head', async () => {
   using client = await RawClient.open(rig.port);
   client.send(begin(1, ECHO), frame(Type.DATA, 0, 1, Buffer.of(0, 0, 0, 3, 0xe9, 1, 2)));
   expect((await client.answer(1)).status).toBe('8');
+  expect(await client.resetCode(1)).toBe(CODE.NO_ERROR);
+  client.send(frame(Type.DATA, 0, 1, Buffer.alloc(100)));
+  await client.settled();
+  expect(client.of(1, Type.RST_STREAM).at(-1)?.payload).toEqual(uint32(CODE.STREAM_CLOSED));
   client.call(3, ECHO, Buffer.alloc(1_000));
   expect((await client.answer(3)).status).toBe('0');
 });
