@@ -1,7 +1,7 @@
 /**
  * Clients whose `:authority` is no authority, such as etcdctl 3.4, which puts a whole URL there when
- * it asks each endpoint for its status. Servers in Go do not mind; Node refuses the call before anyone
- * here sees it. Nobody here looks at the value either, so the first one of a connection is replaced:
+ * it asks each endpoint for its status. Servers in Go do not mind; Node refuses the call before grpc-js
+ * sees it. Nobody here looks at the value either, so the first one of a connection is replaced:
  * the client refers back to it from then on (HPACK, RFC 7541).
  *
  * Such clients wait for the server's SETTINGS before they send any call. So that first frame is sent
