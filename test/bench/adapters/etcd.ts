@@ -1,5 +1,5 @@
 /** The npm package etcd3, used as its documentation shows. */
-import { Etcd3 } from 'etcd3';
+import { Etcd3, type Lease } from 'etcd3';
 import type { BenchClient, BenchQueue } from './client.ts';
 import { etcdQueue } from './etcd-queue.ts';
 
@@ -36,13 +36,16 @@ export async function connectEtcd(endpoints: string): Promise<BenchClient> {
     },
     announce: (key, value) => client.put(key).value(value).exec(),
     grantLeases: async (count) => {
-      const leases = Array.from({ length: count }, () => client.lease(leaseTtlSeconds));
-      await eachAtOnce(leases, renewalsAtOnce, async (lease) => {
+      const leases: Lease[] = [];
+      // A lease asks to be granted as soon as it is made.
+      await eachAtOnce(Array.from({ length: count }).keys(), renewalsAtOnce, async () => {
+        const lease = client.lease(leaseTtlSeconds);
+        leases.push(lease);
         await lease.grant();
         // Stops its own renewals, which would run beside those that are measured.
         lease.release();
       });
-      return () => eachAtOnce(leases, renewalsAtOnce, (lease) => lease.keepaliveOnce());
+      return () => eachAtOnce(leases.values(), renewalsAtOnce, (lease) => lease.keepaliveOnce());
     },
     campaign: async (name, value) => {
       const campaign = client.election(name, lockTtlSeconds).campaign(value);
@@ -62,13 +65,12 @@ export async function connectEtcd(endpoints: string): Promise<BenchClient> {
 }
 
 async function eachAtOnce<T>(
-  items: readonly T[],
+  items: Iterator<T, undefined>,
   atOnce: number,
   work: (item: T) => Promise<unknown>,
 ): Promise<void> {
-  let next = 0;
   const caller = async (): Promise<void> => {
-    for (let item = items[next++]; item !== undefined; item = items[next++]) await work(item);
+    for (let next = items.next(); !next.done; next = items.next()) await work(next.value);
   };
   await Promise.all(Array.from({ length: atOnce }, caller));
 }
