@@ -14,12 +14,15 @@ import { type GrpcStatus, StatusCode } from './status.ts';
 /** Bytes of its request that a client may send before it has to wait for the handler. */
 export const STREAM_WINDOW_BYTES = 1024 * 1024;
 
+/** What a message that waits takes beside its bytes. */
+export const MESSAGE_OVERHEAD_BYTES = 128;
+
 /** The connection, as its calls see it. */
 export interface CallHost {
   readonly sender: Sender;
   readonly deadlines: Deadlines;
   readonly maxMessageBytes: number;
-  /** Memory taken for messages that are not complete; negative when it is given back. False: too much. */
+  /** Memory taken for messages that wait; negative when it is given back. False: too much. */
   hold(bytes: number): boolean;
   /** The call is over for the peer, and whether because everything was sent. */
   ended(call: Call, isAnswered: boolean): void;
@@ -57,7 +60,10 @@ export abstract class Call implements SendingStream, MessageSink, Expiring {
   readonly #encoding: string | undefined;
   readonly #reader: MessageReader;
   readonly #window = new ReceiveWindow(STREAM_WINDOW_BYTES);
+  /** Memory for messages that are not complete, or not taken. */
   #heldBytes = 0;
+  /** What of it is the reader's. */
+  #readerBytes = 0;
   /** Received bytes for which the peer does not get room back yet. */
   #unreleasedBytes = 0;
   /** Messages behind a compressed one wait until it is readable. */
@@ -97,20 +103,23 @@ export abstract class Call implements SendingStream, MessageSink, Expiring {
     this.#reader.push(bytes, start, end);
     if (this.isOver) return true;
     this.#unreleasedBytes += windowBytes;
-    this.#hold();
+    const { heldBytes } = this.#reader;
+    if (heldBytes !== this.#readerBytes) {
+      this.hold(heldBytes - this.#readerBytes);
+      this.#readerBytes = heldBytes;
+    }
     this.release();
     return true;
   }
 
-  #hold(): void {
-    const { heldBytes } = this.#reader;
-    const more = heldBytes - this.#heldBytes;
-    if (more === 0) return;
-    this.#heldBytes = heldBytes;
-    if (this.host.hold(more)) return;
+  /** Takes memory for messages that wait, or gives it back. The call ends when that is too much. */
+  protected hold(bytes: number): void {
+    if (this.isOver) return;
+    this.#heldBytes += bytes;
+    if (this.host.hold(bytes) || bytes < 0) return;
     this.end({
       code: StatusCode.RESOURCE_EXHAUSTED,
-      details: 'too many requests of this connection are large and not complete',
+      details: 'too many messages of this connection are not complete, or wait to be taken',
     });
   }
 
@@ -136,9 +145,16 @@ export abstract class Call implements SendingStream, MessageSink, Expiring {
 
   message(bytes: Buffer, isCompressed: boolean): void {
     if (this.status !== undefined || this.isOver) return;
-    if (isCompressed) this.#afterDecompressing(() => this.#decompress(bytes));
-    else if (this.#decompressing === undefined) this.received(bytes);
-    else this.#afterDecompressing(() => this.received(bytes));
+    if (!isCompressed && this.#decompressing === undefined) {
+      this.received(bytes);
+      return;
+    }
+    const held = bytes.length + MESSAGE_OVERHEAD_BYTES;
+    this.hold(held);
+    this.#afterDecompressing(() => {
+      this.hold(-held);
+      return isCompressed ? this.#decompress(bytes) : this.received(bytes);
+    });
   }
 
   tooLarge(bytes: number): void {

@@ -232,14 +232,12 @@ export class Connection implements FrameSink {
   #data(flags: number, stream: number, bytes: Buffer, start: number, end: number): void {
     mustHave(stream !== 0, 'DATA belongs to a stream');
     const windowBytes = end - start;
-    if (!this.#window.receive(windowBytes)) {
-      throw new ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, 'more data than there was room for');
-    }
     const padding = paddingOf(flags, bytes, start, end);
     const from = padding < 0 ? start : start + 1;
     const until = end - Math.max(0, padding);
     this.#streams.data(stream, (flags & Flag.END_STREAM) !== 0, bytes, from, until, windowBytes);
-    // What a call holds back is its own window: others must not wait for it.
+    // What a call holds back is its own window: others must not wait for it. As all room comes back
+    // at once, nobody can use it up.
     const increment = this.#window.release(windowBytes);
     if (increment > 0) this.#sender.grant(0, increment);
   }

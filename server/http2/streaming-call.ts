@@ -1,6 +1,6 @@
 /** Calls that stream their responses, and what their handlers see of them. */
 import { EventEmitter } from 'node:events';
-import { Call, type CallHead, type CallHost } from './call.ts';
+import { Call, type CallHead, type CallHost, MESSAGE_OVERHEAD_BYTES } from './call.ts';
 import type { CallMetadata } from './metadata.ts';
 import { type GrpcStatus, OK, StatusCode } from './status.ts';
 
@@ -125,8 +125,10 @@ export class StreamingCall extends Call {
       else this.#refuse('a second request message');
       return;
     }
-    if (this.isPaused || this.#isDelivering) this.#received.push(message);
-    else this.#stream?.emit('data', message);
+    if (this.isPaused) {
+      this.#received.push(message);
+      this.hold(message.length + MESSAGE_OVERHEAD_BYTES);
+    } else this.#stream?.emit('data', message);
   }
 
   protected requestEnded(): void {
@@ -145,6 +147,7 @@ export class StreamingCall extends Call {
     while (!this.isPaused && !this.isOver) {
       const message = this.#received.shift();
       if (message === undefined) break;
+      this.hold(-message.length - MESSAGE_OVERHEAD_BYTES);
       this.#stream?.emit('data', message);
     }
     this.#isDelivering = false;

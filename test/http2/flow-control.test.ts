@@ -207,6 +207,28 @@ test('large requests that never end are refused before they fill the memory', as
   expect(stream).toBeGreaterThan(2_000);
 });
 
+test('so are messages that nobody takes; when they are taken there is room again', async () => {
+  await using rig = await Rig.open();
+  using client = await RawClient.open(rig.port);
+  const full = message(Buffer.alloc(16_379));
+  const fill = async (stream: number) => {
+    client.send(open(stream, HOLD));
+    for (let sent = 0; sent < 60; sent += 1) client.send(frame(Type.DATA, 0, stream, full));
+    await client.settled();
+    return client.of(stream, Type.HEADERS)[0]?.fields['grpc-status'];
+  };
+  let stream = 1;
+  while ((await fill(stream)) === undefined && stream < 1_000) stream += 2;
+  expect(await fill(stream + 2)).toBe('8');
+  expect(stream).toBeGreaterThan(100);
+  expect(stream).toBeLessThan(150);
+  rig.held[0]?.resume();
+  rig.held[1]?.emit('error', { code: 9, details: 'enough' });
+  expect(await fill(stream + 4)).toBe(undefined);
+  expect(await fill(stream + 6)).toBe(undefined);
+  expect(await fill(stream + 8)).toBe('8');
+});
+
 test('a client that does not read is held what it asked for, and its stream waits', async () => {
   await using rig = await Rig.open();
   using client = await RawClient.open(rig.port, setting(INITIAL_WINDOW, 2 ** 31 - 1));
@@ -225,18 +247,20 @@ test('a client that does not read is held what it asked for, and its stream wait
   expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(20_000_000);
 });
 
-test('a client that reads no answers to its pings is cut off', async () => {
+test('a client that calls what there is not, and reads no answers, is cut off', async () => {
   await using rig = await Rig.open();
   using client = await RawClient.open(rig.port);
   await client.settled();
   client.socket.pause();
-  const pings = Buffer.concat(
-    Array.from({ length: 5_000 }, () => frame(Type.PING, 0, 0, Buffer.alloc(8))),
-  );
   const socket = rig.sockets[0];
-  // Calls in between, so that the number of pings alone is no reason.
-  for (let round = 0; round < 2_000 && socket?.destroyed === false; round += 1) {
-    client.send(pings);
+  const path = `/${'n'.repeat(3_000)}`;
+  let stream = 1;
+  for (let round = 0; round < 500 && socket?.destroyed === false; round += 1) {
+    const calls = Array.from({ length: 200 }, (_, index) =>
+      frame(Type.HEADERS, END_HEADERS | END_STREAM, stream + 2 * index, block(callFields(path))),
+    );
+    stream += 2 * calls.length;
+    client.send(...calls);
     await new Promise((resolve) => setImmediate(resolve));
     expect(socket.writableLength).toBeLessThan(8_000_000);
   }
