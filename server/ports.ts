@@ -68,7 +68,8 @@ export interface State extends StateReader {
   /**
    * Visible to reads at once, durable later, in order. `index` is not below `appliedIndex`; it equals
    * it for writes that no entry asked for, such as removing compacted garbage. `term` is that of the
-   * entry; without it the one before stays.
+   * entry; without it the one before stays. The state keeps the values as they are: nobody may change
+   * them any more. Keys may be reused.
    */
   apply(index: number, writes: readonly Write[], term?: number): void;
   /**
