@@ -121,8 +121,10 @@ export class StreamingCall extends Call {
 
   protected received(message: Buffer): void {
     if (this.#requests === 'one') {
-      if (this.#request === undefined) this.#request = message;
-      else this.#refuse('a second request message');
+      if (this.#request === undefined) {
+        this.#request = message;
+        this.hold(message.length);
+      } else this.#refuse('a second request message');
       return;
     }
     if (this.isPaused) {
@@ -137,7 +139,10 @@ export class StreamingCall extends Call {
       this.#deliver();
     } else if (this.status !== undefined || this.isOver) return;
     else if (this.#request === undefined) this.#refuse('no request message');
-    else this.#open(this.#request);
+    else {
+      this.hold(-this.#request.length);
+      this.#open(this.#request);
+    }
   }
 
   /** Handlers resume from within what they are told; it is told in order nevertheless. */

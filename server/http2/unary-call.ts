@@ -53,8 +53,11 @@ export class UnaryCall extends Call {
   }
 
   protected received(message: Buffer): void {
-    if (this.#request === undefined) this.#request = message;
-    else this.#refuse('a second request message');
+    if (this.#request === undefined) {
+      this.#request = message;
+      // Until the request ends nobody takes it.
+      this.hold(message.length);
+    } else this.#refuse('a second request message');
   }
 
   protected requestEnded(): void {
@@ -63,6 +66,7 @@ export class UnaryCall extends Call {
       this.#refuse('no request message');
       return;
     }
+    this.hold(-this.#request.length);
     this.#isRunning = true;
     this.#serve(this);
   }

@@ -190,16 +190,20 @@ test('a large request gets the room it needs, on its stream and on the connectio
   expect((await client.answer(1)).body.equals(bytes)).toBe(true);
 });
 
-test('large requests that never end are refused before they fill the memory', async () => {
+test.each([
+  ['that are never complete', ECHO, 4_000_000],
+  ['that never end', ECHO, 16_000],
+  ['for streams that never end', DOWN, 16_000],
+])('large requests %s are refused before they fill the memory', async (_, path, length) => {
   await using rig = await Rig.open({ maxMessageBytes: 4_000_000 });
   using client = await RawClient.open(rig.port);
-  const half = Buffer.concat([Buffer.of(0), uint32(4_000_000), Buffer.alloc(16_000)]);
+  const half = Buffer.concat([Buffer.of(0), uint32(length), Buffer.alloc(16_000)]);
   let stream = 1;
   const refused = () =>
     client.frames.find(({ fields }) => fields['grpc-status'] === '8') === undefined;
   while (refused() && stream < 20_000) {
     for (let more = 0; more < 50; more += 1, stream += 2) {
-      client.send(open(stream, ECHO), frame(Type.DATA, 0, stream, half));
+      client.send(open(stream, path), frame(Type.DATA, 0, stream, half));
     }
     await client.settled();
   }
