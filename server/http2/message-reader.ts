@@ -2,8 +2,9 @@
  * The messages in the body of a request: each has a head of five bytes, whether it is compressed and
  * how long it is, and lies in the frames as it happens to. Messages told have memory of their own.
  */
+
+import { MESSAGE_HEAD_BYTES } from './answer-frames.ts';
 import { readUint32 } from './frame.ts';
-import { MESSAGE_HEAD_BYTES } from './sender.ts';
 
 export interface MessageSink {
   message(bytes: Buffer, isCompressed: boolean): void;

@@ -6,6 +6,7 @@
  * them wait: a peer that does not read is held what its calls have been answered and no more.
  */
 import type { Socket } from 'node:net';
+import { AnswerFrames, MESSAGE_HEAD_BYTES, writeMessageHead } from './answer-frames.ts';
 import type { ErrorCode } from './error.ts';
 import {
   DEFAULT_WINDOW_BYTES,
@@ -18,15 +19,8 @@ import {
   writeFrameHead,
   writeUint32,
 } from './frame.ts';
-import {
-  BLOCK_START_BYTES,
-  HpackEncoder,
-  KEPT,
-  KEPT_FIELD_BYTES,
-  literalBytes,
-} from './hpack-encoder.ts';
 import { type Chunks, Output } from './output.ts';
-import { encodeDetails, type GrpcStatus, OK, StatusCode } from './status.ts';
+import { type GrpcStatus, OK, StatusCode } from './status.ts';
 
 /** The sending half of a stream. */
 export interface SendingStream {
@@ -54,10 +48,6 @@ export type Waiting = {
   readonly done: (() => void) | undefined;
 };
 
-export const MESSAGE_HEAD_BYTES = 5;
-const SUCCESS = 200;
-const HEAD_BLOCK_BYTES = BLOCK_START_BYTES + KEPT_FIELD_BYTES + 8;
-const END_BLOCK_BYTES = BLOCK_START_BYTES + KEPT_FIELD_BYTES;
 /** What the socket may hold before streams wait. */
 const SOCKET_BYTES = 256 * 1024;
 /** Larger frames save nothing, and keep other streams waiting. */
@@ -68,7 +58,7 @@ const TURN_BYTES = 256 * 1024;
 export class Sender {
   readonly #socket: Socket;
   readonly #output: Output;
-  readonly #encoder = new HpackEncoder();
+  readonly #frames: AnswerFrames;
   #windowBytes = DEFAULT_WINDOW_BYTES;
   #frameBytes = MAX_FRAME_BYTES;
   /** Streams with something to send and room for it. */
@@ -81,6 +71,7 @@ export class Sender {
   constructor(socket: Socket, chunks: Chunks) {
     this.#socket = socket;
     this.#output = new Output(chunks);
+    this.#frames = new AnswerFrames(this.#output);
     socket.on('drain', () => this.#scheduleFlush());
   }
 
@@ -99,7 +90,7 @@ export class Sender {
   }
 
   limitHeaderTable(bytes: number): void {
-    this.#encoder.limitTable(bytes);
+    this.#frames.limitTable(bytes);
   }
 
   /** The one message of a call and its success. */
@@ -112,7 +103,7 @@ export class Sender {
     }
     this.#writeHead(stream);
     this.#writeMessage(stream, message);
-    this.#writeSuccess(stream);
+    this.#frames.success(stream.id);
     this.#scheduleFlush();
     stream.ended();
   }
@@ -147,19 +138,13 @@ export class Sender {
 
   /** An answer that is none of gRPC, to a request that is no call. */
   refuse(id: number, httpStatus: number): void {
-    const chunk = this.#output.reserve(FRAME_HEAD_BYTES + HEAD_BLOCK_BYTES);
-    const { buffer, used } = chunk;
-    const start = used + FRAME_HEAD_BYTES;
-    const end = this.#encoder.status(buffer, this.#encoder.begin(buffer, start), httpStatus);
-    const flags = Flag.END_HEADERS | Flag.END_STREAM;
-    writeFrameHead(buffer, used, end - start, FrameType.HEADERS, flags, id);
-    this.#output.filled(chunk, end);
+    this.#frames.refusal(id, httpStatus);
     this.#scheduleFlush();
   }
 
   /** The whole answer to a call that is not begun. */
   reject(id: number, status: GrpcStatus): void {
-    this.#writeStatus(id, false, status);
+    this.#frames.status(id, false, status);
     this.#scheduleFlush();
   }
 
@@ -335,61 +320,19 @@ export class Sender {
 
   #writeHead(stream: SendingStream): void {
     stream.isHeadSent = true;
-    const chunk = this.#output.reserve(FRAME_HEAD_BYTES + HEAD_BLOCK_BYTES);
-    const { buffer, used } = chunk;
-    const start = used + FRAME_HEAD_BYTES;
-    const end = this.#writeHeadBlock(buffer, start);
-    writeFrameHead(buffer, used, end - start, FrameType.HEADERS, Flag.END_HEADERS, stream.id);
-    this.#output.filled(chunk, end);
-  }
-
-  #writeHeadBlock(out: Buffer, at: number): number {
-    const fields = this.#encoder.status(out, this.#encoder.begin(out, at), SUCCESS);
-    return this.#encoder.kept(out, fields, KEPT.CONTENT_TYPE);
+    this.#frames.head(stream.id);
   }
 
   /** The caller has made sure that there is room. */
   #writeMessage(stream: SendingStream, message: Buffer): void {
-    const bytes = MESSAGE_HEAD_BYTES + message.length;
-    const chunk = this.#output.reserve(FRAME_HEAD_BYTES + MESSAGE_HEAD_BYTES);
-    const { buffer, used } = chunk;
-    const start = writeFrameHead(buffer, used, bytes, FrameType.DATA, 0, stream.id);
-    this.#output.filled(chunk, writeMessageHead(buffer, start, message.length));
-    this.#output.append(message, 0, message.length);
-    this.#spend(stream, bytes);
-  }
-
-  #writeSuccess(stream: SendingStream): void {
-    const chunk = this.#output.reserve(FRAME_HEAD_BYTES + END_BLOCK_BYTES);
-    const { buffer, used } = chunk;
-    const start = used + FRAME_HEAD_BYTES;
-    const fields = this.#encoder.begin(buffer, start);
-    const end = this.#encoder.kept(buffer, fields, KEPT.STATUS_OK);
-    const flags = Flag.END_HEADERS | Flag.END_STREAM;
-    writeFrameHead(buffer, used, end - start, FrameType.HEADERS, flags, stream.id);
-    this.#output.filled(chunk, end);
+    this.#frames.message(stream.id, message);
+    this.#spend(stream, MESSAGE_HEAD_BYTES + message.length);
   }
 
   #writeEnd(stream: SendingStream, status: GrpcStatus): void {
-    if (stream.isHeadSent && status.code === StatusCode.OK) this.#writeSuccess(stream);
-    else this.#writeStatus(stream.id, stream.isHeadSent, status);
+    if (stream.isHeadSent && status.code === StatusCode.OK) this.#frames.success(stream.id);
+    else this.#frames.status(stream.id, stream.isHeadSent, status);
     stream.ended();
-  }
-
-  #writeStatus(id: number, isHeadSent: boolean, { code, details, accepts }: GrpcStatus): void {
-    const text = encodeDetails(details);
-    const fields: (readonly [string, string])[] = [['grpc-status', String(code)]];
-    if (text !== '') fields.push(['grpc-message', text]);
-    if (accepts !== undefined) fields.push(['grpc-accept-encoding', accepts]);
-    const most = fields.reduce((sum, [name, value]) => sum + literalBytes(name, value), 0);
-    const chunk = this.#output.reserve(FRAME_HEAD_BYTES + HEAD_BLOCK_BYTES + most);
-    const { buffer, used } = chunk;
-    const start = used + FRAME_HEAD_BYTES;
-    let end = isHeadSent ? this.#encoder.begin(buffer, start) : this.#writeHeadBlock(buffer, start);
-    for (const [name, value] of fields) end = this.#encoder.literal(buffer, end, name, value);
-    const flags = Flag.END_HEADERS | Flag.END_STREAM;
-    writeFrameHead(buffer, used, end - start, FrameType.HEADERS, flags, id);
-    this.#output.filled(chunk, end);
   }
 
   #writeNumbers(type: number, flags: number, stream: number, numbers: readonly number[]): void {
@@ -410,9 +353,4 @@ export class Sender {
     this.#output.filled(chunk, at + end - start);
     this.#scheduleFlush();
   }
-}
-
-function writeMessageHead(out: Buffer, at: number, bytes: number): number {
-  out[at] = 0;
-  return writeUint32(out, at + 1, bytes);
 }
