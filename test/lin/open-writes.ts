@@ -1,6 +1,7 @@
 /** The writes whose outcome their clients never learned, found again by what a revision shows. */
 import {
   type Change,
+  type Commit,
   type Entry,
   evaluate,
   type StoreOperation,
@@ -21,23 +22,32 @@ export class OpenWrites {
   readonly #byDeletedKey = new Map<string, OpenWrite[]>();
   readonly #taken = new Set<OpenWrite>();
 
-  constructor(operations: readonly StoreOperation[], floors: ReadonlyMap<number, number>) {
+  constructor(
+    operations: readonly StoreOperation[],
+    floors: ReadonlyMap<number, number>,
+    log: readonly Commit[],
+  ) {
+    const written = new Set(log.flatMap(({ changes }) => changes.map(({ entry }) => entry?.value)));
     for (const operation of operations) {
       const { action: txn, outcome } = operation;
       if (outcome.kind !== 'unknown' || txn.kind !== 'txn') continue;
       const write = { operation, txn, floor: floors.get(operation.id) ?? 0 };
-      this.#index(write, txn.success);
-      this.#index(write, txn.failure);
+      const puts = [...txn.success, ...txn.failure].filter((step) => step.kind === 'put');
+      // Whoever put something that the log has did that, and not what its other branch would delete.
+      const hasPut = puts.some(({ value }) => written.has(value));
+      this.#index(write, txn.success, hasPut);
+      this.#index(write, txn.failure, hasPut);
     }
     for (const writes of this.#byDeletedKey.values()) writes.sort(mostConstrainedFirst);
   }
 
-  #index(write: OpenWrite, branch: StoreTxn['success']): void {
+  #index(write: OpenWrite, branch: StoreTxn['success'], hasPut: boolean): void {
     const put = branch.find((step) => step.kind === 'put');
     if (put !== undefined) {
       this.#byValue.set(put.value, write);
       return;
     }
+    if (hasPut) return;
     for (const key of new Set(
       branch.filter(({ kind }) => kind === 'delete').map(({ key }) => key),
     )) {

@@ -238,6 +238,19 @@ test('a conditional deletion without an answer is not used up by another revisio
     expect(checkRevisions({ log: scene.log, operations: order })).toEqual([]);
 });
 
+test('a deletion is not made by a write whose other branch the log shows', () => {
+  const scene = new Scene().run(1, put('a', 'one')).run(3, remove('a'), unknown);
+  const either: StoreTxn = {
+    kind: 'txn',
+    conditions: [{ key: 'a', modRevision: 2 }],
+    success: [{ kind: 'delete', key: 'a' }],
+    failure: [{ kind: 'put', key: 'a', value: 'two' }],
+  };
+  scene.run(5, either, unknown);
+  const operations = replaced(scene.operations, 2, (operation) => ({ ...operation, invoked: 3 }));
+  expect(checkRevisions({ log: scene.log, operations })).toEqual([]);
+});
+
 test('a lease takes all its keys with it, once, by revoke or because it may expire', () => {
   const leased = () =>
     new Scene()

@@ -86,7 +86,7 @@ class Replay {
   constructor(input: ReplayInput) {
     this.#input = input;
     this.#floors = revisionFloors(input.operations);
-    this.#open = new OpenWrites(input.operations, this.#floors);
+    this.#open = new OpenWrites(input.operations, this.#floors, input.log);
     this.#start = input.after?.revision ?? 1;
     this.#revision = this.#start;
     this.#entries = new Map(input.after?.entries);
