@@ -5,7 +5,7 @@
  */
 
 import type { Client } from '../../sdk/client.ts';
-import { ConclaveError, isConclaveError } from '../../sdk/errors.ts';
+import { ConclaveError, isConclaveError, throwIfAborted } from '../../sdk/errors.ts';
 import type { KeyValue, ListResult } from '../../sdk/kv.ts';
 import { PrefixComparison } from './prefix-comparison.ts';
 import { type CopyChange, PrefixCopy } from './prefix-copy.ts';
@@ -151,6 +151,8 @@ export class PrefixFollower {
       isOver = await this.#takeTurn(turn.signal, comparison);
       turn.abort();
     }
+    // Also where nobody closes it: a comparison under way must neither tell anything nor be repeated.
+    this.#closing.abort();
     comparison.stop();
   }
 
@@ -291,7 +293,10 @@ export class PrefixFollower {
         throw error;
       });
     try {
-      return await untilAnswered(this.#client, asked, signal);
+      const answer = await untilAnswered(this.#client, asked, signal);
+      // One that comes too late is none.
+      throwIfAborted(signal);
+      return answer;
     } finally {
       cancel();
     }

@@ -19,6 +19,8 @@ class Store {
   readonly listsMs: number[] = [];
   readonly watchesMs: number[] = [];
   revision = 7n;
+  /** Listings are answered once it has resolved. */
+  answers: Promise<unknown> = Promise.resolve();
   watch: (signal: AbortSignal) => Watched = broken;
 
   constructor() {
@@ -26,6 +28,7 @@ class Store {
     const kv = {
       list: async () => {
         this.listsMs.push(clock.monotonicMs());
+        await this.answers;
         return { kvs: [], revision: this.revision, count: 0n, more: false };
       },
       watch: (_range: unknown, { signal }: { readonly signal: AbortSignal }) => {
@@ -150,4 +153,39 @@ test('a loop that takes its time misses nothing, and its lag is not taken for a 
   expect(seen).toEqual([7n, 8n, 9n, 10n]);
   closing.abort();
   await running;
+});
+
+test('after the end nothing is told, and a comparison that was under way is the last', async () => {
+  const store = new Store();
+  let refuse = () => {};
+  store.watch = async function* () {
+    yield* [];
+    await new Promise<void>((resolve) => {
+      refuse = resolve;
+    });
+    throw new ConclaveError('PERMISSION_DENIED', 'refused by the test');
+  };
+  const told: string[] = [];
+  const follower = new PrefixFollower(
+    store.client,
+    { prefix: 'p/', recheckMs: 1_000, endsRefused: true },
+    ({ type }) => {
+      told.push(type);
+    },
+  );
+  await store.pass(100);
+  let answer = () => {};
+  store.answers = new Promise<void>((resolve) => {
+    answer = resolve;
+  });
+  // Longer than a store may take that answers well.
+  await store.pass(3_500);
+  refuse();
+  await follower.ended;
+  expect(told).toEqual(['reset', 'stale', 'refused']);
+  expect(store.listsMs.length).toBe(2);
+  answer();
+  await store.pass(10_000);
+  expect(told).toEqual(['reset', 'stale', 'refused']);
+  expect(store.listsMs.length).toBe(2);
 });
