@@ -85,7 +85,8 @@ export class CheckedHealth implements SessionHealth {
   #listen(before: Health | undefined, tell: (health: Health) => void): () => void {
     this.#listeners.add(tell);
     if (this.#stop === undefined) this.#start(before);
-    else if (this.#isCurrent) {
+    // Also what they go on from: the checks tell only what changes.
+    if (this.#isCurrent) {
       queueMicrotask(() => {
         if (this.#health && this.#listeners.has(tell)) tell(this.#health);
       });

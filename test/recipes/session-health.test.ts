@@ -143,6 +143,21 @@ describe.skipIf(storeMissing)('a session that is bound to a health check', () =>
     expect(session.signal.reason.message).toMatch(/no answer in 20 ms/);
   });
 
+  test('a session that opens while the checks end with a failure is told of it', async () => {
+    const { state, health } = setUp();
+    const pace = { clock: new ManualClock(), random: () => 0.5 };
+    const checked = new CheckedHealth(pace, { ...health, fall: 1 });
+    await checked.untilWell();
+    state.isWell = false;
+    const told: string[] = [];
+    checked.onceUnwell(() => told.push('the first'));
+    await eventually('the end of the first', () => told.length === 1);
+    checked.onceUnwell(() => told.push('the second'));
+    expect(told).toEqual(['the first']);
+    await settle();
+    expect(told).toEqual(['the first', 'the second']);
+  });
+
   test('goes on from what was found before a pause', async () => {
     const clock = new ManualClock();
     const { state, health } = setUp();
