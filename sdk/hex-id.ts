@@ -2,6 +2,6 @@
 
 export const hexId = (id: bigint): string => BigInt.asUintN(64, id).toString(16);
 
-/** The lease that `hexId` made this text of; undefined for what it never makes. */
+/** The lease of this text, also with zeros before it; undefined for what is no such text. */
 export const leaseOfHex = (text: string): bigint | undefined =>
   /^[0-9a-f]{1,16}$/.test(text) ? BigInt.asIntN(64, BigInt(`0x${text}`)) : undefined;
