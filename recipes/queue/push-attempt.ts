@@ -131,12 +131,15 @@ export class PushAttempt {
     this.#replacement = undefined;
     for (const occupant of occupants) {
       if (!occupant) continue;
-      const index = this.#items.findIndex(({ dedupKey }) => dedupKey === occupant.key);
-      const item = this.#items[index];
+      const item = this.#items.find(({ dedupKey }) => dedupKey === occupant.key);
       if (item?.job.replaces && !isRemembered(occupant)) {
         this.#replacement = await replacementOf(client, item.keys, occupant, item, signal);
       } else {
-        this.#results[index] = { id: textOf(occupant.value), duplicate: true };
+        // Also those that were duplicates of the first with this key, which is none of a job now.
+        const result = { id: textOf(occupant.value), duplicate: true };
+        for (const [index, { dedupKey }] of this.#items.entries()) {
+          if (dedupKey === occupant.key) this.#results[index] = result;
+        }
       }
     }
     return this.left === 0 ? this.#all(undefined) : undefined;

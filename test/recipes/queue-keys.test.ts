@@ -65,6 +65,28 @@ describe.skipIf(storeMissing)('the key of a job', () => {
     expect(await marker()).toMatchObject({ lease: 0n });
   });
 
+  test('is the same job to all of one push: the unfinished one, the one that was done, or the first', async () => {
+    const { queue, consumer } = await setUp();
+    const twice = [{ data: 2, key }, { data: 3 }, { data: 4, key }];
+    const { id } = await queue.push(1, { key, keyFor });
+    const [unfinished, added, repeated] = await queue.pushMany(twice);
+    expect([unfinished, repeated]).toEqual([
+      { id, duplicate: true },
+      { id, duplicate: true },
+    ]);
+    expect(added).toMatchObject({ duplicate: false });
+    await (await claimed(consumer)).ack();
+    const [done, , again] = await queue.pushMany(twice);
+    expect([done, again]).toEqual([
+      { id, duplicate: true },
+      { id, duplicate: true },
+    ]);
+    const fresh = twice.map((job) => ('key' in job ? { ...job, key: 'other' } : job));
+    const [first, , second] = await queue.pushMany(fresh);
+    expect(first).toMatchObject({ duplicate: false });
+    expect(second).toEqual({ id: first?.id, duplicate: true });
+  });
+
   test('costs one exchange more in each tenth of the time, and nothing where it is not asked for', async () => {
     const { actor, clock, queue, consumer, kinds } = await setUp();
     const grant = vi.spyOn(actor.client.leases, 'grant');
