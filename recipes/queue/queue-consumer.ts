@@ -17,6 +17,7 @@ import { checkOptions } from '../common/option-checks.ts';
 import { closingPatienceMs, pause, untilAnswered } from '../common/repeat.ts';
 import { SessionKeeper } from '../common/session-keeper.ts';
 import { delayedSignal, linkedSignal, unlessAborted } from '../common/signals.ts';
+import { checkSignal } from '../line/argument-checks.ts';
 import { type QueueKeys, queueKeys, randomId } from '../names.ts';
 import { checkCodec } from './checks.ts';
 import { Claim } from './claim.ts';
@@ -92,7 +93,8 @@ export class QueueConsumer<T> implements AsyncDisposable {
    * The next job that can be had, or null when none is ready or as many run as may. Counts as an
    * attempt.
    *
-   * @throws ConclaveError CLOSED, ABORTED, MISMATCH, or what the store refuses for good
+   * @throws ConclaveError INVALID_ARGUMENT, CLOSED, ABORTED, MISMATCH, or what the store refuses for
+   *   good
    */
   async claim(signal: AbortSignal = this.#closing.signal): Promise<Claim<T> | null> {
     const [claim] = await this.claimMany(1, signal);
@@ -114,6 +116,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
     if (!(Number.isInteger(count) && count >= 1 && count <= claimsAtOnce)) {
       throw invalidArgument('count', count, `a whole number from 1 to ${claimsAtOnce}`);
     }
+    checkSignal(signal);
     await this.#limits.agree(signal);
     for (;;) {
       const enlisted = await this.#enlist(signal);
@@ -139,8 +142,11 @@ export class QueueConsumer<T> implements AsyncDisposable {
   /**
    * Returns abandoned jobs and makes due ones ready; the next claim may list anew. Workers do it by
    * themselves.
+   *
+   * @throws ConclaveError INVALID_ARGUMENT, ABORTED, or what the store refuses for good
    */
-  sweep(signal: AbortSignal = this.#closing.signal): Promise<Swept> {
+  async sweep(signal: AbortSignal = this.#closing.signal): Promise<Swept> {
+    checkSignal(signal);
     this.window.mistrust();
     this.slots.mistrust();
     return this.#sweeper.sweep(signal);

@@ -93,6 +93,19 @@ describe.skipIf(storeMissing)('bad input', () => {
     expect(await (queue as unknown as Queue<unknown>).stats()).toMatchObject({ ready: 0 });
   });
 
+  test.each<[string, (consumer: Record<string, Untyped>) => unknown]>([
+    ['claim', (consumer) => consumer['claim']?.({ timeout: '1s' })],
+    ['claimMany', (consumer) => consumer['claimMany']?.(2, { timeout: '1s' })],
+    ['sweep', (consumer) => consumer['sweep']?.({ timeout: '1s' })],
+  ])('consumer.%s with something else for a signal', async (_what, call) => {
+    const { context } = await world.actor();
+    const consumer: unknown = new QueueConsumer(context, world.name());
+    await expect(call(consumer as Record<string, Untyped>)).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining("as 'signal'"),
+    });
+  });
+
   test('a claim', async () => {
     const actor = await world.actor();
     const name = world.name();
