@@ -7,7 +7,7 @@ import type { Kv } from '../sdk/kv.ts';
 import type { Leases } from '../sdk/lease.ts';
 import type { SessionOptions } from '../sdk/session.ts';
 import { knownSessionOptions } from '../sdk/session-opening.ts';
-import { checkOptions } from './common/option-checks.ts';
+import { checkFunction, checkOptions } from './common/option-checks.ts';
 import { CheckedHealth, type SessionHealthOptions } from './common/session-health.ts';
 import { noMetrics, type RecipeMetrics } from './metrics.ts';
 import { RecipeSession } from './session.ts';
@@ -108,7 +108,17 @@ export async function connect(
   }
   refuseUnknownOptions(target, { ...knownOptions, metrics: true });
   const { metrics, ...options } = target;
+  checkMetrics(metrics);
   return new Conclave(await connectClient(options), metrics);
+}
+
+/** @throws ConclaveError INVALID_ARGUMENT for what would be told of nothing, or not of all */
+function checkMetrics(metrics: RecipeMetrics | undefined): void {
+  if (metrics === undefined) return;
+  for (const name of ['waited', 'held', 'contended', 'lost'] as const) {
+    checkFunction(metrics?.[name], `metrics.${name}`);
+  }
+  if (metrics.counted !== undefined) checkFunction(metrics.counted, 'metrics.counted');
 }
 
 const isList = (target: readonly string[] | ConclaveOptions): target is readonly string[] =>

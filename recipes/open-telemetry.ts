@@ -2,6 +2,7 @@
  * The metrics of the recipes as instruments of an OpenTelemetry meter, named by its conventions. The
  * meter is taken by its shape: this package does not depend on OpenTelemetry.
  */
+import { checkFunction, checkOptions } from './common/option-checks.ts';
 import type { Measured, RecipeKind, RecipeMetrics } from './metrics.ts';
 
 export type MeterAttributes = Readonly<Record<string, string>>;
@@ -59,9 +60,15 @@ const holdBoundaries = [...waitBoundaries, 900, 3_600, 21_600, 86_400];
  * The values of `error.type` are codes of ConclaveError.
  *
  * @param meter of an SDK of OpenTelemetry: `metrics.getMeter('conclave')`
+ * @throws ConclaveError INVALID_ARGUMENT
  */
 export function openTelemetry(meter: Meter, options: OpenTelemetryOptions = {}): RecipeMetrics {
+  checkOptions<OpenTelemetryOptions>(options, { nameOf: true });
   const { nameOf = (name: string) => name } = options;
+  checkFunction(nameOf, 'nameOf');
+  for (const name of ['createHistogram', 'createCounter', 'createObservableGauge'] as const) {
+    checkFunction(meter?.[name], `meter.${name}`);
+  }
   const waits = meter.createHistogram('conclave.recipe.wait.duration', {
     description: 'How long members waited for what they asked for.',
     unit: 's',

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import * as entry from '../../recipes/index.ts';
-import { connect } from '../../recipes/index.ts';
+import { connect, noMetrics } from '../../recipes/index.ts';
 import { storeMissing, useOwnStore } from '../support/store.ts';
 import { eventually } from './world.ts';
 
@@ -68,6 +68,19 @@ describe.skipIf(storeMissing)('the way in', () => {
     await expect(connect({ metric: {} } as never)).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
       message: expect.stringContaining("did you mean 'metrics'"),
+    });
+  });
+
+  test.each<[string, unknown, string]>([
+    ['none', null, "'metrics.waited'"],
+    ['a meter', { createCounter: () => undefined }, "'metrics.waited'"],
+    ['one method of four', { waited: () => undefined }, "'metrics.held'"],
+    ['a number for a method', { ...noMetrics, counted: 1 }, "1 as 'metrics.counted'"],
+  ])('metrics that are no metrics are refused: %s', async (_what, metrics, field) => {
+    const opening = connect({ endpoints: store().endpoint, metrics } as never);
+    await expect(opening).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(field),
     });
   });
 

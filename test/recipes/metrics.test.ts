@@ -54,6 +54,12 @@ class Notebook implements Meter {
 
 type ObserveCallback = Parameters<ReturnType<Meter['createObservableGauge']>['addCallback']>[0];
 
+const bare = {
+  createHistogram: () => ({ record: () => undefined }),
+  createCounter: () => ({ add: () => undefined }),
+  createObservableGauge: () => ({ addCallback: () => undefined }),
+};
+
 describe('a meter of OpenTelemetry', () => {
   test('gets seconds and counts, with the names and units of its conventions', () => {
     const meter = new Notebook();
@@ -106,6 +112,21 @@ describe('a meter of OpenTelemetry', () => {
       session,
     ]);
     expect(meter.read()).toEqual([session]);
+  });
+
+  test.each<[string, readonly unknown[], string]>([
+    ['no meter', [], "undefined as 'meter.createHistogram'"],
+    ['a meter without gauges', [{ ...bare, createObservableGauge: 1 }], "'meter.createObs"],
+    ['a misspelt option', [bare, { nameof: () => 'x' }], "did you mean 'nameOf'"],
+    ['a name for a function', [bare, { nameOf: 'x' }], '"x" as \'nameOf\''],
+  ])('has to be one: %s', (_what, given, message) => {
+    const call = openTelemetry as unknown as (...given: readonly unknown[]) => unknown;
+    expect(() => call(...given)).toThrow(
+      expect.objectContaining({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringContaining(message),
+      }),
+    );
   });
 
   test('gets names only as they are mapped', () => {
