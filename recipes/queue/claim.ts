@@ -1,48 +1,31 @@
 /**
- * One worker's hold on one job. Everything it does is fenced by the claim's create revision, so a
- * worker that lost its claim can change nothing: neither the job nor another worker's claim.
- *
- * The deadline needs no common clock: whoever sweeps counts from when it saw the claim's last change,
- * which is later than when this worker sent it.
+ * One worker's hold on one job: what it may do with it, and the ways to settle it. Everything is
+ * fenced by the claim's create revision, so a worker that lost its claim can change nothing: neither
+ * the job nor another worker's claim. See `claim-tenure.ts`.
  */
-
 import type { Codec } from '../../sdk/codec.ts';
-import {
-  ConclaveError,
-  type ErrorCode,
-  invalidArgument,
-  isConclaveError,
-  throwIfAborted,
-} from '../../sdk/errors.ts';
-import type { KeyValue } from '../../sdk/kv.ts';
+import { type ErrorCode, invalidArgument, isConclaveError } from '../../sdk/errors.ts';
 import { type CallOptions, type Duration, parseDuration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
-import { compare, type Operations, op, type Txn, type TxnResult } from '../../sdk/txn.ts';
 import { checkOptions, timeLimits } from '../common/option-checks.ts';
-import { closingPatienceMs, fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
-import { onAbort } from '../common/signals.ts';
+import { closingPatienceMs } from '../common/repeat.ts';
 import { type QueueKeys, unescapeName } from '../names.ts';
 import { checkCall, checkText } from './checks.ts';
 import { type ChildResult, childResults } from './child-results.ts';
 import {
   acknowledged,
-  type ClaimAndOrder,
   dead,
   discarded,
   type Ending,
   type KeptResult,
-  leaving,
   putBack,
   stopped,
 } from './claim-endings.ts';
-import { overdue, passedOn, settledBefore } from './claim-errors.ts';
 import { endedWithoutJob } from './claim-history.ts';
-import { JobStoppedError } from './job.ts';
-import { availableMs, type ClaimState, encodeState } from './job-record.ts';
+import { type ClaimGrant, ClaimTenure, type Limits, type PreparedEnding } from './claim-tenure.ts';
+import { availableMs } from './job-record.ts';
 import { keyMemory } from './key-memory.ts';
-import { passOn } from './pass-on.ts';
-import { settlingPatience } from './settling-patience.ts';
-import { readOrder, type StopOrder } from './stop-order.ts';
+import type { StopOrder } from './stop-order.ts';
 
 export type { KeptResult } from './claim-endings.ts';
 
@@ -52,19 +35,6 @@ export type NackOptions = CallOptions & {
   /** What went wrong, for people. */
   readonly error?: string;
 };
-
-export type ClaimGrant = {
-  readonly id: string;
-  readonly createRevision: bigint;
-  readonly state: ClaimState;
-  /** On the client's monotonic clock: when the transaction that claimed was first sent. */
-  readonly sentMs: number;
-};
-
-type PreparedEnding = (signal: AbortSignal) => Promise<Ending>;
-
-/** Bounds calls that would otherwise repeat until the store answers or the claim is over. */
-type Limits = Pick<CallOptions, 'signal' | 'timeout'>;
 
 const knownNack = { ...timeLimits, delay: true, error: true } as const;
 const knownAck = { ...timeLimits, forParent: true } as const;
@@ -91,21 +61,8 @@ export class Claim<T> implements AsyncDisposable {
   readonly signal: AbortSignal;
   readonly #session: Session;
   readonly #keys: QueueKeys;
-  readonly #key: string;
   readonly #decode: () => T;
-  /** Called once, when the claim is settled or lost. */
-  #ended: (lost?: ErrorCode) => void;
-  readonly #over = new AbortController();
-  /** Why the claim was lost. */
-  #loss: ConclaveError | undefined;
-  #order: StopOrder | undefined;
-  #unfollow: () => void = () => undefined;
-  #state: ClaimState;
-  #validUntilMs: number;
-  #cancelDeadline: () => void = () => undefined;
-  #settled = false;
-  /** Whether an attempt to settle may have taken effect unnoticed. */
-  #answerLost = false;
+  readonly #tenure: ClaimTenure;
 
   /** @param ended hears once that the claim is settled, or why it was lost */
   constructor(
@@ -116,23 +73,16 @@ export class Claim<T> implements AsyncDisposable {
     ended: (lost?: ErrorCode) => void,
   ) {
     const { state } = grant;
+    this.#session = session;
+    this.#keys = keys;
+    this.#decode = decode;
+    this.#tenure = new ClaimTenure(session, keys, grant, ended);
     this.id = grant.id;
     this.attempt = state.attempts;
     this.maxAttempts = state.attemptsMax;
     this.pushedAt = new Date(state.pushedMs);
     this.token = grant.createRevision;
-    this.signal = this.#over.signal;
-    this.#session = session;
-    this.#keys = keys;
-    this.#key = keys.claim + grant.id;
-    this.#decode = decode;
-    this.#ended = ended;
-    this.#state = state;
-    this.#validUntilMs = grant.sentMs + state.visibilityMs;
-    this.#armDeadline();
-    this.#unfollow = onAbort(session.signal, () =>
-      this.#lose(session.signal.reason as ConclaveError),
-    );
+    this.signal = this.#tenure.signal;
   }
 
   /** @throws ConclaveError CODEC */
@@ -141,55 +91,51 @@ export class Claim<T> implements AsyncDisposable {
   }
 
   get visibilityMs(): number {
-    return this.#state.visibilityMs;
+    return this.#tenure.state.visibilityMs;
   }
 
   /** Whether it was an order to stop that aborted the signal: the job is dropped when it is settled. */
   get order(): StopOrder | undefined {
-    return this.#order;
+    return this.#tenure.order;
   }
 
   get isLost(): boolean {
-    return this.#loss !== undefined;
+    return this.#tenure.isLost;
   }
 
   /** How long an attempt may take, if the producer said so. */
   get timeoutMs(): number | undefined {
-    return this.#state.timeoutMs;
+    return this.#tenure.state.timeoutMs;
   }
 
   /** The name of its group. */
   get group(): string | undefined {
-    const { group } = this.#state;
+    const { group } = this.#tenure.state;
     return group === undefined ? undefined : unescapeName(group);
   }
 
   get priority(): number {
-    return this.#state.priority ?? 0;
+    return this.#tenure.state.priority ?? 0;
   }
 
   /** Whether another job waits for this one's result. */
   get hasParent(): boolean {
-    return this.#state.parent !== undefined;
+    return this.#tenure.state.parent !== undefined;
   }
 
   /** When the job became available, by the wall clocks of those who pushed or delayed it. */
   get availableMs(): number {
-    return availableMs(this.#state);
+    return availableMs(this.#tenure.state);
   }
 
   /** @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED; looks at the clock, not the store */
   assertHeld(): void {
-    if (this.#settled) throw settledBefore(this.id);
-    if (this.#session.client.clock.monotonicMs() >= this.#validUntilMs)
-      this.#lose(overdue(this.id));
-    this.signal.throwIfAborted();
-    if (this.#session.state === 'lost') this.#session.assertLive();
+    this.#tenure.assertHeld();
   }
 
   /**
-   * Finishes the job: removes it and frees its dedup key, or lets that be remembered. Repeated until the store answers, but not
-   * beyond the claim's deadline (or two seconds, if that passed before).
+   * Finishes the job: removes it and frees its dedup key, or lets that be remembered. Repeated until
+   * the store answers, but not beyond the claim's deadline (or two seconds, if that passed before).
    *
    * @throws ConclaveError CLAIM_LOST when the job passed to another worker or the deadline passed,
    *   SESSION_LOST; RELEASED when this claim was settled before, OUTCOME_UNKNOWN when history that
@@ -201,15 +147,15 @@ export class Claim<T> implements AsyncDisposable {
   ): Promise<void> {
     if (kept !== undefined) checkOptions<KeptResult>(kept, knownResult, 'kept');
     checkOptions(limits, knownAck);
-    const { dedup, keyForMs } = this.#state;
+    const { dedup, keyForMs } = this.#tenure.state;
     if (dedup === undefined || keyForMs === undefined) {
-      return this.#acknowledge(acknowledged(kept, limits.forParent), limits);
+      return this.#finish(acknowledged(kept, limits.forParent), limits);
     }
     const memory = keyMemory(this.#session.client, keyForMs);
     for (let repeated = false; ; repeated = true) {
       let lease: bigint | undefined;
       try {
-        return await this.#acknowledge(async (signal) => {
+        return await this.#finish(async (signal) => {
           lease = await memory.current(signal);
           return acknowledged(kept, limits.forParent, lease);
         }, limits);
@@ -220,12 +166,6 @@ export class Claim<T> implements AsyncDisposable {
         memory.forget(lease);
       }
     }
-  }
-
-  #acknowledge(ending: Ending | PreparedEnding, limits: Limits): Promise<void> {
-    return this.#settle(ending, limits, (signal) =>
-      endedWithoutJob(this.#session.client.kv, this.#keys, this, signal),
-    );
   }
 
   /**
@@ -242,7 +182,7 @@ export class Claim<T> implements AsyncDisposable {
     const { error } = options;
     const failed = error === undefined ? {} : { error };
     const ending = putBack(this.token, dueMs, (state) => ({ ...state, ...failed }));
-    return this.#settle(ending, options, itIsBack);
+    return this.#tenure.settle(ending, options, itIsBack);
   }
 
   /** Puts the job back as if it had not been claimed: its handler did not fail. */
@@ -252,7 +192,7 @@ export class Claim<T> implements AsyncDisposable {
       ...state,
       attempts: Math.max(0, state.attempts - 1),
     }));
-    return this.#settle(ending, limits, itIsBack);
+    return this.#tenure.settle(ending, limits, itIsBack);
   }
 
   /**
@@ -270,12 +210,12 @@ export class Claim<T> implements AsyncDisposable {
     checkText(error, 'error');
     const { clock, kv } = this.#session.client;
     const why = { reason, deadMs: clock.wallMs(), ...(error === undefined ? {} : { error }) };
-    return this.#settle(
+    return this.#tenure.settle(
       dead(why),
       limits,
       async (signal) =>
         (await kv.get(this.#keys.dead + this.id, { signal })) !== null ||
-        (await endedWithoutJob(this.#session.client.kv, this.#keys, this, signal)),
+        (await this.#endedWithoutJob(signal)),
     );
   }
 
@@ -283,10 +223,7 @@ export class Claim<T> implements AsyncDisposable {
   async discard(limits: Limits & { readonly reason?: string } = {}): Promise<void> {
     checkOptions(limits, knownDiscard);
     checkText(limits.reason, 'reason');
-    const ending = discarded(limits.reason ?? 'discarded');
-    return this.#settle(ending, limits, (signal) =>
-      endedWithoutJob(this.#session.client.kv, this.#keys, this, signal),
-    );
+    return this.#finish(discarded(limits.reason ?? 'discarded'), limits);
   }
 
   /**
@@ -295,7 +232,7 @@ export class Claim<T> implements AsyncDisposable {
    * claim runs out.
    */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#settled || this.isLost) return;
+    if (this.#tenure.isSettled || this.isLost) return;
     const error = 'its consumer left it unsettled';
     const limits = { timeout: closingPatienceMs, error };
     const reason = `attempt ${this.attempt} of ${this.maxAttempts} failed: ${error}`;
@@ -306,9 +243,7 @@ export class Claim<T> implements AsyncDisposable {
   /** Drops a job that was ordered to stop. @throws ConclaveError CLAIM_LOST, SESSION_LOST, RELEASED */
   async stop(limits: Limits = {}): Promise<void> {
     checkCall(limits);
-    return this.#settle(stopped, limits, (signal) =>
-      endedWithoutJob(this.#session.client.kv, this.#keys, this, signal),
-    );
+    return this.#finish(stopped, limits);
   }
 
   /** How the children ended that this job has waited for. One exchange. @throws ConclaveError CODEC */
@@ -319,7 +254,7 @@ export class Claim<T> implements AsyncDisposable {
   /** Looks whether the job was ordered to stop; aborts the signal then. One exchange. */
   async look(limits: Limits = {}): Promise<void> {
     checkCall(limits);
-    this.#heed(await this.#session.client.kv.get(this.#keys.cancel + this.id, limits));
+    await this.#tenure.look(limits);
   }
 
   /**
@@ -329,137 +264,16 @@ export class Claim<T> implements AsyncDisposable {
    */
   async extend(progress?: unknown, limits: Limits = {}): Promise<void> {
     checkCall(limits);
-    if (this.#settled) throw settledBefore(this.id);
-    if (this.isLost) this.signal.throwIfAborted();
-    const { clock, kv } = this.#session.client;
-    if (progress !== undefined) this.#state = { ...this.#state, progress };
-    const sentMs = clock.monotonicMs();
-    const result = await kv
-      .txn()
-      .if(this.#fence)
-      .then(op.put(this.#key, encodeState(this.#state)), op.get(this.#keys.cancel + this.id))
-      .commit(limits);
-    // Settled meanwhile: then it is no loss that the claim is gone.
-    if (this.#settled) return;
-    if (!result.succeeded) throw this.#lose(passedOn(this.id));
-    this.#validUntilMs = Math.max(this.#validUntilMs, sentMs + this.#state.visibilityMs);
-    this.#armDeadline();
-    this.#heed(result.responses[1]);
+    await this.#tenure.extend(progress, limits);
   }
 
-  get #fence() {
-    return compare.createRevision(this.#key, '==', this.token);
+  /** Settles by what leaves no job behind, so that the job is what tells after a lost answer. */
+  #finish(ending: Ending | PreparedEnding, limits: Limits): Promise<void> {
+    return this.#tenure.settle(ending, limits, (signal) => this.#endedWithoutJob(signal));
   }
 
-  /** Takes note of an order to stop. */
-  #heed(kv: KeyValue | null): void {
-    if (kv === null || this.#order !== undefined) return;
-    this.#order = readOrder(kv);
-    if (!this.signal.aborted) this.#over.abort(new JobStoppedError(this.id, this.#order));
-  }
-
-  /**
-   * Removes the claim with what goes along, if it still is this one.
-   *
-   * @param how what goes along, or what gets that ready in the time there is
-   * @param wasMine asked when an answer was lost and the claim is gone now: whether it was this call
-   *   that removed it
-   */
-  async #settle(
-    how: Ending | PreparedEnding,
-    limits: Limits,
-    wasMine: (signal: AbortSignal) => Promise<boolean>,
-  ): Promise<void> {
-    if (this.#settled) throw settledBefore(this.id);
-    const { signal, unlink } = settlingPatience(this.#session, this.id, this.#validUntilMs, limits);
-    this.#settled = true;
-    this.#cancelDeadline();
-    const { kv } = this.#session.client;
-    const leaver = { kv, keys: this.#keys, id: this.id, state: this.#state, token: this.token };
-    try {
-      const ending = typeof how === 'function' ? await how(signal) : how;
-      for (let order: KeyValue | null = null; ; ) {
-        const result: TxnResult<Operations, ClaimAndOrder> = await this.#commit(
-          leaving(ending, leaver, order),
-          signal,
-        );
-        if (result.succeeded) {
-          if (ending.finishes || order !== null) {
-            await passOn(this.#session.client, leaver, result.responses, signal);
-          }
-          break;
-        }
-        const [claim, given]: readonly (KeyValue | null)[] = result.responses;
-        if (claim?.createRevision === this.token) {
-          // Somebody gave, changed or withdrew an order meanwhile.
-          order = given ?? null;
-          this.#heed(order);
-          continue;
-        }
-        if (this.#answerLost && (await wasMine(signal))) break;
-        throw passedOn(this.id);
-      }
-      this.#unfollow();
-      this.#end();
-    } catch (error) {
-      throw this.#unsettled(error, signal, limits.signal);
-    } finally {
-      unlink();
-    }
-  }
-
-  async #commit<Then extends Operations, Else extends Operations>(
-    txn: Txn<Then, Else>,
-    signal: AbortSignal,
-  ): Promise<TxnResult<Then, Else>> {
-    const { clock, random } = this.#session.client;
-    for (let attempt = 0; ; attempt++) {
-      throwIfAborted(signal);
-      try {
-        return await txn.commit({ signal });
-      } catch (error) {
-        if (!isConclaveError(error) || error.outcome !== 'not-applied') this.#answerLost = true;
-        if (signal.aborted || !mayRepeat(error)) throw error;
-      }
-      await pause(clock, fullJitterMs(attempt, random), signal);
-    }
-  }
-
-  /** After a failure: what to throw. Unless the claim is lost, the caller may try again. */
-  #unsettled(error: unknown, ended: AbortSignal, callers: AbortSignal | undefined): unknown {
-    if (isConclaveError(error, 'CLAIM_LOST')) return this.#lose(error);
-    this.#settled = false;
-    if (this.#loss) this.#lose(this.#loss);
-    else this.#armDeadline();
-    const reason: unknown = ended.reason;
-    const byCaller = !ended.aborted || callers?.aborted;
-    if (byCaller || !isConclaveError(error) || !isConclaveError(reason)) return error;
-    const outcome = this.#answerLost ? 'unknown' : 'not-applied';
-    const why = new ConclaveError(reason.code, reason.message, { cause: error, outcome });
-    return reason.code === 'CLAIM_LOST' ? this.#lose(why) : why;
-  }
-
-  #armDeadline(): void {
-    this.#cancelDeadline();
-    const { clock } = this.#session.client;
-    const leftMs = Math.max(0, this.#validUntilMs - clock.monotonicMs());
-    this.#cancelDeadline = clock.setTimer(leftMs, () => this.#lose(overdue(this.id)));
-  }
-
-  #lose(reason: ConclaveError): ConclaveError {
-    this.#cancelDeadline();
-    this.#unfollow();
-    this.#loss ??= reason;
-    // Being settled, it may be settled all the same: whether it is lost is known when that has ended.
-    if (!this.#settled || reason.code === 'CLAIM_LOST') this.#end(reason.code);
-    if (!this.signal.aborted) this.#over.abort(reason);
-    return reason;
-  }
-
-  #end(lost?: ErrorCode): void {
-    const ended = this.#ended;
-    this.#ended = () => undefined;
-    ended(lost);
+  #endedWithoutJob(signal: AbortSignal): Promise<boolean> {
+    return endedWithoutJob(this.#session.client.kv, this.#keys, this, signal);
   }
 }
 

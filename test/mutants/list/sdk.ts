@@ -77,7 +77,7 @@ export const sdkMutants: readonly Mutant[] = [
     67,
     'what the holder of a job does, without its fence',
     [
-      'recipes/queue/claim.ts',
+      'recipes/queue/claim-tenure.ts',
       "compare.createRevision(this.#key, '==', this.token)",
       "compare.createRevision(this.#key, '>=', 0n)",
     ],
