@@ -234,7 +234,8 @@ describe.skipIf(storeMissing)('stopping jobs', () => {
     await queue.push('deaf');
     const deaf = workerOf(actor, name, () => new Promise<never>(() => undefined), {
       attemptTimeout: 10,
-      visibility: 150,
+      // A busy machine must not lose the claim meanwhile.
+      visibility: 600,
       maxAttempts: 1,
     });
     await deaf.happened('dead');
