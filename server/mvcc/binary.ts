@@ -75,10 +75,18 @@ export function writeUint32(target: Uint8Array, offset: number, value: number): 
 
 /** Writes the 64 bits of an id, big-endian; a negative id is written as its two's complement. */
 export function writeId(target: Uint8Array, offset: number, id: bigint): number {
-  const bits = BigInt.asUintN(64, id);
-  const next = writeUint32(target, offset, Number(bits >> 32n));
-  return writeUint32(target, next, Number(bits & 0xffff_ffffn));
+  whole[0] = id;
+  const next = writeUint32(target, offset, halves[upperHalf] ?? 0);
+  return writeUint32(target, next, halves[lowerHalf] ?? 0);
 }
+
+/** The same 64 bits as one number and as two: taking a bigint apart by arithmetic makes more of them. */
+const whole = new BigUint64Array(1);
+const halves = new Uint32Array(whole.buffer);
+/** Where the lower half is depends on the machine. */
+whole[0] = 1n;
+const lowerHalf = halves[0] === 1 ? 0 : 1;
+const upperHalf = 1 - lowerHalf;
 
 /** Writes length and content. */
 export function writeBytes(target: Uint8Array, offset: number, bytes: Bytes): number {

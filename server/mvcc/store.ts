@@ -27,9 +27,12 @@ import {
 } from './types.ts';
 
 /** The newest version of a live key. */
-export function readCurrent(reader: ForwardReader, key: Bytes): Current | undefined {
-  return decoded(reader.get(currentKey(key)));
-}
+export const readCurrent = (reader: ForwardReader, key: Bytes): Current | undefined =>
+  readStored(reader, currentKey(key));
+
+/** The same for a key in the table of live keys. */
+export const readStored = (reader: ForwardReader, stored: Bytes): Current | undefined =>
+  decoded(reader.get(stored));
 
 /** What is left of a deleted key; undefined when there is no trace of it. */
 export function readTombstone(reader: ForwardReader, key: Bytes): Current | undefined {
@@ -67,10 +70,14 @@ export function toKeyValue(version: Version, modRevision: Revision): KeyValue {
   };
 }
 
-/** Stores a new version of a key that was `before`. A put always decides the lease anew. */
+/**
+ * Stores a new version of a key that was `before`. A put always decides the lease anew.
+ *
+ * `stored`: the key in the table of live keys.
+ */
 export function putKey(
   draft: Draft,
-  key: Bytes,
+  { key, stored }: { readonly key: Bytes; readonly stored: Bytes },
   value: Bytes,
   lease: LeaseId,
   before: Current | undefined,
@@ -93,7 +100,7 @@ export function putKey(
   });
   draft.put(historyKey(revision, sub), data);
   draft.put(
-    currentKey(key),
+    stored,
     encodeCurrent({ deleted: false, revision, sub, createRevision, version, lease }),
   );
   const leaseBefore = before?.lease ?? NO_LEASE;

@@ -7,11 +7,11 @@ import { assert } from '../assert.ts';
 import type { FaultCode } from '../faults.ts';
 import { compareHolds } from './compare.ts';
 import { Draft, type ForwardReader } from './draft.ts';
-import { currentBounds, userKeyOfCurrent } from './keys.ts';
+import { currentBounds, currentKey, userKeyOfCurrent } from './keys.ts';
 import { type Horizon, readRange, revisionFault, runToEnd } from './range.ts';
 import { type Current, decodeCurrent } from './records.ts';
 import { slices } from './slices.ts';
-import { deleteKey, putKey, readCurrent, readKeyValue } from './store.ts';
+import { deleteKey, putKey, readCurrent, readKeyValue, readStored } from './store.ts';
 import type {
   Bytes,
   DeleteRangeRequest,
@@ -53,14 +53,16 @@ function keepFault(reader: ForwardReader, request: PutRequest): FaultCode | unde
 
 /** Executes a put. Refuses only to keep what is not there, which `putFault` tells in advance. */
 export function executePut(draft: Draft, request: PutRequest): PutResult | FaultCode {
-  const before = readCurrent(draft, request.key);
+  const { key } = request;
+  const stored = currentKey(key);
+  const before = readStored(draft, stored);
   if ((request.ignoreValue || request.ignoreLease) && before === undefined) {
     return 'key-not-found';
   }
   const previous = request.prevKv || request.ignoreValue ? readKeyValue(draft, before) : undefined;
   const value = request.ignoreValue && previous !== undefined ? previous.value : request.value;
   const lease = request.ignoreLease && before !== undefined ? before.lease : request.lease;
-  putKey(draft, request.key, value, lease, before);
+  putKey(draft, { key, stored }, value, lease, before);
   return {
     kind: 'put',
     prevKv: request.prevKv ? previous : undefined,

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { open, type RootDatabase, type RootDatabaseOptions } from 'lmdb';
 import type { Bytes } from '../mvcc/types.ts';
 import type { LogPosition } from '../ports.ts';
-import { asBuffer, bytesOf } from './byte-order.ts';
+import { asBuffer } from './byte-order.ts';
 import { CorruptionError, DataDirectoryError } from './errors.ts';
 import { checkMetaPages } from './lmdb-meta.ts';
 import type { Generation } from './overlay.ts';
@@ -213,7 +213,7 @@ export class LmdbStore {
       for (const [name, change] of generation.changes.entries()) {
         const physical = physicalKeyOfName(name);
         if (change === 'removed') void this.#root.remove(physical);
-        else void this.#root.put(physical, arena.encode(bytesOf(name), change));
+        else void this.#root.put(physical, arena.encode(name, change));
       }
       void this.#root.put(OWN_KEY, ownRecord(generation.applied));
     });

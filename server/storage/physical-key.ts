@@ -12,7 +12,8 @@
 import { createHash } from 'node:crypto';
 import type { Bytes } from '../mvcc/types.ts';
 
-const RAW_BYTES = 1_900;
+/** Longer keys are hashed. */
+export const RAW_BYTES = 1_900;
 const HASH_BYTES = 32;
 const TABLE_BYTES = 1;
 

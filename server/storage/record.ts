@@ -9,7 +9,8 @@
  */
 import { crc32 } from 'node:zlib';
 import type { Bytes } from '../mvcc/types.ts';
-import { isLong } from './physical-key.ts';
+import { bytesOf } from './byte-order.ts';
+import { isLong, RAW_BYTES } from './physical-key.ts';
 
 const CHECKSUM_BYTES = 4;
 const LENGTH_BYTES = 4;
@@ -67,20 +68,31 @@ export class RecordArena {
   #slab = Buffer.alloc(0);
   #used = 0;
 
-  encode(key: Bytes, value: Bytes): Buffer {
-    const bytes = recordBytes(key, value);
-    if (bytes * 8 > ARENA_BYTES) {
-      const own = Buffer.allocUnsafeSlow(bytes);
-      encodeRecord(own, 0, key, value);
-      return own;
-    }
+  /** The record of a key, whose name is in the form of `byte-order.ts`. */
+  encode(name: string, value: Bytes): Buffer {
+    const bytes = Math.max(name.length, CHECKSUM_BYTES) + value.length;
+    if (name.length > RAW_BYTES || bytes * 8 > ARENA_BYTES) return ownRecord(name, value);
     if (this.#used + bytes > this.#slab.length) {
       this.#slab = Buffer.allocUnsafeSlow(ARENA_BYTES);
       this.#used = 0;
     }
-    const offset = this.#used;
-    this.#used += bytes;
-    encodeRecord(this.#slab, offset, key, value);
-    return this.#slab.subarray(offset, offset + bytes);
+    const slab = this.#slab;
+    const end = this.#used + bytes;
+    this.#used = end;
+    // Key and value side by side need one checksum; then it takes the place of the key's last bytes.
+    const valueAt = end - value.length;
+    const keyAt = valueAt - name.length;
+    slab.write(name, keyAt, 'latin1');
+    slab.set(value, valueAt);
+    const recordAt = valueAt - CHECKSUM_BYTES;
+    slab.writeUInt32LE(crc32(slab.subarray(keyAt, end)), recordAt);
+    return slab.subarray(recordAt, end);
   }
+}
+
+function ownRecord(name: string, value: Bytes): Buffer {
+  const key = bytesOf(name);
+  const record = Buffer.allocUnsafeSlow(recordBytes(key, value));
+  encodeRecord(record, 0, key, value);
+  return record;
 }
