@@ -9,7 +9,12 @@ import type { Claim, NackOptions } from '../queue/claim.ts';
 import type { Dispatched } from './dispatched.ts';
 import type { GroupDelivery, GroupEvent } from './topic-events.ts';
 
-/** Measures the delivery from now on. @param onOver called once, when it is settled or lost */
+/**
+ * Measures the delivery from now on.
+ *
+ * @param onOver called once, when it is settled or lost
+ * @throws ConclaveError CODEC
+ */
 export function deliver<T>(
   context: RecipeContext,
   name: string,
@@ -19,8 +24,9 @@ export function deliver<T>(
   const { metrics, session } = context;
   const { clock } = session.client;
   const measured = { recipe: 'topic', name } as const;
-  const measureEnd = measureHold(metrics, clock, measured);
+  // First of all: what cannot be read is not delivered, and so never over.
   const content = claim.data;
+  const measureEnd = measureHold(metrics, clock, measured);
   if (content.type === 'message') {
     const waitedMs = Math.max(0, clock.wallMs() - content.message.publishedAt.getTime());
     metrics.waited({ ...measured, ms: waitedMs, outcome: 'acquired' });

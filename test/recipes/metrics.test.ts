@@ -2,7 +2,10 @@
 import { describe, expect, test } from 'vitest';
 import { noMetrics, type RecipeMetrics } from '../../recipes/metrics.ts';
 import { type Meter, openTelemetry } from '../../recipes/open-telemetry.ts';
+import type { Claim } from '../../recipes/queue/claim.ts';
 import { RecipeSession } from '../../recipes/session.ts';
+import { deliver } from '../../recipes/topic/delivery.ts';
+import { ConclaveError } from '../../sdk/errors.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
 import { eventually, useWorld } from './world.ts';
@@ -323,6 +326,20 @@ describe.skipIf(storeMissing)('what waits and is held is counted', () => {
     expect(counts['session held']).toBe(undefined);
     expect(counts['queue held']).toBe(undefined);
     await session.close();
+    expect(counts).toEqual({});
+  });
+
+  test('a message that cannot be read is held by nobody', async () => {
+    const { counts, metrics } = counting();
+    const { context } = await world.actor();
+    const claim = {
+      get data(): never {
+        throw new ConclaveError('CODEC', 'unreadable');
+      },
+      signal: new AbortController().signal,
+    } as Claim<never>;
+    const measured = { ...context, metrics };
+    expect(() => deliver(measured, 'orders', claim, () => undefined)).toThrow('unreadable');
     expect(counts).toEqual({});
   });
 });
