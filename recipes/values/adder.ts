@@ -5,11 +5,12 @@
 import { invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { observeShared } from '../common/streams.ts';
 import type { View } from '../common/view.ts';
 import { adderPrefix } from '../names.ts';
-import { type AdditionOptions, Additions, type AddOptions } from './additions.ts';
+import { type AdditionOptions, Additions, type AddOptions, knownAdditions } from './additions.ts';
 import { readIn } from './read-in.ts';
 import { readNumber, Tally } from './tally.ts';
 
@@ -29,6 +30,7 @@ export class Adder {
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, name: string, options: AdderOptions = {}) {
+    checkOptions<AdderOptions>(options, { ...knownAdditions, shards: true });
     const { shards = 16 } = options;
     if (!Number.isSafeInteger(shards) || shards < 1 || shards > 1024) {
       throw invalidArgument('shards', shards, 'a whole number from 1 to 1024');

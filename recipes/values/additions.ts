@@ -3,6 +3,7 @@ import { invalidArgument, isConclaveError } from '../../sdk/errors.ts';
 import type { Duration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { durationOfAtLeast } from '../common/durations.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { ResultLease } from '../common/result-lease.ts';
 import type { Measured } from '../metrics.ts';
 import { escapeName, randomId } from '../names.ts';
@@ -14,6 +15,8 @@ export type AdditionOptions = Contention & {
   /** How long an `opId` is remembered at least, even after the session. @default '1h' */
   readonly remember?: Duration;
 };
+
+export const knownAdditions = { retries: true, remember: true } as const;
 
 export type AddOptions = {
   /**
@@ -48,10 +51,12 @@ export class Additions {
    */
   async add(
     delta: bigint,
-    { opId, signal }: AddOptions,
+    options: AddOptions,
     subject: Measured,
     pick: () => Tally,
   ): Promise<bigint> {
+    checkOptions<AddOptions>(options, { opId: true, signal: true });
+    const { opId, signal } = options;
     if (typeof delta !== 'bigint') throw invalidArgument('delta', delta, 'a bigint');
     const { session } = this.#context;
     const opKey =

@@ -5,11 +5,12 @@
  * number each addition creates an op-record; a repetition finds it and does nothing.
  */
 import type { RecipeContext } from '../common/context.ts';
+import { checkOptions } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { observeShared } from '../common/streams.ts';
 import type { View } from '../common/view.ts';
 import { counterPrefix } from '../names.ts';
-import { type AdditionOptions, Additions, type AddOptions } from './additions.ts';
+import { type AdditionOptions, Additions, type AddOptions, knownAdditions } from './additions.ts';
 import { readIn } from './read-in.ts';
 import { readNumber, Tally } from './tally.ts';
 
@@ -23,6 +24,7 @@ export class Counter {
 
   /** @throws ConclaveError INVALID_ARGUMENT */
   constructor(context: RecipeContext, name: string, options: AdditionOptions = {}) {
+    checkOptions<AdditionOptions>(options, knownAdditions);
     const root = counterPrefix(name);
     const { session } = context;
     this.name = name;

@@ -183,6 +183,20 @@ describe.skipIf(storeMissing)('counter', () => {
     await expect(of(actor, name).get()).rejects.toMatchObject({ code: 'CODEC' });
   });
 
+  test.each<[string, (actor: Actor, name: string) => unknown, string]>([
+    ['a counter', (a, name) => of(a, name, { retires: 1 } as never), "did you mean 'retries'"],
+    ['no options', (a, name) => of(a, name, null as never), "null as 'options'"],
+    ['an adder', (a, name) => new Adder(a.context, name, { shard: 2 } as never), "mean 'shards'"],
+    ['add', (a, name) => of(a, name).add(1n, { opID: 'x' } as never), "did you mean 'opId'"],
+    ['a signal', (a, name) => of(a, name).add(1n, { signal: {} } as never), "as 'signal'"],
+  ])('refuses misspelt and wrong options: %s', async (_what, call, message) => {
+    const actor = await world.actor();
+    await expect((async () => call(actor, world.name()))()).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(message),
+    });
+  });
+
   test('an adder spreads over its shards and sums them up', async () => {
     const [a, b] = [await world.actor(), await world.actor()];
     const name = world.name();
