@@ -12,11 +12,10 @@ import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
-import { checkOptions } from '../common/option-checks.ts';
+import { checkOptions, type Known } from '../common/option-checks.ts';
 import { patienceOf } from '../common/patience.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import type { View } from '../common/view.ts';
-import type { Known } from '../line/argument-checks.ts';
 import { Holding } from '../line/holding.ts';
 import { firstAttempt } from '../line/line-membership.ts';
 import {

@@ -8,12 +8,11 @@ import { compare, op } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
-import { checkFunction, checkOptions } from '../common/option-checks.ts';
+import { checkFunction, checkOptions, type Known } from '../common/option-checks.ts';
 import { patienceOf, waitPatiently } from '../common/patience.ts';
 import { closingPatienceMs, untilAnswered } from '../common/repeat.ts';
 import { onAbort } from '../common/signals.ts';
 import type { View } from '../common/view.ts';
-import type { Known } from '../line/argument-checks.ts';
 import { sessionLost } from '../line/holding.ts';
 import {
   encodeLineRecord,

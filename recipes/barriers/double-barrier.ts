@@ -8,10 +8,9 @@ import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
-import { checkOptions } from '../common/option-checks.ts';
+import { checkOptions, type Known } from '../common/option-checks.ts';
 import { patienceOf } from '../common/patience.ts';
 import type { View } from '../common/view.ts';
-import type { Known } from '../line/argument-checks.ts';
 import { Holding, waitForGrant } from '../line/holding.ts';
 import {
   encodeLineRecord,

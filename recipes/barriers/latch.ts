@@ -16,7 +16,6 @@ import { patienceOf } from '../common/patience.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
 import type { View } from '../common/view.ts';
-import { checkSignal } from '../line/argument-checks.ts';
 import { sessionLost } from '../line/holding.ts';
 import { inLineOrder, type Meta, shownMeta } from '../line/line-record.ts';
 import type { ContentionKind } from '../metrics.ts';
@@ -121,7 +120,6 @@ export class Latch {
   async arrive(id: string, options: ArriveOptions = {}): Promise<Arrived> {
     checkOptions(options, { meta: true, signal: true });
     const { meta, signal } = options;
-    checkSignal(signal);
     const level = escapeName(id, 'id');
     const { session } = this.#context;
     const { client } = session;

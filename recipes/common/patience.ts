@@ -7,9 +7,9 @@ import {
   throwIfAborted,
 } from '../../sdk/errors.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
-import { checkSignal } from '../line/argument-checks.ts';
 import type { Measured } from '../metrics.ts';
 import type { RecipeContext } from './context.ts';
+import { checkSignal } from './option-checks.ts';
 import { linkedSignal, onAbort } from './signals.ts';
 
 export type Patience = {

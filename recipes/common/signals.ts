@@ -13,7 +13,8 @@ const known = new WeakSet<AbortSignal>();
 export function expectManyListeners(signal: AbortSignal): void {
   if (known.has(signal)) return;
   known.add(signal);
-  setMaxListeners(0, signal);
+  // Of another make it has no such limit.
+  if (signal instanceof EventTarget) setMaxListeners(0, signal);
 }
 
 /**

@@ -15,7 +15,7 @@ import { ConclaveError, isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
-import { checkFunction, checkOptions } from '../common/option-checks.ts';
+import { checkBoolean, checkFunction, checkOptions, type Known } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { fullJitterMs, pause } from '../common/repeat.ts';
 import { SessionKeeper } from '../common/session-keeper.ts';
@@ -23,7 +23,6 @@ import { linkedSignal } from '../common/signals.ts';
 import { abortable, observeShared } from '../common/streams.ts';
 import type { View } from '../common/view.ts';
 import { stateView } from '../common/view.ts';
-import { checkBoolean, checkSignal, type Known } from '../line/argument-checks.ts';
 import { waitForHold } from '../line/holding.ts';
 import { encodeLineRecord, type LineContent } from '../line/line-record.ts';
 import { formerPlace, isTakeover, takeOver } from '../line/takeover.ts';
@@ -108,7 +107,6 @@ export class Election<T> {
   async campaign(options: CampaignOptions<T>): Promise<Leadership<T>> {
     checkOptions<CampaignOptions<T>>(options, knownCampaign);
     const { signal, timeout, value } = options;
-    checkSignal(signal);
     const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
     return this.#campaign(this.#context, value, { signal, timeoutMs });
   }
@@ -144,7 +142,6 @@ export class Election<T> {
   ): Promise<R> {
     checkFunction(fn, 'fn');
     checkOptions<LeadOptions<T>>(options, knownLead);
-    checkSignal(options.signal);
     checkBoolean(options.requeue, 'requeue');
     const { session, background } = this.#context;
     const keeper = new SessionKeeper(session, 'shared');
@@ -169,7 +166,6 @@ export class Election<T> {
   /** The same as `leader$`, as a loop. Leaving the loop ends it. @throws ConclaveError INVALID_ARGUMENT */
   observe(options: { readonly signal?: AbortSignal } = {}): AsyncIterable<Leader<T> | null> {
     checkOptions(options, { signal: true });
-    checkSignal(options.signal);
     return abortable((signal) => this.#leaders(signal), options.signal);
   }
 

@@ -1,7 +1,6 @@
 /** A list of migrations as its author gives it, checked before anything is done with it. */
 import { invalidArgument } from '../../sdk/errors.ts';
-import { checkOptions } from '../common/option-checks.ts';
-import { checkBoolean } from '../line/argument-checks.ts';
+import { checkBoolean, checkOptions } from '../common/option-checks.ts';
 import { escapeName } from '../names.ts';
 import { migrationsMax, type Planned } from './migration-record.ts';
 import type { Migration } from './migration-run.ts';

@@ -18,12 +18,11 @@ import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { parsePeriod } from '../common/durations.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
-import { checkOptions } from '../common/option-checks.ts';
+import { checkOptions, type Known } from '../common/option-checks.ts';
 import { type PrefixView, viewPrefix } from '../common/prefix-view.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
 import type { View } from '../common/view.ts';
-import { checkSignal, type Known } from '../line/argument-checks.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
 import { encodeLineRecord, inLineOrder, type LineEntry, lineEntry } from '../line/line-record.ts';
 import { migrationsPrefix, randomId } from '../names.ts';
@@ -115,7 +114,6 @@ export class Migrations {
    */
   async run(options: MigrateOptions = {}): Promise<Migrated> {
     checkOptions(options, knownRun);
-    checkSignal(options.signal);
     throwIfAborted(options.signal);
     const patience = this.#patienceOf(options);
     const { session } = this.#context;
@@ -137,7 +135,6 @@ export class Migrations {
   async resolve(id: string, how: 'done' | 'again', options: MigrateOptions = {}): Promise<void> {
     if (how !== 'done' && how !== 'again') throw invalidArgument('how', how, "'done' or 'again'");
     checkOptions(options, knownRun);
-    checkSignal(options.signal);
     throwIfAborted(options.signal);
     const patience = this.#patienceOf(options);
     await this.#inTheLead(options.signal, patience, undefined, async (holding, stop) => {

@@ -3,8 +3,8 @@ import { invalidArgument } from '../../sdk/errors.ts';
 import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
 import { parsePeriod } from '../common/durations.ts';
+import type { Known } from '../common/option-checks.ts';
 import { patienceOf } from '../common/patience.ts';
-import type { Known } from '../line/argument-checks.ts';
 import type { WaitOptions } from '../line/holding.ts';
 import type { Membership } from '../line/line-membership.ts';
 import {

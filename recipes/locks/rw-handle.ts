@@ -6,7 +6,6 @@ import { type Compare, compare, op } from '../../sdk/txn.ts';
 import { checkOptions } from '../common/option-checks.ts';
 import { mayRepeat, untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
-import { checkSignal } from '../line/argument-checks.ts';
 import type { Holding } from '../line/holding.ts';
 import { lineTiming } from '../line/line-membership.ts';
 import { inLineOrder } from '../line/line-record.ts';
@@ -126,7 +125,6 @@ export class RwHold extends HeldLock implements RwHandle {
     return this.#inTurn(async () => {
       checkOptions(options, { signal: true, timeout: true });
       const { signal, timeout } = options;
-      checkSignal(signal);
       const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
       this.assertHeld();
       if (this.#mode === 'write') return;
