@@ -1,9 +1,11 @@
 /** A place in a read-write lock that is held, and its changes of mode. */
-import { aborted, ConclaveError, invalidArgument } from '../../sdk/errors.ts';
+import { ConclaveError, invalidArgument } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
-import { type Duration, parseDuration } from '../../sdk/options.ts';
+import type { Duration } from '../../sdk/options.ts';
 import { type Compare, compare, op } from '../../sdk/txn.ts';
+import type { RecipeContext } from '../common/context.ts';
 import { checkOptions } from '../common/option-checks.ts';
+import { patienceOf, waitPatiently } from '../common/patience.ts';
 import { mayRepeat, untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
 import type { Holding } from '../line/holding.ts';
@@ -11,6 +13,7 @@ import { lineTiming } from '../line/line-membership.ts';
 import { inLineOrder } from '../line/line-record.ts';
 import { isTakeover } from '../line/takeover.ts';
 import { untilGone } from '../line/wake.ts';
+import type { Measured } from '../metrics.ts';
 import { HeldLock, type LockHandle } from './lock-handle.ts';
 import { judgeUpgrade, modeOf, type PlaceMode, type RwMode } from './rw-rules.ts';
 
@@ -62,6 +65,8 @@ type Change =
 
 export class RwHold extends HeldLock implements RwHandle {
   override readonly guard: Holding['guard'];
+  readonly #context: RecipeContext;
+  readonly #measured: Measured;
   readonly #holding: Holding;
   readonly #prefix: string;
   readonly #encode: (mode: PlaceMode) => string;
@@ -75,6 +80,7 @@ export class RwHold extends HeldLock implements RwHandle {
 
   /** @param prefix of the whole line */
   constructor(
+    context: RecipeContext,
     name: string,
     mode: RwMode,
     holding: Holding,
@@ -84,6 +90,8 @@ export class RwHold extends HeldLock implements RwHandle {
     own: OwnPlace = { written: holding.createRevision, isTakenOver: isTakeover },
   ) {
     super(name, holding);
+    this.#context = context;
+    this.#measured = { recipe: 'rw', name };
     this.#holding = holding;
     this.#prefix = prefix;
     this.#encode = encode;
@@ -124,34 +132,29 @@ export class RwHold extends HeldLock implements RwHandle {
   upgrade(options: UpgradeOptions = {}): Promise<RwHandle> {
     return this.#inTurn(async () => {
       checkOptions(options, { signal: true, timeout: true });
-      const { signal, timeout } = options;
-      const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, 'timeout');
+      const patience = patienceOf(options);
       this.assertHeld();
       if (this.#mode === 'write') return;
       if (this.#mode === 'read') throw this.#notHeld('write', 'upgradable');
-      if (signal?.aborted) throw aborted(signal);
-      const { clock } = this.#holding.session.client;
-      const stop = linkedSignal(this.signal, signal);
-      const late = new ConclaveError(
-        'NOT_ACQUIRED',
-        `The readers of '${this.name}' did not leave within ${timeoutMs} ms`,
-      );
-      const cancel =
-        timeoutMs === undefined
-          ? () => undefined
-          : clock.setTimer(timeoutMs, () => stop.abort(late));
-      try {
-        await this.#upgrade(stop.signal);
-      } catch (error) {
-        this.#withdrawRequest();
-        this.signal.throwIfAborted();
-        if (signal?.aborted) throw aborted(signal);
-        // Rather than how the call under way put it.
-        throw stop.signal.reason === late ? late : error;
-      } finally {
-        cancel();
-        stop.unlink();
-      }
+      const late = (timeoutMs: number) =>
+        new ConclaveError(
+          'NOT_ACQUIRED',
+          `The readers of '${this.name}' did not leave within ${timeoutMs} ms`,
+        );
+      await waitPatiently(this.#context, this.#measured, patience, late, async (enough) => {
+        const stop = linkedSignal(this.signal, enough);
+        try {
+          await this.#upgrade(stop.signal);
+        } catch (error) {
+          this.#withdrawRequest();
+          this.signal.throwIfAborted();
+          // Rather than how the call under way put it.
+          enough.throwIfAborted();
+          throw error;
+        } finally {
+          stop.unlink();
+        }
+      });
     });
   }
 
@@ -161,6 +164,7 @@ export class RwHold extends HeldLock implements RwHandle {
     const { createRevision } = this.#holding;
     await this.#change('upgrading');
     const self = { key, createRevision, requested: this.#changed };
+    let waits = false;
     for (;;) {
       const listed = await untilAnswered(
         client,
@@ -170,6 +174,8 @@ export class RwHold extends HeldLock implements RwHandle {
       const judgement = judgeUpgrade(inLineOrder(listed.kvs), self);
       if (judgement.kind === 'lost') throw this.#gone();
       if (judgement.kind === 'wait') {
+        if (!waits) this.#context.metrics.contended({ ...this.#measured, kind: 'wait' });
+        waits = true;
         await this.#untilGone(judgement.reader, listed.revision, stop);
         if (stop.aborted) throw stop.reason;
         continue;

@@ -210,7 +210,16 @@ export class RwLock {
     const encode = (changed: PlaceMode) =>
       encodeLineRecord({ ...content, terms: { ...content.terms, mode: changed } });
     const { recheckMs } = this.#settings;
-    return new RwHold(this.name, mode, holding, this.#prefix, encode, recheckMs, own);
+    return new RwHold(
+      this.#context,
+      this.name,
+      mode,
+      holding,
+      this.#prefix,
+      encode,
+      recheckMs,
+      own,
+    );
   }
 }
 

@@ -146,14 +146,31 @@ describe('a meter of OpenTelemetry', () => {
   });
 });
 
+/** How many of each there are, by recipe. */
+const counting = () => {
+  const counts: Record<string, number> = {};
+  const metrics: RecipeMetrics = {
+    ...noMetrics,
+    counted: ({ recipe, kind, change }) => {
+      const key = `${recipe} ${kind}`;
+      counts[key] = (counts[key] ?? 0) + change;
+      if (counts[key] === 0) delete counts[key];
+    },
+  };
+  return { counts, metrics };
+};
+
 describe.skipIf(storeMissing)('contention is reported', () => {
   const world = useWorld();
   /** A session that writes down how it got into others' way, and one that holds what it wants. */
   const open = async (clock?: ManualClock) => {
     const contended: string[] = [];
     const ended: string[] = [];
+    const waited: string[] = [];
+    const { counts, metrics: counter } = counting();
     const metrics: RecipeMetrics = {
-      ...noMetrics,
+      ...counter,
+      waited: ({ recipe, outcome }) => waited.push(`${recipe} ${outcome}`),
       contended: ({ recipe, name, kind }) => contended.push(`${recipe} ${name} ${kind}`),
       held: ({ recipe, ms }) => ended.push(`held ${recipe} ${ms >= 0}`),
       lost: ({ recipe, reason }) => ended.push(`lost ${recipe} ${reason}`),
@@ -161,7 +178,7 @@ describe.skipIf(storeMissing)('contention is reported', () => {
     const [one, two] = [await world.actor(clock ? { clock } : {}), await world.actor()];
     const session = new RecipeSession(one.session, metrics);
     const other = new RecipeSession(two.session, noMetrics);
-    return { actor: one, session, other, contended, ended };
+    return { actor: one, session, other, contended, ended, waited, counts };
   };
 
   test('by waits, once each however long, and not by what is free', async () => {
@@ -182,6 +199,28 @@ describe.skipIf(storeMissing)('contention is reported', () => {
     await before.release();
     for (const wait of waits) await (await wait).release();
     expect(contended.sort()).toEqual([`mutex ${name} wait`, `rw ${name} wait`]);
+  });
+
+  test('by an upgrade that waits for readers, which is a wait of its own', async () => {
+    const { session, other, contended, waited, counts } = await open();
+    const name = world.name();
+    await using lock = await session.rw(name).upgradable();
+    await lock.upgrade();
+    expect(contended).toEqual([]);
+    await lock.downgrade('upgradable');
+    const reader = await other.rw(name).read();
+    await expect(lock.upgrade({ timeout: 20 })).rejects.toMatchObject({ code: 'NOT_ACQUIRED' });
+    const refused = contended.length;
+    const upgrading = lock.upgrade();
+    await eventually('the wait', () => contended.length > refused);
+    expect(counts).toEqual({ 'rw waiting': 1, 'rw held': 1, 'session held': 1 });
+    await reader.release();
+    await upgrading;
+    expect(new Set(contended)).toEqual(new Set([`rw ${name} wait`]));
+    expect(contended.length).toBe(refused + 1);
+    const outcomes = ['acquired', 'acquired', 'NOT_ACQUIRED', 'acquired'];
+    expect(waited).toEqual(outcomes.map((outcome) => `rw ${outcome}`));
+    expect(counts).toEqual({ 'rw held': 1, 'session held': 1 });
   });
 
   test('by attempts that are refused', async () => {
@@ -243,20 +282,6 @@ describe.skipIf(storeMissing)('contention is reported', () => {
 
 describe.skipIf(storeMissing)('what waits and is held is counted', () => {
   const world = useWorld();
-  /** How many of each there are, by recipe. */
-  const counting = () => {
-    const counts: Record<string, number> = {};
-    const metrics: RecipeMetrics = {
-      ...noMetrics,
-      counted: ({ recipe, kind, change }) => {
-        const key = `${recipe} ${kind}`;
-        counts[key] = (counts[key] ?? 0) + change;
-        if (counts[key] === 0) delete counts[key];
-      },
-    };
-    return { counts, metrics };
-  };
-
   test('up to its end, whatever that is', async () => {
     const { counts, metrics } = counting();
     const [actor, other] = [await world.actor(), await world.actor()];
