@@ -54,10 +54,10 @@ export class MachineRunner<State, Event, Effect> {
     return this.#stop.signal;
   }
 
-  /** Takes the first step. */
+  /** Takes the first step; the last one, too, when the session has ended by then. */
   start(): void {
-    this.listen();
     this.#advance(this.#machine.first);
+    this.listen();
   }
 
   /** Follows the session only: the first event is to come. */
