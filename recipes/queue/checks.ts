@@ -2,7 +2,11 @@
 import type { Codec } from '../../sdk/codec.ts';
 import { invalidArgument } from '../../sdk/errors.ts';
 import type { CallOptions } from '../../sdk/options.ts';
-import { checkOptions, timeLimits } from '../common/option-checks.ts';
+import {
+  checkCodec as checkGivenCodec,
+  checkOptions,
+  timeLimits,
+} from '../common/option-checks.ts';
 
 /** @throws ConclaveError INVALID_ARGUMENT */
 export function checkCall(options: CallOptions): void {
@@ -16,17 +20,9 @@ export function checkText(value: unknown, field: string): void {
   }
 }
 
-/** @throws ConclaveError INVALID_ARGUMENT */
-export function checkFunction(value: unknown, field: string, what: string): void {
-  if (typeof value !== 'function') throw invalidArgument(field, value, what);
-}
-
-/** @throws ConclaveError INVALID_ARGUMENT */
-export function checkCodec(codec: unknown): void {
-  if (codec === undefined) return;
-  const { encode, decode } = Object(codec) as Partial<Codec<unknown>>;
-  if (typeof encode === 'function' && typeof decode === 'function') return;
-  throw invalidArgument('codec', codec, 'an object with the functions encode and decode');
+/** One that may be left out. @throws ConclaveError INVALID_ARGUMENT */
+export function checkCodec<T>(codec: Codec<T> | undefined): void {
+  if (codec !== undefined) checkGivenCodec(codec);
 }
 
 /** @throws ConclaveError INVALID_ARGUMENT */

@@ -7,9 +7,8 @@
 import { from, Observable, type ObservableInput } from 'rxjs';
 import { parseDuration } from '../../sdk/options.ts';
 import type { RecipeContext } from '../common/context.ts';
-import { checkOptions } from '../common/option-checks.ts';
+import { checkFunction, checkOptions } from '../common/option-checks.ts';
 import { onAbort } from '../common/signals.ts';
-import { checkFunction } from './checks.ts';
 import type { Job, JobContext, WorkerEvent } from './job.ts';
 import { type CloseOptions, knownWorker, Worker, type WorkerOptions } from './worker.ts';
 
