@@ -37,7 +37,7 @@ export class SessionKeeper {
    */
   async live(signal?: AbortSignal): Promise<Session> {
     const isOver = isConclaveError(this.#origin.signal.reason, 'CLOSED');
-    if (isOver || this.#closing.signal.aborted) throw closed();
+    if (isOver || this.#closing.signal.aborted) throw sessionClosed();
     const session = this.#session;
     if (session && session.state !== 'lost') return session;
     this.#opening ??= this.#open().finally(() => {
@@ -72,7 +72,7 @@ export class SessionKeeper {
         this.#session = await client.session({ ...terms, signal });
         return this.#session;
       } catch (error) {
-        if (signal.aborted) throw closed();
+        if (signal.aborted) throw sessionClosed();
         if (!mayRepeat(error)) throw error;
       }
       await pause(client.clock, fullJitterMs(attempt, client.random), signal);
@@ -80,4 +80,5 @@ export class SessionKeeper {
   }
 }
 
-const closed = () => new ConclaveError('CLOSED', 'The session was closed');
+/** Of what its owner has closed, and of what had not come to anything by then. */
+export const sessionClosed = () => new ConclaveError('CLOSED', 'The session was closed');

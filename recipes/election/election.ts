@@ -18,7 +18,7 @@ import type { RecipeContext } from '../common/context.ts';
 import { checkBoolean, checkFunction, checkOptions, type Known } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
 import { fullJitterMs, pause } from '../common/repeat.ts';
-import { SessionKeeper } from '../common/session-keeper.ts';
+import { SessionKeeper, sessionClosed } from '../common/session-keeper.ts';
 import { linkedSignal } from '../common/signals.ts';
 import { abortable, observeShared } from '../common/streams.ts';
 import type { View } from '../common/view.ts';
@@ -133,8 +133,8 @@ export class Election<T> {
    * goes for a request to make way: the one that asks leads as soon as `fn` has ended.
    *
    * @returns what `fn` returned while it led
-   * @throws what `fn` threw while it led; ABORTED by the signal; the loss when `requeue` is false;
-   *   INVALID_ARGUMENT
+   * @throws what `fn` threw while it led; ABORTED by the signal; CLOSED when the session is closed; the
+   *   loss when `requeue` is false; INVALID_ARGUMENT
    */
   async lead<R>(
     fn: (leadership: LeadContext<T>) => Promise<R> | R,
@@ -147,15 +147,18 @@ export class Election<T> {
     const keeper = new SessionKeeper(session, 'shared');
     const stop = linkedSignal(options.signal);
     const running = this.#lead(fn, options, keeper, stop.signal);
+    const closed = sessionClosed();
     const entry = {
       close: async () => {
-        stop.abort(new ConclaveError('CLOSED', 'The session was closed'));
+        stop.abort(closed);
         await running.catch(() => undefined);
       },
     };
     background.add(entry);
     try {
       return await running;
+    } catch (error) {
+      throw isConclaveError(error, 'ABORTED') && error.cause === closed ? closed : error;
     } finally {
       background.delete(entry);
       stop.unlink();

@@ -21,6 +21,7 @@ import { observePrefix } from '../common/observed-prefix.ts';
 import { checkOptions, type Known } from '../common/option-checks.ts';
 import { type PrefixView, viewPrefix } from '../common/prefix-view.ts';
 import { untilAnswered } from '../common/repeat.ts';
+import { sessionClosed } from '../common/session-keeper.ts';
 import { linkedSignal } from '../common/signals.ts';
 import type { View } from '../common/view.ts';
 import { type Holding, waitForHold } from '../line/holding.ts';
@@ -284,15 +285,18 @@ export class Migrations {
     const { background } = this.#context;
     const stop = linkedSignal(signal);
     const running = this.#waitAndWork(stop.signal, patience, seen, work);
+    const closed = sessionClosed();
     const entry = {
       close: async () => {
-        stop.abort(new ConclaveError('CLOSED', 'The session was closed'));
+        stop.abort(closed);
         await running.catch(() => undefined);
       },
     };
     background.add(entry);
     try {
       return await running;
+    } catch (error) {
+      throw isConclaveError(error, 'ABORTED') && error.cause === closed ? closed : error;
     } finally {
       background.delete(entry);
       stop.unlink();

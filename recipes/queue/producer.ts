@@ -12,7 +12,7 @@ import {
 } from '../../sdk/errors.ts';
 import type { RecipeContext } from '../common/context.ts';
 import { fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
-import { SessionKeeper } from '../common/session-keeper.ts';
+import { SessionKeeper, sessionClosed } from '../common/session-keeper.ts';
 import { linkedSignal, unlessAborted } from '../common/signals.ts';
 import type { RecipeMetrics } from '../metrics.ts';
 import { type QueueKeys, queueKeys, randomId, sortableHex } from '../names.ts';
@@ -67,6 +67,7 @@ export class Producer {
   readonly #metrics: RecipeMetrics;
   readonly #keeper: SessionKeeper;
   readonly #lanes: PushLanes;
+  readonly #closing = new AbortController();
   #newestRevision = 0n;
   #heardMs = Number.NEGATIVE_INFINITY;
   #refreshing: Promise<void> | undefined;
@@ -79,7 +80,7 @@ export class Producer {
     this.#keeper = new SessionKeeper(context.session, 'shared');
     this.#lanes = new PushLanes(this.keys.push, randomId(this.client.random));
     this.room = new QueueRoom(this.client, this.keys);
-    context.background.add(this.#keeper);
+    context.background.add(this);
   }
 
   static of(context: RecipeContext, name: string): Producer {
@@ -96,6 +97,12 @@ export class Producer {
 
   limits(wanted: QueueLimits | undefined): KnownLimits {
     return new KnownLimits(this.client, this.keys, wanted);
+  }
+
+  /** Ends with the session: so do pushes that wait for room, while one that is under way is answered. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#keeper.close();
   }
 
   /** Pushes all of them or none, once, however often it has to be repeated. */
@@ -178,6 +185,7 @@ export class Producer {
     for (let failures = 0; ; failures++) {
       try {
         if (signal.aborted) throw aborted(signal);
+        if (answered && this.#closing.signal.aborted) throw sessionClosed();
         if (attempt === undefined) {
           const place = sortableHex(await this.#recentRevision(signal));
           const ids = sequences.map((sequence) => `${place}-${sequence}-${randomId(random)}`);
@@ -194,7 +202,9 @@ export class Producer {
           }
           if (!(await this.room.hasRoomFor(attempt.left, capacity, signal))) {
             if (whenFull === 'fail') throw full(this.name, capacity);
-            await this.room.mayHaveRoom(signal);
+            const waiting = linkedSignal(signal, this.#closing.signal);
+            await this.room.mayHaveRoom(waiting.signal);
+            waiting.unlink();
             continue;
           }
         }

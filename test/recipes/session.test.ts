@@ -434,6 +434,38 @@ describe.skipIf(storeMissing)('sessions', () => {
       }
     });
 
+    test('what waits when it closes is told that it was closed', async () => {
+      const name = world.name();
+      const session = sessionOf(await world.actor());
+      const other = sessionOf(await world.actor());
+      const limits = { capacity: 1 };
+      await other.queue<number>(name, { limits }).push(1);
+      await other.election<string>(name).campaign({ value: 'a' });
+      const run = () => new Promise<void>(() => undefined);
+      const running = other.migrations(name, [{ id: 'a', run }]);
+      running.run().catch(() => undefined);
+      const runs = async () => (await running.inspect()).runner !== null;
+      await eventually('the step', runs);
+      const queue = session.queue<number>(name, { limits });
+      const standing = session.election<string>(name);
+      const waits = {
+        push: queue.push(2),
+        'the push after it': queue.push(3),
+        lead: standing.lead(() => undefined, { value: 'b' }),
+        migrations: session.migrations(name, [{ id: 'a', run }]).run(),
+      };
+      const ends = Object.entries(waits).map(async ([what, wait]) => {
+        await expect(wait, what).rejects.toMatchObject({ ...closed, outcome: 'not-applied' });
+      });
+      await eventually('both to stand', async () => {
+        const { waiting } = await running.inspect();
+        return waiting.length === 1 && (await standing.candidates()).length === 2;
+      });
+      await session.close();
+      await Promise.all(ends);
+      expect(await other.queue<number>(name).stats()).toMatchObject({ ready: 1 });
+    });
+
     test('what is begun while it closes ends with it', async () => {
       const actor = await world.actor();
       const session = sessionOf(actor);
