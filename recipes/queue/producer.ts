@@ -200,7 +200,11 @@ export class Producer {
               `at most the queue's capacity, ${capacity}`,
             );
           }
-          if (!(await this.room.hasRoomFor(attempt.left, capacity, signal))) {
+          const { left } = attempt;
+          if (!(await this.room.hasRoomFor(left, capacity, signal))) {
+            const pushed = await attempt.recognise(signal);
+            if (pushed) return pushed;
+            if (attempt.left < left) continue;
             if (whenFull === 'fail') throw full(this.name, capacity);
             const waiting = linkedSignal(signal, this.#closing.signal);
             await this.room.mayHaveRoom(waiting.signal);

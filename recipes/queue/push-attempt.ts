@@ -6,6 +6,7 @@
 import { ConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import { type Compare, compare, type Operation, op } from '../../sdk/txn.ts';
+import { untilAnswered } from '../common/repeat.ts';
 import type { QueueKeys } from '../names.ts';
 import { unchanged } from './job-moves.ts';
 import { arrival, lineKey } from './job-places.ts';
@@ -65,6 +66,23 @@ export class PushAttempt {
   /** Jobs that are still to be pushed. */
   get left(): number {
     return this.#results.filter((result) => result === undefined).length;
+  }
+
+  /**
+   * Looks whose keys are taken already: nothing is added for those, so they need no room.
+   *
+   * @returns what became of all when nothing is left to push
+   */
+  async recognise(signal: AbortSignal): Promise<readonly Pushed[] | undefined> {
+    const { client } = this.#producer;
+    const keys = this.#items.flatMap(({ dedupKey, job }, index) =>
+      dedupKey === undefined || job.replaces || this.#results[index] ? [] : [dedupKey],
+    );
+    if (keys.length === 0) return undefined;
+    const read = client.kv.txn().then(...keys.map((key) => op.get(key)));
+    const { responses } = await untilAnswered(client, () => read.commit({ signal }), signal);
+    for (const occupant of responses) if (occupant) this.#isTaken(occupant);
+    return this.left === 0 ? this.#all(undefined) : undefined;
   }
 
   /** undefined when something was not as known, and the push may be repeated. */
@@ -135,14 +153,18 @@ export class PushAttempt {
       if (item?.job.replaces && !isRemembered(occupant)) {
         this.#replacement = await replacementOf(client, item.keys, occupant, item, signal);
       } else {
-        // Also those that were duplicates of the first with this key, which is none of a job now.
-        const result = { id: textOf(occupant.value), duplicate: true };
-        for (const [index, { dedupKey }] of this.#items.entries()) {
-          if (dedupKey === occupant.key) this.#results[index] = result;
-        }
+        this.#isTaken(occupant);
       }
     }
     return this.left === 0 ? this.#all(undefined) : undefined;
+  }
+
+  /** Also by those that were duplicates of the first with this key, whose id is none of a job now. */
+  #isTaken(occupant: KeyValue): void {
+    const result = { id: textOf(occupant.value), duplicate: true };
+    for (const [index, { dedupKey }] of this.#items.entries()) {
+      if (dedupKey === occupant.key) this.#results[index] = result;
+    }
   }
 
   #operations(item: Item, crowds: Crowds, replacement: Replacement | undefined): Operation[] {

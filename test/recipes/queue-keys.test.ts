@@ -87,6 +87,27 @@ describe.skipIf(storeMissing)('the key of a job', () => {
     expect(second).toEqual({ id: first?.id, duplicate: true });
   });
 
+  test('needs no room in a full queue where nothing is to be added', async () => {
+    const { actor, name, consumer } = await setUp();
+    const queue = queueOf(actor, name, { limits: { capacity: 2 } });
+    const done = await queue.push(1, { key, keyFor });
+    await (await claimed(consumer)).ack();
+    const unfinished = await queue.push(2, { key: 'other' });
+    const whenFull = 'fail';
+    const [repeated, added] = await queue.pushMany([{ data: 3, key: 'other' }, { data: 4 }]);
+    expect(repeated).toEqual({ ...unfinished, duplicate: true });
+    expect(added).toMatchObject({ duplicate: false });
+    expect(await queue.push(5, { key, whenFull })).toEqual({ ...done, duplicate: true });
+    expect(await queue.push(5, { key: 'other' })).toEqual({ ...unfinished, duplicate: true });
+    await expect(queue.push(5, { key: 'new', whenFull })).rejects.toMatchObject({ code: 'FULL' });
+    // All or none: what needs no room does not make any.
+    const some = queue.pushMany([{ data: 6, key }, { data: 7 }], { whenFull });
+    await expect(some).rejects.toMatchObject({ code: 'FULL' });
+    const waiting = queue.push(8, { key: 'new' });
+    await (await claimed(consumer)).ack();
+    expect(await waiting).toMatchObject({ duplicate: false });
+  });
+
   test('costs one exchange more in each tenth of the time, and nothing where it is not asked for', async () => {
     const { actor, clock, queue, consumer, kinds } = await setUp();
     const grant = vi.spyOn(actor.client.leases, 'grant');
