@@ -85,8 +85,10 @@ const toCompare = (keyspace: Keyspace, compare: Compare): WireCompare => {
   if (result === undefined) {
     throw invalidArgument('operator', operator, `one of ${Object.keys(operators).join(' ')}`);
   }
+  const { key, rangeEnd } = keyspace.span(range);
   return {
-    ...keyspace.span(range),
+    key,
+    rangeEnd,
     result,
     target: targets[target],
     targetUnion: toOperand(target, operand),

@@ -146,7 +146,7 @@ export class CyclicBarrier {
         const waits = () => metrics.contended({ ...subject, kind: 'wait' });
         const party = new CyclicParty(session, plan, this.#action, { waits, ended: end });
         party.start();
-        stopListening = onAbort(enough, () => party.giveUp(enough.reason));
+        stopListening = onAbort(enough, () => party.giveUp(enough?.reason));
       });
       return this.#outcome(await this.#explained(await ended.finally(stopListening)));
     });

@@ -72,7 +72,7 @@ export function waitForKey<T>(
     } catch (error) {
       // The first thing that ended the wait, rather than how the call under way put it.
       if (isLost(session)) throw sessionLost(session);
-      throw enough.aborted ? enough.reason : error;
+      throw enough?.aborted ? enough.reason : error;
     } finally {
       stop.unlink();
     }

@@ -6,7 +6,7 @@
 import { isConclaveError } from '../../sdk/errors.ts';
 import type { Session } from '../../sdk/session.ts';
 import { fullJitterMs, jittered, mayRepeat, pause, untilAnswered } from './repeat.ts';
-import { onAbort } from './signals.ts';
+import { noLongerWanted, onAbort } from './signals.ts';
 
 export type MachineStep<State, Effect> = {
   readonly state: State;
@@ -142,14 +142,14 @@ export class MachineRunner<State, Event, Effect> {
 
   /** Ends what is under way, but for writes. */
   stop(): void {
-    this.#stop.abort();
+    this.#stop.abort(noLongerWanted);
   }
 
   /** After the last step. */
   end(): void {
     this.#cancelRecheck();
     this.#stopListening();
-    this.#stop.abort();
+    this.#stop.abort(noLongerWanted);
   }
 
   #advance({ state, effects }: MachineStep<State, Effect>): void {

@@ -10,7 +10,7 @@ import { type Duration, parseDuration } from '../../sdk/options.ts';
 import type { Measured } from '../metrics.ts';
 import type { RecipeContext } from './context.ts';
 import { checkSignal } from './option-checks.ts';
-import { linkedSignal, onAbort } from './signals.ts';
+import { expectManyListeners, onAbort } from './signals.ts';
 
 export type Patience = {
   readonly signal?: AbortSignal | undefined;
@@ -37,7 +37,7 @@ export function patienceOf({
  *
  * @param late what the wait comes to when it takes longer than the timeout
  * @param wait gets a signal that aborts when the caller is patient no longer; its reason is the error to
- *   reject with, unless the wait has come to something by then
+ *   reject with, unless the wait has come to something by then; none where the patience has no end
  * @throws ConclaveError ABORTED when the caller's signal has aborted before; what `wait` throws
  */
 export async function waitPatiently<R>(
@@ -45,21 +45,23 @@ export async function waitPatiently<R>(
   { recipe, name }: Measured,
   { signal, timeoutMs }: Patience,
   late: (timeoutMs: number) => ConclaveError,
-  wait: (enough: AbortSignal) => Promise<R>,
+  wait: (enough: AbortSignal | undefined) => Promise<R>,
 ): Promise<R> {
   throwIfAborted(signal);
   const { clock } = session.client;
   const startedMs = clock.monotonicMs();
-  const enough = linkedSignal();
-  const stopListening = onAbort(signal, () => signal && enough.abort(aborted(signal)));
+  const isEndless = signal === undefined && timeoutMs === undefined;
+  const enough = isEndless ? undefined : new AbortController();
+  if (enough !== undefined) expectManyListeners(enough.signal);
+  const stopListening = onAbort(signal, () => signal && enough?.abort(aborted(signal)));
   const cancelTimeout =
     timeoutMs === undefined
       ? () => undefined
-      : clock.setTimer(timeoutMs, () => enough.abort(late(timeoutMs)), true);
+      : clock.setTimer(timeoutMs, () => enough?.abort(late(timeoutMs)), true);
   let outcome: 'acquired' | ErrorCode = 'acquired';
   metrics.counted?.({ recipe, name, kind: 'waiting', change: 1 });
   try {
-    return await wait(enough.signal);
+    return await wait(enough?.signal);
   } catch (error) {
     outcome = isConclaveError(error) ? error.code : 'INTERNAL';
     throw error;

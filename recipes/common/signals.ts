@@ -4,7 +4,13 @@
  */
 import { setMaxListeners } from 'node:events';
 import type { Clock } from '../../sdk/clock.ts';
-import { aborted } from '../../sdk/errors.ts';
+import { aborted, ConclaveError } from '../../sdk/errors.ts';
+
+/**
+ * Why something of our own is aborted that has simply done its work. Without a reason each abort would
+ * make an error with a stack, which costs more than all the rest of it.
+ */
+export const noLongerWanted = new ConclaveError('ABORTED', 'It is not wanted any more');
 
 /** Signals that are known to have many listeners at a time, by design. */
 const known = new WeakSet<AbortSignal>();
@@ -49,7 +55,7 @@ export function linkedSignal(...sources: readonly (AbortSignal | undefined)[]): 
   const unlink = () => {
     for (const stop of stops) stop();
   };
-  const abort = (reason?: unknown) => {
+  const abort = (reason: unknown = noLongerWanted) => {
     unlink();
     controller.abort(reason);
   };

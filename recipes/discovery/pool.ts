@@ -158,7 +158,7 @@ export class Pool<M> implements AsyncDisposable {
       const first = attempt();
       if (first !== undefined) return first;
       this.#context.metrics.contended({ ...this.#subject, kind: 'wait' });
-      return this.#once(attempt, enough, () => enough.reason);
+      return this.#once(attempt, enough, () => enough?.reason);
     });
   }
 

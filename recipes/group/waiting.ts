@@ -55,7 +55,7 @@ export async function waitForState<State, Result>(
       });
       ends.push(() => subscription.unsubscribe());
       ends.push(onAbort(session.signal, () => reject(sessionLost(session))));
-      ends.push(onAbort(enough, () => reject(enough.reason)));
+      ends.push(onAbort(enough, () => reject(enough?.reason)));
     });
     return taken.finally(() => {
       for (const end of ends) end();

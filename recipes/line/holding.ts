@@ -43,6 +43,12 @@ export type WaitOptions = Patience & {
 /** What a hold needs of the member that holds. */
 export type HeldMember = Pick<LineMember, 'key' | 'leave' | 'verify'>;
 
+type Shown = {
+  readonly source: StateSource<HoldState>;
+  readonly view: View<HoldState>;
+  stopFollowing: () => void;
+};
+
 export class Holding implements AsyncDisposable {
   readonly session: Session;
   readonly key: string;
@@ -51,15 +57,14 @@ export class Holding implements AsyncDisposable {
   readonly token: bigint;
   /** Aborts when the hold ends: by loss (SESSION_LOST, LOCK_LOST, ...) or by release (RELEASED). */
   readonly signal: AbortSignal;
-  readonly state$: View<HoldState>;
   readonly #context: RecipeContext;
   readonly #subject: HoldSubject;
   readonly #member: HeldMember;
   readonly #end = new AbortController();
-  readonly #state = new StateSource<HoldState>('held');
   readonly #measureEnd: () => void;
   readonly #validUntilMs: number;
-  #stopFollowing: () => void;
+  #outcome: 'lost' | 'released' | undefined;
+  #shown: Shown | undefined;
   #cancelMaxHold: () => void = () => undefined;
   #released: Promise<void> | undefined;
 
@@ -77,7 +82,6 @@ export class Holding implements AsyncDisposable {
     this.createRevision = grant.createRevision;
     this.token = grant.token;
     this.signal = this.#end.signal;
-    this.state$ = stateView(this.#state.observable);
     this.#context = context;
     this.#subject = subject;
     this.#member = member;
@@ -86,12 +90,26 @@ export class Holding implements AsyncDisposable {
     if (maxHoldMs !== undefined) {
       this.#cancelMaxHold = clock.setTimer(maxHoldMs, () => this.#outstay());
     }
-    const following = session.state$.subscribe((state) => {
-      if (!this.signal.aborted && state !== 'lost') {
-        this.#state.set(state === 'live' ? 'held' : 'suspended');
-      }
-    });
-    this.#stopFollowing = () => following.unsubscribe();
+  }
+
+  /** Made for the first who asks: most holds are short, and nobody does. */
+  get state$(): View<HoldState> {
+    this.#shown ??= this.#show();
+    return this.#shown.view;
+  }
+
+  #show(): Shown {
+    const source = new StateSource<HoldState>(this.#outcome ?? 'held');
+    const shown = { source, view: stateView(source.observable), stopFollowing: () => {} };
+    if (this.#outcome === undefined) {
+      const following = this.session.state$.subscribe((state) => {
+        if (this.#outcome === undefined && state !== 'lost') {
+          source.set(state === 'live' ? 'held' : 'suspended');
+        }
+      });
+      shown.stopFollowing = () => following.unsubscribe();
+    } else source.complete();
+    return shown;
   }
 
   /** Names this hold to servers that check it against the store; see `verifySequencer`. */
@@ -148,7 +166,7 @@ export class Holding implements AsyncDisposable {
   /** The loss that ended the hold, if one did. */
   get lostReason(): ConclaveError | undefined {
     this.#notice();
-    return this.#state.value === 'lost' ? (this.signal.reason as ConclaveError) : undefined;
+    return this.#outcome === 'lost' ? (this.signal.reason as ConclaveError) : undefined;
   }
 
   /** Asks the store whether the own key is still there, after a comparison said otherwise. */
@@ -199,12 +217,13 @@ export class Holding implements AsyncDisposable {
     this.#finish('lost', reason);
   }
 
-  #finish(state: 'lost' | 'released', reason: ConclaveError): void {
+  #finish(outcome: 'lost' | 'released', reason: ConclaveError): void {
     this.#measureEnd();
     this.#cancelMaxHold();
-    this.#stopFollowing();
-    this.#state.set(state);
-    this.#state.complete();
+    this.#outcome = outcome;
+    this.#shown?.stopFollowing();
+    this.#shown?.source.set(outcome);
+    this.#shown?.source.complete();
     this.#end.abort(reason);
   }
 }
@@ -276,7 +295,7 @@ export function waitForGrant<H extends Holding>(
       stopListening = onAbort(enough, () => {
         // Once granted, the handle alone decides.
         if (holding) return;
-        reject(enough.reason);
+        reject(enough?.reason);
         // Runs in the background; what cannot be confirmed goes to the session's reaper.
         member.leave().catch(() => undefined);
       });

@@ -2,6 +2,7 @@
 import type { Client } from '../../sdk/client.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
 import { pause } from '../common/repeat.ts';
+import { noLongerWanted } from '../common/signals.ts';
 import type { Place } from './line.ts';
 import type { LineView } from './line-membership.ts';
 
@@ -30,7 +31,7 @@ export const whenGone: Wake = async ({ client, place, view, restMs, signal }) =>
 /** When the place is gone or written to: for members that change their mode in place. */
 export const whenChanged: Wake = async ({ client, place, view, restMs, signal }) => {
   const changed = new AbortController();
-  const stop = () => changed.abort();
+  const stop = () => changed.abort(noLongerWanted);
   signal.addEventListener('abort', stop, { once: true });
   try {
     const onPut = (kv: KeyValue) => kv.modRevision !== place.modRevision && stop();

@@ -22,11 +22,15 @@ export type LockProgress =
   | { readonly type: 'acquired'; readonly lock: MutexHandle };
 
 export class MutexHold extends HeldLock implements MutexHandle {
-  readonly revocation$: View<Revocation>;
+  readonly #writes: OwnWrites;
 
   constructor(name: string, holding: Holding, writes: OwnWrites) {
     super(name, holding);
-    this.revocation$ = writes.revocation$;
+    this.#writes = writes;
     onAbort(holding.signal, () => writes.close());
+  }
+
+  get revocation$(): View<Revocation> {
+    return this.#writes.revocation$;
   }
 }

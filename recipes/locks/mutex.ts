@@ -15,6 +15,7 @@ import type { RecipeContext } from '../common/context.ts';
 import { observePrefix } from '../common/observed-prefix.ts';
 import { checkBoolean, checkFunction, checkOptions, type Known } from '../common/option-checks.ts';
 import { viewPrefix } from '../common/prefix-view.ts';
+import { noLongerWanted } from '../common/signals.ts';
 import { observe } from '../common/streams.ts';
 import type { View } from '../common/view.ts';
 import { adoptHold, waitForHold } from '../line/holding.ts';
@@ -232,14 +233,9 @@ export class Mutex {
     const hold = await this.#enter(options, async () => {
       const { onPosition } = options;
       const { membership, writes } = this.#place(options);
-      const following = new AbortController();
-      if (onPosition) void this.#followPosition(membership, onPosition, following.signal);
-      try {
-        const holding = await waitForHold(this.#context, this.#subject, membership, wait);
-        return new MutexHold(this.name, holding, writes);
-      } finally {
-        following.abort();
-      }
+      const acquired = waitForHold(this.#context, this.#subject, membership, wait);
+      if (onPosition) this.#followPosition(membership, onPosition, acquired);
+      return new MutexHold(this.name, await acquired, writes);
     });
     return hold as Hold;
   }
@@ -257,7 +253,19 @@ export class Mutex {
     return { membership: { prefix: this.#prefix, ...settings, onOwnWrite }, writes };
   }
 
-  async #followPosition(
+  /** Until the wait is over, whatever it comes to. */
+  #followPosition(
+    membership: Membership,
+    onPosition: (ahead: number) => void,
+    acquired: Promise<unknown>,
+  ): void {
+    const following = new AbortController();
+    const stop = () => following.abort(noLongerWanted);
+    acquired.then(stop, stop);
+    void this.#tellPositions(membership, onPosition, following.signal);
+  }
+
+  async #tellPositions(
     membership: Membership,
     onPosition: (ahead: number) => void,
     signal: AbortSignal,

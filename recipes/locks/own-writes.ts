@@ -11,9 +11,7 @@ import { type Revocation, revocationIn } from './revocation.ts';
 /** Notes requests in the own key, from before the hold is granted. */
 export class OwnWrites {
   readonly #latest = new StateSource<Revocation | undefined>(undefined);
-  readonly revocation$: View<Revocation> = stateView(
-    this.#latest.observable.pipe(filter((revocation) => revocation !== undefined)),
-  );
+  #revocation$: View<Revocation> | undefined;
   #value: Uint8Array;
   /** Of the last write that is known; undefined for the one that made the key. */
   #modRevision: bigint | undefined;
@@ -32,6 +30,14 @@ export class OwnWrites {
     this.#modRevision = kv.modRevision;
     return isSame;
   };
+
+  /** Made for the first who asks: most holds are short, and nobody does. */
+  get revocation$(): View<Revocation> {
+    this.#revocation$ ??= stateView(
+      this.#latest.observable.pipe(filter((revocation) => revocation !== undefined)),
+    );
+    return this.#revocation$;
+  }
 
   close(): void {
     this.#latest.complete();

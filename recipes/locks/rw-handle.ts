@@ -149,7 +149,7 @@ export class RwHold extends HeldLock implements RwHandle {
           this.#withdrawRequest();
           this.signal.throwIfAborted();
           // Rather than how the call under way put it.
-          enough.throwIfAborted();
+          enough?.throwIfAborted();
           throw error;
         } finally {
           stop.unlink();

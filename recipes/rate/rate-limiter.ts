@@ -130,7 +130,7 @@ export class RateLimiter {
         this.#contended('wait');
         await this.#takeInTurn(permits, meta, enough);
       } catch (error) {
-        throw enough.aborted ? enough.reason : error;
+        throw enough?.aborted ? enough.reason : error;
       }
     });
   }
@@ -169,7 +169,11 @@ export class RateLimiter {
     }
   }
 
-  async #takeInTurn(permits: number, meta: Meta | undefined, stop: AbortSignal): Promise<void> {
+  async #takeInTurn(
+    permits: number,
+    meta: Meta | undefined,
+    stop: AbortSignal | undefined,
+  ): Promise<void> {
     const context = { ...this.#context, metrics: noMetrics };
     const subject = { recipe: 'rate-limit', name: this.name, lostCode: 'LOCK_LOST' } as const;
     const membership = { prefix: this.#linePrefix, ...this.#settings.membership(meta) };
@@ -179,7 +183,7 @@ export class RateLimiter {
     try {
       for (;;) {
         place.signal.throwIfAborted();
-        if (stop.aborted) throw stop.reason;
+        if (stop?.aborted) throw stop.reason;
         const answer = await this.#attempt(permits, this.#firstInLine(place));
         if (answer === 'taken') return;
         if (typeof answer !== 'object') {

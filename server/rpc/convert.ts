@@ -22,6 +22,7 @@ import type {
   TxnRequest,
   TxnResult,
 } from '../mvcc/types.ts';
+import { emptyBytes } from '../wire/binary.ts';
 import type * as wire from '../wire/etcdserverpb/rpc.ts';
 import type { KeyValue as WireKeyValue } from '../wire/mvccpb/kv.ts';
 import { Rejection } from './status.ts';
@@ -58,11 +59,22 @@ export function rangeRequest(request: wire.RangeRequest): RangeRequest {
   };
 }
 
-export const putRequest = (request: wire.PutRequest): PutRequest => ({ kind: 'put', ...request });
+// Named one by one: to spread an object behind other fields costs more than all the rest of it.
+export const putRequest = (request: wire.PutRequest): PutRequest => ({
+  kind: 'put',
+  key: request.key,
+  value: request.value,
+  lease: request.lease,
+  prevKv: request.prevKv,
+  ignoreValue: request.ignoreValue,
+  ignoreLease: request.ignoreLease,
+});
 
 export const deleteRangeRequest = (request: wire.DeleteRangeRequest): DeleteRangeRequest => ({
   kind: 'delete-range',
-  ...request,
+  key: request.key,
+  rangeEnd: request.rangeEnd,
+  prevKv: request.prevKv,
 });
 
 export const txnRequest = (request: wire.TxnRequest): TxnRequest => ({
@@ -98,35 +110,48 @@ function compare(message: wire.Compare): Compare {
     );
   }
   const { key, rangeEnd, targetUnion: operand } = message;
-  const base = { key, rangeEnd, result };
   const target: number = message.target;
   switch (target) {
     case 0:
       return {
-        ...base,
+        key,
+        rangeEnd,
+        result,
         target: 'version',
         operand: operand?.$case === 'version' ? toNumber(operand.value) : 0,
       };
     case 1:
       return {
-        ...base,
+        key,
+        rangeEnd,
+        result,
         target: 'create',
         operand: operand?.$case === 'createRevision' ? toNumber(operand.value) : 0,
       };
     case 2:
       return {
-        ...base,
+        key,
+        rangeEnd,
+        result,
         target: 'mod',
         operand: operand?.$case === 'modRevision' ? toNumber(operand.value) : 0,
       };
     case 3:
       return {
-        ...base,
+        key,
+        rangeEnd,
+        result,
         target: 'value',
-        operand: operand?.$case === 'value' ? operand.value : new Uint8Array(0),
+        operand: operand?.$case === 'value' ? operand.value : emptyBytes,
       };
     case 4:
-      return { ...base, target: 'lease', operand: operand?.$case === 'lease' ? operand.value : 0n };
+      return {
+        key,
+        rangeEnd,
+        result,
+        target: 'lease',
+        operand: operand?.$case === 'lease' ? operand.value : 0n,
+      };
     default:
       throw new Rejection(
         Status.INVALID_ARGUMENT,
