@@ -17,6 +17,7 @@ import type {
 } from './kv.ts';
 import { type CallOptions, parseTimeout } from './options.ts';
 import type { CallSettings } from './persistent-call.ts';
+import { promised } from './promised.ts';
 import type { Txn } from './txn.ts';
 import { emptyParts, TxnBuilder } from './txn-builder.ts';
 import type { Watch, WatchOptions } from './watch.ts';
@@ -44,10 +45,13 @@ export class KvClient implements Kv {
     this.#hub = hub;
   }
 
-  async get(key: Key, options: GetOptions = {}): Promise<KeyValue | null> {
-    const request = toRangeRequest(this.#keyspace, keyOnly(key), options);
-    const response = await this.#connection.call('range', request, settings(options));
-    return fromRangeResponse(this.#keyspace, response).kvs[0] ?? null;
+  get(key: Key, options: GetOptions = {}): Promise<KeyValue | null> {
+    return promised(() => {
+      const request = toRangeRequest(this.#keyspace, keyOnly(key), options);
+      return this.#connection
+        .call('range', request, settings(options))
+        .then((response) => fromRangeResponse(this.#keyspace, response).kvs[0] ?? null);
+    });
   }
 
   async getString(key: Key, options: GetOptions = {}): Promise<string | null> {
@@ -95,10 +99,13 @@ export class KvClient implements Kv {
     }
   }
 
-  async put(key: Key, value: string | Uint8Array, options: PutOptions = {}): Promise<PutResult> {
-    const request = toPutRequest(this.#keyspace, key, value, options);
-    const response = await this.#connection.call('put', request, settings(options));
-    return fromPutResponse(this.#keyspace, response);
+  put(key: Key, value: string | Uint8Array, options: PutOptions = {}): Promise<PutResult> {
+    return promised(() => {
+      const request = toPutRequest(this.#keyspace, key, value, options);
+      return this.#connection
+        .call('put', request, settings(options))
+        .then((response) => fromPutResponse(this.#keyspace, response));
+    });
   }
 
   async delete(range: Key | KeyRange, options: DeleteOptions = {}): Promise<DeleteResult> {

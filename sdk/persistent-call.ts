@@ -81,10 +81,23 @@ export class PersistentCall<M extends MethodName> {
     this.#wantsNumber = this.#effect !== 'read' && isNumbered(method);
   }
 
-  async run(): Promise<ResponseOf<M>> {
+  /** Nearly every call is done with its first attempt, which needs no frame of an async function. */
+  run(): Promise<ResponseOf<M>> {
+    const link = this.#connection.active;
+    if (link === undefined || !this.#hasNumberFor(link)) return this.#persist(this.#attempt());
+    return this.#send(link).then(
+      (response) => {
+        this.#dropNumber();
+        return response;
+      },
+      (failure) => this.#persist(Promise.reject(this.#failed(link, failure))),
+    );
+  }
+
+  async #persist(first: Promise<ResponseOf<M>>): Promise<ResponseOf<M>> {
     try {
       try {
-        return await this.#attempt();
+        return await first;
       } catch (error) {
         if (!this.#again) throw error;
       }
@@ -114,20 +127,28 @@ export class PersistentCall<M extends MethodName> {
     const connection = this.#connection;
     const link = connection.active ?? (await connection.link(this.#remainingMs, signal));
     try {
-      if (this.#wantsNumber && this.#number === undefined) {
-        this.#number =
-          this.#numbers.takeNow(link) ??
-          (await this.#numbers.take(link, { timeoutMs: this.#remainingMs, signal }));
+      if (!this.#hasNumberFor(link)) {
+        this.#number = await this.#numbers.take(link, { timeoutMs: this.#remainingMs, signal });
       }
-      return await link.unary(this.#method, this.#request, {
-        signal,
-        timeoutMs: this.#remainingMs,
-        number: this.#number,
-        movable: this.#currentEffect !== 'write',
-      });
+      return await this.#send(link);
     } catch (failure) {
       throw this.#failed(link, failure);
     }
+  }
+
+  /** Takes one, if one is wanted and can be had without waiting. */
+  #hasNumberFor(link: Link): boolean {
+    if (this.#wantsNumber) this.#number ??= this.#numbers.takeNow(link);
+    return !this.#wantsNumber || this.#number !== undefined;
+  }
+
+  #send(link: Link): Promise<ResponseOf<M>> {
+    return link.unary(this.#method, this.#request, {
+      signal: this.#settings.signal,
+      timeoutMs: this.#remainingMs,
+      number: this.#number,
+      movable: this.#currentEffect !== 'write',
+    });
   }
 
   get #currentEffect(): Effect {

@@ -1,8 +1,10 @@
 /** Transactions as values that grow step by step. */
+import type { TxnResponse } from '../server/wire/etcdserverpb/rpc.ts';
 import type { Connection } from './connection.ts';
 import { ConclaveError } from './errors.ts';
 import type { Keyspace } from './keys.ts';
 import { type CallOptions, parseTimeout } from './options.ts';
+import { promised } from './promised.ts';
 import type { Compare, Operations, Txn, TxnParts, TxnResult } from './txn.ts';
 import { revisionIn } from './wire-kv.ts';
 import { fromTxnResponse, readsOnly, toTxnRequest } from './wire-txn.ts';
@@ -40,12 +42,19 @@ export class TxnBuilder<Then extends Operations, Else extends Operations>
     return this.#with({ ...this.parts, failure: [...this.parts.failure, ...operations] });
   }
 
-  async commit(options: CallOptions = {}): Promise<TxnResult<Then, Else>> {
-    const response = await this.#connection.call('txn', toTxnRequest(this.#keyspace, this.parts), {
-      signal: options.signal,
-      timeoutMs: parseTimeout(options),
-      effect: readsOnly(this.parts) ? 'read' : 'write',
-    });
+  commit(options: CallOptions = {}): Promise<TxnResult<Then, Else>> {
+    return promised(() =>
+      this.#connection
+        .call('txn', toTxnRequest(this.#keyspace, this.parts), {
+          signal: options.signal,
+          timeoutMs: parseTimeout(options),
+          effect: readsOnly(this.parts) ? 'read' : 'write',
+        })
+        .then((response) => this.#resultOf(response)),
+    );
+  }
+
+  #resultOf(response: TxnResponse): TxnResult<Then, Else> {
     const revision = revisionIn(response.header);
     // The answer's shape was checked against the parts; only the compiler cannot see it.
     return fromTxnResponse(this.#keyspace, this.parts, response, revision) as TxnResult<Then, Else>;
