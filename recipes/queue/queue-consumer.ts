@@ -42,7 +42,7 @@ export type ConsumerOptions<T> = {
 const knownOptions = { codec: true, visibility: true, maxAttempts: true, limits: true } as const;
 
 /** Jobs claimed in one exchange at most. */
-const claimsAtOnce = 32;
+export const claimsAtOnce = 32;
 
 /** The key that says a worker lives; claims are taken and kept only while it is there. */
 type Enlisted = { readonly session: Session; readonly worker: string };

@@ -27,6 +27,7 @@ import type { Handler, WorkerEvent } from './job.ts';
 import { runJob } from './job-run.ts';
 import { QueueAttention } from './queue-attention.ts';
 import { type ConsumerOptions, QueueConsumer } from './queue-consumer.ts';
+import { SharedClaims } from './shared-claims.ts';
 import type { Swept } from './sweep.ts';
 
 export type WorkerOptions<T> = ConsumerOptions<T> & {
@@ -95,6 +96,7 @@ export class Worker<T, R> implements AsyncDisposable {
   readonly events$: View<WorkerEvent<T, R>>;
   readonly #context: RecipeContext;
   readonly #consumer: QueueConsumer<T>;
+  readonly #sharedClaims: SharedClaims<T>;
   readonly #handler: Handler<T, R> | Batching<T, R>;
   readonly #backoff: Backoff;
   readonly #deadLetter: 'keep' | 'discard';
@@ -146,6 +148,7 @@ export class Worker<T, R> implements AsyncDisposable {
     // The worker itself ends its consumer, after its last job.
     const own = { ...context, background: new Set<Background>() };
     this.#consumer = new QueueConsumer<T>(own, name, claiming);
+    this.#sharedClaims = new SharedClaims<T>(this.#consumer, this.#stopping.signal);
     this.name = name;
     this.#attention = new QueueAttention(client, this.#consumer, {
       slots: concurrency,
@@ -212,8 +215,7 @@ export class Worker<T, R> implements AsyncDisposable {
     for (let failures = 0; !signal.aborted; ) {
       let claims: readonly Claim<T>[];
       try {
-        const size = typeof this.#handler === 'object' ? this.#handler.size : 1;
-        claims = await this.#consumer.claimMany(size, signal);
+        claims = await this.#nextOf(this.#handler);
         failures = 0;
       } catch (error) {
         if (signal.aborted) return;
@@ -230,6 +232,14 @@ export class Worker<T, R> implements AsyncDisposable {
       if (claims.length === 0) await this.#attention.mayBeJob(signal);
       else await this.#handleAll(claims, this.#handler);
     }
+  }
+
+  async #nextOf(handler: Handler<T, R> | Batching<T, R>): Promise<readonly Claim<T>[]> {
+    if (typeof handler === 'object') {
+      return this.#consumer.claimMany(handler.size, this.#stopping.signal);
+    }
+    const claim = await this.#sharedClaims.next();
+    return claim === null ? [] : [claim];
   }
 
   async #handleAll(

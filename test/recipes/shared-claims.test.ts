@@ -1,0 +1,63 @@
+/** Claims that the slots of a worker ask for together. */
+import { expect, test } from 'vitest';
+import type { Claim } from '../../recipes/queue/claim.ts';
+import { SharedClaims } from '../../recipes/queue/shared-claims.ts';
+
+const { signal } = new AbortController();
+
+/** Answers each request for claims with the next of these counts, or error. */
+function consumerOf(answers: (number | Error)[]) {
+  const asked: number[] = [];
+  let made = 0;
+  const claimMany = async (count: number) => {
+    asked.push(count);
+    const answer = answers.shift() ?? 0;
+    if (answer instanceof Error) throw answer;
+    return Array.from({ length: answer }, () => ({ id: `${++made}` }) as Claim<string>);
+  };
+  return { asked, claimMany };
+}
+
+const idsOf = async (claims: readonly Promise<Claim<string> | null>[]) =>
+  (await Promise.all(claims)).map((claim) => claim?.id ?? null);
+
+test('slots of one turn ask together, and get their jobs in the order in which they asked', async () => {
+  const consumer = consumerOf([3]);
+  const shared = new SharedClaims(consumer, signal);
+  expect(await idsOf([shared.next(), shared.next(), shared.next()])).toEqual(['1', '2', '3']);
+  expect(consumer.asked).toEqual([3]);
+});
+
+test('at most 32 are asked for at once', async () => {
+  const consumer = consumerOf([32, 8]);
+  const shared = new SharedClaims(consumer, signal);
+  const ids = await idsOf(Array.from({ length: 40 }, () => shared.next()));
+  expect(ids).toEqual(Array.from({ length: 40 }, (_, index) => `${index + 1}`));
+  expect(consumer.asked).toEqual([32, 8]);
+});
+
+test('who got none while others got some asks again: only no claim at all means that there is none', async () => {
+  const consumer = consumerOf([1, 1, 0]);
+  const shared = new SharedClaims(consumer, signal);
+  expect(await idsOf([shared.next(), shared.next(), shared.next()])).toEqual(['1', '2', null]);
+  expect(consumer.asked).toEqual([3, 2, 1]);
+});
+
+test('an error is told to all who asked, and to nobody else', async () => {
+  const consumer = consumerOf([new Error('no store'), 1]);
+  const shared = new SharedClaims(consumer, signal);
+  const failed = [shared.next(), shared.next()];
+  for (const one of failed) await expect(one).rejects.toThrow('no store');
+  expect(await idsOf([shared.next()])).toEqual(['1']);
+});
+
+test('who asks while an answer is awaited asks after it', async () => {
+  const consumer = consumerOf([1, 2]);
+  const shared = new SharedClaims(consumer, signal);
+  const first = shared.next();
+  await Promise.resolve();
+  await Promise.resolve();
+  const later = [shared.next(), shared.next()];
+  expect(await idsOf([first, ...later])).toEqual(['1', '2', '3']);
+  expect(consumer.asked).toEqual([1, 2]);
+});
