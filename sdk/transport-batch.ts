@@ -38,6 +38,9 @@ const numberedBytes = 1600 * 1024;
 const path = `/${BatchDefinition.fullName}/${BatchDefinition.methods.exchange.name}`;
 const largestTimeoutMs = 2 ** 32 - 1;
 
+/** Answers of one message that are handed out in one turn of the event loop. */
+const answersPerTurn = 32;
+
 /** Calls given up that may stay in the outbox, however short it is. */
 const fewAbandoned = 64;
 
@@ -88,6 +91,8 @@ export class BatchCaller implements UnaryCaller {
   readonly #clock: Clock;
   readonly #pending = new Map<number, Pending>();
   #outbox: Call[] = [];
+  /** Received, and not handed out yet. */
+  readonly #answers: Answer[] = [];
   /** How many of the outbox were given up: they stay until their turn, or until they are most of it. */
   #abandoned = 0;
   #stream: Stream | undefined;
@@ -157,6 +162,7 @@ export class BatchCaller implements UnaryCaller {
     if (this.#closed) return;
     this.#closed = true;
     this.#stopTimer();
+    this.#handOutAll();
     this.#stream?.cancel();
     this.#failAll((pending) => closedFailure(pending.sent));
   }
@@ -286,20 +292,39 @@ export class BatchCaller implements UnaryCaller {
     return stream;
   }
 
+  /**
+   * Hands out a few in each turn: what their callers do next is on its way while the rest is still to
+   * come, so that client and server work side by side rather than by turns.
+   */
   #receive(answers: readonly Answer[]): void {
     this.#served = true;
-    for (const { id, response, code, error } of answers) {
-      const pending = this.#pending.get(id);
-      if (pending === undefined) continue;
-      this.#settle(id, pending);
-      if (code === Status.OK) pending.succeed(response);
-      else pending.reject(new TransportFailure('status', code, error, true));
-    }
+    const isHandingOut = this.#answers.length > 0;
+    for (const answer of answers) this.#answers.push(answer);
+    if (!isHandingOut) this.#handOut();
+  }
+
+  #handOut(): void {
+    for (const answer of this.#answers.splice(0, answersPerTurn)) this.#take(answer);
+    if (this.#answers.length > 0) afterThisTurn(() => this.#handOut());
+  }
+
+  /** Those that are here count, whatever happened to the stream since. */
+  #handOutAll(): void {
+    for (const answer of this.#answers.splice(0)) this.#take(answer);
+  }
+
+  #take({ id, response, code, error }: Answer): void {
+    const pending = this.#pending.get(id);
+    if (pending === undefined) return;
+    this.#settle(id, pending);
+    if (code === Status.OK) pending.succeed(response);
+    else pending.reject(new TransportFailure('status', code, error, true));
   }
 
   /** The stream is over. What it carried fails; what still waits here was never sent. */
   #ended(stream: Stream, code: number, details: string): void {
     if (this.#stream !== stream) return;
+    this.#handOutAll();
     this.#stream = undefined;
     this.#full = false;
     const notServed = code === Status.UNIMPLEMENTED && !this.#served;

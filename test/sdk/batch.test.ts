@@ -173,11 +173,38 @@ test('a server that answers what is pending and ends the stream loses no answer'
   await using client = await open(server);
   await client.kv.get('warm');
   server.answering = false;
-  const writes = Promise.all([client.kv.put('a', ''), client.kv.put('b', '')]);
-  await waitFor('the calls', () => server.calls.length === 3 || undefined);
+  // More than are handed out in one turn.
+  const count = 200;
+  const writes = Promise.all(Array.from({ length: count }, (_, n) => client.kv.put(`${n}`, '')));
+  await waitFor('the calls', () => server.calls.length === count + 1 || undefined);
   server.answer(...server.calls.slice(1).map(({ id, method }) => answerTo(id, method)));
   server.fail(Status.UNAVAILABLE, 'etcdserver: server stopped');
-  expect(await writes).toEqual([{ revision: 7n }, { revision: 7n }]);
+  expect(await writes).toEqual(Array.from({ length: count }, () => ({ revision: 7n })));
+});
+
+test('the answers of one message are handed out a few in each turn, in their order', async () => {
+  await using server = await FakeBatchServer.start();
+  await using client = await open(server);
+  await client.kv.get('warm');
+  let turn = 0;
+  const turns = new Map<number, number[]>();
+  let isOver = false;
+  const count = (): void => {
+    turn += 1;
+    if (!isOver) setImmediate(count);
+  };
+  server.answering = false;
+  const calls = Array.from({ length: 80 }, async (_, n) => {
+    await client.kv.get(`${n}`);
+    turns.set(turn, [...(turns.get(turn) ?? []), n]);
+  });
+  await waitFor('the calls', () => server.calls.length === 81 || undefined);
+  count();
+  server.answer(...server.calls.slice(1).map(({ id, method }) => answerTo(id, method)));
+  await Promise.all(calls);
+  isOver = true;
+  expect([...turns.values()].map(({ length }) => length)).toEqual([32, 32, 16]);
+  expect([...turns.values()].flat()).toEqual(Array.from({ length: 80 }, (_, n) => n));
 });
 
 test('when the stream ends, writes still here go to another member, those sent are unknown', async () => {
