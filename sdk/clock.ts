@@ -19,15 +19,22 @@ export interface Clock {
   setTimer(delayMs: number, callback: () => void, holdsProcess?: boolean): Cancel;
 }
 
-/** Node's longest timer; a longer one would fire at once. */
+/** Node's longest timer, of 24.8 days; a longer one would fire at once. */
 const longestTimerMs = 2 ** 31 - 1;
 
 export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
   wallMs: () => Date.now(),
   setTimer(delayMs, callback, holdsProcess = false) {
-    const timer = setTimeout(callback, Math.min(delayMs, longestTimerMs));
-    if (!holdsProcess) timer.unref();
+    let timer: NodeJS.Timeout;
+    const arm = (leftMs: number): void => {
+      const isLast = leftMs <= longestTimerMs;
+      timer = isLast
+        ? setTimeout(callback, leftMs)
+        : setTimeout(() => arm(leftMs - longestTimerMs), longestTimerMs);
+      if (!holdsProcess) timer.unref();
+    };
+    arm(delayMs);
     return () => clearTimeout(timer);
   },
 };
