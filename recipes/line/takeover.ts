@@ -5,8 +5,9 @@
  *
  * What the place is worth (a mode, a weight, a candidate's value) is in the key, so it is read, judged
  * as of that revision, and written again with a stamp, if it is still as it was read. The stamp says
- * who holds: a former process that still runs finds out by it, from its watch and from its own writes,
- * all of which fail on the revision of this one.
+ * who holds: a former process that still runs finds out by it, from its watch and from its writes to the
+ * place. Until then its guarded transactions pass, as the create revision is the same: what must be
+ * fenced off from a former process compares tokens.
  *
  * Exchanges: 2.
  */

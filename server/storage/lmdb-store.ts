@@ -59,6 +59,7 @@ export class LmdbStore {
   readonly #file: string;
   readonly #root: RootDatabase<Buffer, Buffer>;
   readonly pageBytes: number;
+  readonly #arena = new RecordArena();
   #size: { readonly totalBytes: number; readonly usedBytes: number } | undefined;
 
   private constructor(file: string, root: RootDatabase<Buffer, Buffer>) {
@@ -208,12 +209,11 @@ export class LmdbStore {
    * pool. Resolves when it is durable.
    */
   async write(generation: Generation): Promise<void> {
-    const arena = new RecordArena();
     const committed = this.#root.batch(() => {
       for (const [name, change] of generation.changes.entries()) {
         const physical = physicalKeyOfName(name);
         if (change === 'removed') void this.#root.remove(physical);
-        else void this.#root.put(physical, arena.encode(name, change));
+        else void this.#root.put(physical, this.#arena.encode(name, change));
       }
       void this.#root.put(OWN_KEY, ownRecord(generation.applied));
     });
