@@ -6,8 +6,7 @@ import type { Keyspace } from './keys.ts';
 import { type CallOptions, parseTimeout } from './options.ts';
 import { promised } from './promised.ts';
 import type { Compare, Operations, Txn, TxnParts, TxnResult } from './txn.ts';
-import { revisionIn } from './wire-kv.ts';
-import { fromTxnResponse, readsOnly, toTxnRequest } from './wire-txn.ts';
+import { fromRootResponse, readsOnly, toRootRequest } from './wire-txn.ts';
 
 export class TxnBuilder<Then extends Operations, Else extends Operations>
   implements Txn<Then, Else>
@@ -45,7 +44,7 @@ export class TxnBuilder<Then extends Operations, Else extends Operations>
   commit(options: CallOptions = {}): Promise<TxnResult<Then, Else>> {
     return promised(() =>
       this.#connection
-        .call('txn', toTxnRequest(this.#keyspace, this.parts), {
+        .call('txn', toRootRequest(this.#keyspace, this.parts), {
           signal: options.signal,
           timeoutMs: parseTimeout(options),
           effect: readsOnly(this.parts) ? 'read' : 'write',
@@ -55,9 +54,8 @@ export class TxnBuilder<Then extends Operations, Else extends Operations>
   }
 
   #resultOf(response: TxnResponse): TxnResult<Then, Else> {
-    const revision = revisionIn(response.header);
     // The answer's shape was checked against the parts; only the compiler cannot see it.
-    return fromTxnResponse(this.#keyspace, this.parts, response, revision) as TxnResult<Then, Else>;
+    return fromRootResponse(this.#keyspace, this.parts, response) as TxnResult<Then, Else>;
   }
 
   #with<T extends Operations, E extends Operations>(parts: TxnParts): Txn<T, E> {

@@ -15,6 +15,7 @@ import {
   fromDeleteResponse,
   fromPutResponse,
   fromRangeResponse,
+  revisionIn,
   toDeleteRequest,
   toPutRequest,
   toRangeRequest,
@@ -42,8 +43,27 @@ export type UntypedResult = {
   readonly responses: readonly unknown[];
 };
 
+/**
+ * The message of a whole transaction. etcd takes one without operations for a serializable read and
+ * answers it from the member's own copy, however old that is (`isTxnSerializable` of its server holds
+ * for nothing at all); a read on both branches, not told to the caller, makes its conditions
+ * linearizable.
+ *
+ * @throws ConclaveError INVALID_ARGUMENT
+ */
+export const toRootRequest = (keyspace: Keyspace, parts: TxnParts): TxnRequest => {
+  const request = toTxnRequest(keyspace, parts);
+  const [first] = parts.compares;
+  if (first === undefined || !onlyCompares(parts)) return request;
+  const read = rangeOp(toRangeRequest(keyspace, first.range, { countOnly: true }));
+  return { ...request, success: [read], failure: [read] };
+};
+
+const onlyCompares = ({ success, failure }: TxnParts): boolean =>
+  success.length === 0 && failure.length === 0;
+
 /** @throws ConclaveError INVALID_ARGUMENT */
-export const toTxnRequest = (keyspace: Keyspace, parts: TxnParts): TxnRequest => ({
+const toTxnRequest = (keyspace: Keyspace, parts: TxnParts): TxnRequest => ({
   compare: parts.compares.map((compare) => toCompare(keyspace, compare)),
   success: parts.success.map((operation) => toRequestOp(keyspace, operation)),
   failure: parts.failure.map((operation) => toRequestOp(keyspace, operation)),
@@ -57,8 +77,20 @@ export const readsOnly = (parts: TxnParts): boolean =>
       : operation.kind !== 'put' && operation.kind !== 'delete',
   );
 
+/** The result of what `toRootRequest` asked for. */
+export const fromRootResponse = (
+  keyspace: Keyspace,
+  parts: TxnParts,
+  response: TxnResponse,
+): UntypedResult => {
+  const revision = revisionIn(response.header);
+  return onlyCompares(parts)
+    ? { succeeded: response.succeeded, revision, responses: [] }
+    : fromTxnResponse(keyspace, parts, response, revision);
+};
+
 /** @param revision of the outermost answer; nested ones carry none */
-export const fromTxnResponse = (
+const fromTxnResponse = (
   keyspace: Keyspace,
   parts: TxnParts,
   response: TxnResponse,

@@ -144,6 +144,11 @@ test('a read-only transaction needs no log entry, a serializable one no leader e
   face.member.leader = 0n;
   await kv.txn({ success: [read(true)] });
   const noLeader = { code: status.UNAVAILABLE, details: 'etcdserver: no leader' };
+  const guard = {
+    target: 2 as const,
+    targetUnion: { $case: 'modRevision' as const, modRevision: 1n },
+  };
+  expect(await refusal(kv.txn({ compare: [{ key, ...guard }] }))).toEqual(noLeader);
   expect(await refusal(kv.txn({ success: [read(true)], failure: [read(false)] }))).toEqual(
     noLeader,
   );
