@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { commandExists } from '../support/process.ts';
 import { projectRoot } from '../support/servers.ts';
-import { type LoopMeasurement, warmUpMs } from './measure.ts';
+import { type LoopMeasurement, settleMs, type Times, warmUpMs } from './measure.ts';
 
 const run = promisify(execFile);
 const source = join(projectRoot, 'test/bench/go/main.go');
@@ -44,7 +44,7 @@ export async function runGoClient(
   endpoints: string,
   operation: 'put' | 'get',
   callers: number,
-  durationMs: number,
+  { durationMs, isQuick }: Times,
 ): Promise<LoopMeasurement> {
   built ??= build();
   await built;
@@ -52,9 +52,10 @@ export async function runGoClient(
     program,
     [
       ...['-endpoints', endpoints, '-operation', operation, '-callers', `${callers}`],
-      ...['-warm-up', `${warmUpMs}ms`, '-duration', `${durationMs}ms`],
+      ...['-settle', `${settleMs}ms`, '-duration', `${durationMs}ms`],
+      ...(isQuick ? [] : ['-warm-up', `${warmUpMs}ms`]),
     ],
-    { timeout: durationMs + runOverheadMs },
+    { timeout: warmUpMs + 2 * durationMs + runOverheadMs },
   );
   return JSON.parse(stdout) as LoopMeasurement;
 }

@@ -13,6 +13,7 @@ import {
   refuseMemoryDisk,
   versionsOf,
 } from './machine.ts';
+import { settleMs, warmUpMs } from './measure.ts';
 import { type Options, parseOptions, usage } from './options.ts';
 import { publish } from './publish.ts';
 import {
@@ -25,7 +26,7 @@ import {
 import { evaluate, type Skipped } from './results.ts';
 import { runAll, type Sample } from './run.ts';
 import { type BenchSystem, benchSystem } from './systems.ts';
-import { asText, tableOf } from './table.ts';
+import { asText, coldTableOf, tableOf } from './table.ts';
 
 if (process.argv.includes('--help')) {
   console.log(usage);
@@ -46,11 +47,14 @@ async function measureAll(options: Options): Promise<number> {
     date: new Date().toISOString(),
     machine: describeMachine(),
     durationMs: options.durationMs,
+    warmUpMs: options.isQuick ? settleMs : warmUpMs,
     isQuick: options.isQuick,
     othersBusyPercent: await othersBusyPercent(),
   };
   const { machine, othersBusyPercent: busy } = circumstances;
   console.log(`${machine}, data in ${dataFolder}, ${busy} % busy with other things`);
+  if (options.isQuick)
+    console.log(`a warm-up of ${settleMs} ms instead of ${warmUpMs} ms: the figures are cold`);
   const facts = new Map(options.systems.map((system) => [system.name, factsOf(system)]));
   const linesOf = (samples: readonly Sample[]): readonly Line[] =>
     evaluate(options.rows, options, options.systems, samples, skipped).map((result) => ({
@@ -87,6 +91,8 @@ function factsOf(system: BenchSystem): SystemFacts {
 
 function show(options: Options, lines: readonly Line[]): number {
   console.log(asText(tableOf(lines)));
+  const cold = coldTableOf(lines);
+  if (cold.lines.length > 0) console.log(`\nCold, from the same run:\n${asText(cold)}\n`);
   for (const name of new Set(lines.map((line) => line.system)))
     console.log(`${benchSystem(name).title}: a write is ${benchSystem(name).server.durability}`);
   if (options.json !== undefined) writeLines(options.json, lines);

@@ -21,7 +21,7 @@ export type Options = {
 };
 
 export const usage = `npm run bench -- [options]
-  --quick              once and briefly: shows that everything runs, the figures say little
+  --quick              once, briefly and cold: shows that everything runs, the figures say little
   --rows a,b           of ${rows.map((row) => row.name).join(', ')}
   --systems a,b        of conclave, etcd, zookeeper, redis, nats, etcd+sdk, conclave+etcd3
   --reps N             repetitions, of which the median counts (5)

@@ -5,7 +5,7 @@ import { projectRoot } from '../support/servers.ts';
 import { plotsOf } from './plots.ts';
 import type { Line } from './report.ts';
 import { benchSystem } from './systems.ts';
-import { asMarkdown, tableOf } from './table.ts';
+import { asMarkdown, coldTableOf, tableOf } from './table.ts';
 
 const folder = join(projectRoot, 'server/docs');
 const page = join(folder, 'speed.md');
@@ -19,7 +19,14 @@ export function publish(lines: readonly Line[]): void {
   const plots = plotsOf(lines);
   for (const { file, svg } of plots) writeFileSync(join(folder, file), svg);
   const images = plots.map(({ file, caption }) => `![${caption}](${file})`);
-  const content = [circumstances(lines), asMarkdown(tableOf(lines)), systems(lines), ...images];
+  const content = [
+    circumstances(lines),
+    asMarkdown(tableOf(lines)),
+    cold(lines),
+    asMarkdown(coldTableOf(lines)),
+    systems(lines),
+    ...images,
+  ];
   writeFileSync(page, putBetween(readFileSync(page, 'utf8'), content.join('\n\n')));
   console.log(`written: ${page} and ${plots.length} plots`);
 }
@@ -33,11 +40,18 @@ export function putBetween(text: string, content: string): string {
 
 function circumstances([first]: readonly Line[]): string {
   if (first === undefined) throw new Error('there are no figures to publish');
-  const { date, machine, durationMs, othersBusyPercent, repetitions } = first;
+  const { date, machine, durationMs, warmUpMs, othersBusyPercent, repetitions } = first;
   return [
     `Measured on ${date.slice(0, 10)}: ${machine}, servers and clients on the same processors, of`,
     `which other programs took ${othersBusyPercent} % before the run. Medians of ${repetitions} interleaved`,
-    `repetitions of ${durationMs} ms.`,
+    `repetitions of ${durationMs} ms, after ${warmUpMs} ms of warm-up.`,
+  ].join('\n');
+}
+
+function cold([first]: readonly Line[]): string {
+  return [
+    '**Cold**: the same rows of the same run, as they were before that warm-up, for',
+    `${first?.durationMs} ms from the moment that everything ran. No goal is judged by these.`,
   ].join('\n');
 }
 

@@ -6,6 +6,8 @@ export type Circumstances = {
   readonly date: string;
   readonly machine: string;
   readonly durationMs: number;
+  /** What goes before the figures that count; the cold ones are taken in it. */
+  readonly warmUpMs: number;
   readonly isQuick: boolean;
   /** What others took of the processors just before the run. */
   readonly othersBusyPercent: number;

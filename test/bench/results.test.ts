@@ -1,10 +1,11 @@
 /** What the bench concludes from samples. */
 import { expect, test } from 'vitest';
+import { coldAndWarm, type Measurement } from './measure.ts';
 import { evaluate, type Result } from './results.ts';
 import type { Case, Row } from './row.ts';
 import type { Sample } from './run.ts';
 import { benchSystem } from './systems.ts';
-import { asMarkdown, tableOf } from './table.ts';
+import { asMarkdown, coldTableOf, tableOf } from './table.ts';
 
 const systems = ['conclave', 'etcd', 'redis'].map(benchSystem);
 const wanted = { isQuick: false, concurrencies: undefined, members: undefined };
@@ -80,6 +81,43 @@ test.each([
   const one: Case = { ...rate, goal };
   const samples = [...samplesOf('conclave', one, value), ...samplesOf('etcd', one, 100)];
   expect(of(conclude(one, samples), 'conclave')?.isMet).toBe(isMet);
+});
+
+test('what was measured before the warm-up is kept, shown apart, and judges nothing', async () => {
+  const one: Case = { ...rate, goal: { kind: 'atLeast', limit: 1_000 } };
+  const steps: string[] = [];
+  const measurement = await coldAndWarm(
+    false,
+    async (): Promise<Measurement> => {
+      steps.push('measure');
+      return steps.length === 1
+        ? { operationsPerSecond: 300, p50Ms: 9 }
+        : { operationsPerSecond: 1_000, p50Ms: 3 };
+    },
+    async () => {
+      steps.push('warm up');
+    },
+  );
+  expect(steps).toEqual(['measure', 'warm up', 'measure']);
+  const results = conclude(one, [
+    ...samplesOf('conclave', one, 1).map((sample) => ({ ...sample, measurement })),
+    ...samplesOf('etcd', one, 100),
+  ]);
+  expect(of(results, 'conclave')).toMatchObject({ ops: 1_000, cold: 300, isMet: true, ratio: 10 });
+  expect(of(results, 'conclave')?.measured).toMatchObject({ p50Ms: 3, coldP50Ms: 9 });
+  expect(asMarkdown(tableOf(results))).toContain('| a row | 128 | 1 | 1,000/s | 100/s | failed |');
+  expect(coldTableOf(results).lines).toEqual([['a row', '128', '1', '300/s']]);
+});
+
+test('a quick run measures once, and what has no cold figure is not in that table', async () => {
+  let measured = 0;
+  const measure = async (): Promise<Measurement> => {
+    measured += 1;
+    return { p50Ms: 1 };
+  };
+  const measurement = await coldAndWarm(true, measure, () => Promise.reject(new Error('warm-up')));
+  expect([measured, measurement]).toEqual([1, { p50Ms: 1 }]);
+  expect(coldTableOf(conclude(rate, samplesOf('conclave', rate, 5))).lines).toEqual([]);
 });
 
 test('a quick run judges nothing', () => {

@@ -1,5 +1,5 @@
 /** Medians of repeated measurements, ratios to the peers, and whether the goals are met. */
-import { type Figure, figures, type Measurement, median } from './measure.ts';
+import { coldFigureOf, type Figure, figures, type Measurement, median } from './measure.ts';
 import { casesOf, systemsOf, type Wanted } from './plan.ts';
 import type { Case, Goal, PeerName, Row } from './row.ts';
 import type { Sample } from './run.ts';
@@ -19,6 +19,8 @@ export type Result = {
   /** The least and the most of the repetitions. */
   readonly low?: number;
   readonly high?: number;
+  /** The same figure of processes that have just been started. */
+  readonly cold?: number;
   readonly repetitions: number;
   /** How many times as good conclave is as this one; in conclave's own line, as `ratioTo`. */
   readonly ratio?: number;
@@ -38,7 +40,11 @@ export type Result = {
 export type Skipped = (system: BenchSystem, row: Row) => string | undefined;
 
 const digits = 4;
-const measured = [...figures, 'clientMicroseconds', 'serverMicroseconds', 'fairness'] as const;
+const measured = [
+  ...figures,
+  ...figures.map(coldFigureOf),
+  ...(['clientMicroseconds', 'serverMicroseconds', 'fairness'] as const),
+];
 
 export function evaluate(
   rows: readonly Row[],
@@ -73,9 +79,8 @@ function resultOf(
         sample.concurrency === one.concurrency,
     )
     .map((sample) => sample.measurement);
-  const values = measurements
-    .map((measurement) => measurement[one.figure])
-    .filter((value) => value !== undefined);
+  const values = valuesOf(measurements, one.figure);
+  const cold = valuesOf(measurements, coldFigureOf(one.figure));
   const remark = one.remarks?.[system.name as PeerName];
   const why = skipped(system, row) ?? (values.length === 0 ? 'failed' : undefined);
   return {
@@ -89,6 +94,7 @@ function resultOf(
           [unitOf(one.figure)]: round(median(values)),
           low: round(Math.min(...values)),
           high: round(Math.max(...values)),
+          ...(cold.length === 0 ? {} : { cold: round(median(cold)) }),
         }
       : { skipped: why }),
     repetitions: values.length,
@@ -97,10 +103,13 @@ function resultOf(
   };
 }
 
+const valuesOf = (measurements: readonly Measurement[], name: keyof Measurement): number[] =>
+  measurements.map((one) => one[name]).filter((value) => value !== undefined);
+
 function mediansOf(measurements: readonly Measurement[]): Measurement {
   return Object.fromEntries(
     measured.flatMap((name) => {
-      const values = measurements.map((one) => one[name]).filter((value) => value !== undefined);
+      const values = valuesOf(measurements, name);
       return values.length === 0 ? [] : [[name, round(median(values))]];
     }),
   );
@@ -182,11 +191,15 @@ export function unitOf(figure: Figure): Unit {
 export const mainFigure = ({ ops, ms, mb }: Result): number | undefined => ops ?? ms ?? mb;
 
 export function resultText(result: Result): string | undefined {
-  const { ops, ms, mb } = result;
-  if (ops !== undefined) return figureText(ops, 'ops');
-  if (ms !== undefined) return figureText(ms, 'ms');
-  return mb === undefined ? undefined : figureText(mb, 'mb');
+  const value = mainFigure(result);
+  return value === undefined ? undefined : figureText(value, unitOfResult(result));
 }
+
+export const coldText = (result: Result): string | undefined =>
+  result.cold === undefined ? undefined : figureText(result.cold, unitOfResult(result));
+
+const unitOfResult = ({ ops, ms }: Result): Unit =>
+  ops !== undefined ? 'ops' : ms !== undefined ? 'ms' : 'mb';
 
 function figureText(value: number, unit: Unit): string {
   switch (unit) {

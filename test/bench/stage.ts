@@ -54,7 +54,7 @@ export class Stage {
   }
 }
 
-/** Warm-up and measurement load the members alike, so their time is spread over both. */
+/** The members are busy all the time, also before they are measured: what they spent is spread evenly. */
 export async function withServerTime(
   pids: readonly number[],
   measure: () => Promise<LoopMeasurement>,

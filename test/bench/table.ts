@@ -1,5 +1,5 @@
-/** The table: a line for each case, a column for each system. */
-import { type Result, resultText, titleOf } from './results.ts';
+/** The tables: a line for each case, a column for each system. */
+import { coldText, type Result, resultText, titleOf } from './results.ts';
 import { benchSystem, benchSystems, ownSystem } from './systems.ts';
 
 export type Table = {
@@ -8,16 +8,13 @@ export type Table = {
 };
 
 export function tableOf(results: readonly Result[]): Table {
-  const present = new Set(results.map((result) => result.system));
-  const systems = benchSystems.map((system) => system.name).filter((name) => present.has(name));
-  const heads = systems.map((name) => benchSystem(name).title);
+  const systems = systemsIn(results);
   return {
-    head: ['workload', 'at', 'members', ...heads, 'to the best', 'goal', 'met'],
+    head: [...caseHead, ...systems.map(headOf), 'to the best', 'goal', 'met'],
     lines: casesOf(results).map((ofCase) => {
       const own = ofCase.find((result) => result.system === ownSystem.name);
-      const [{ title, concurrency, members } = { title: '', concurrency: 0, members: 0 }] = ofCase;
       return [
-        ...[title, concurrency.toLocaleString('en-US'), `${members}`],
+        ...caseCells(ofCase),
         ...systems.map((system) => cell(ofCase.find((result) => result.system === system))),
         own?.ratio === undefined ? '' : `${ratioText(own.ratio)} ${titleOf(own.ratioTo ?? '')}`,
         own?.goal ?? '',
@@ -26,6 +23,36 @@ export function tableOf(results: readonly Result[]): Table {
     }),
   };
 }
+
+/** What the rows show of processes that have just been started, where that is something else. */
+export function coldTableOf(results: readonly Result[]): Table {
+  const cases = casesOf(results.filter((result) => result.cold !== undefined));
+  const systems = systemsIn(cases.flat());
+  return {
+    head: [...caseHead, ...systems.map(headOf)],
+    lines: cases.map((ofCase) => [
+      ...caseCells(ofCase),
+      ...systems.map((system) => {
+        const result = ofCase.find((one) => one.system === system);
+        return (result && coldText(result)) ?? '';
+      }),
+    ]),
+  };
+}
+
+const caseHead = ['workload', 'at', 'members'];
+
+function caseCells([first]: readonly Result[]): readonly string[] {
+  if (first === undefined) return caseHead.map(() => '');
+  return [first.title, first.concurrency.toLocaleString('en-US'), `${first.members}`];
+}
+
+function systemsIn(results: readonly Result[]): readonly string[] {
+  const present = new Set(results.map((result) => result.system));
+  return benchSystems.map((system) => system.name).filter((name) => present.has(name));
+}
+
+const headOf = (name: string): string => benchSystem(name).title;
 
 /** The results of each case, in the order of the table. */
 export function casesOf(results: readonly Result[]): readonly (readonly Result[])[] {

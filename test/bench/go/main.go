@@ -2,7 +2,7 @@
 // over one connection. Prints one line of JSON.
 //
 //	GO111MODULE=off GOPATH=/usr/share/gocode go build -o load main.go
-//	./load -endpoints 127.0.0.1:2379 -operation put -callers 128 -warm-up 300ms -duration 1500ms
+//	./load -endpoints 127.0.0.1:2379 -operation put -callers 128 -settle 300ms -duration 1500ms -warm-up 4s
 package main
 
 import (
@@ -32,16 +32,32 @@ type measurement struct {
 	P50Ms               float64 `json:"p50Ms"`
 	P99Ms               float64 `json:"p99Ms"`
 	ClientMicroseconds  float64 `json:"clientMicroseconds"`
+	// Of the same loop before it was given time to become warm.
+	ColdOperationsPerSecond float64 `json:"coldOperationsPerSecond,omitempty"`
+	ColdP50Ms               float64 `json:"coldP50Ms,omitempty"`
+	ColdP99Ms               float64 `json:"coldP99Ms,omitempty"`
 }
+
+type times struct{ settle, duration, warmUp time.Duration }
+
+// Parts of the loop: nothing is counted, or towards the first measurement, or the second.
+const (
+	uncounted = iota
+	first
+	second
+	spans
+)
 
 func main() {
 	endpoints := flag.String("endpoints", "127.0.0.1:2379", "host:port, with commas between")
 	operation := flag.String("operation", "put", "put or get")
 	callers := flag.Int("callers", 128, "operations in flight")
-	warmUp := flag.Duration("warm-up", 300*time.Millisecond, "not counted")
-	duration := flag.Duration("duration", 1500*time.Millisecond, "counted")
+	var spent times
+	flag.DurationVar(&spent.settle, "settle", 300*time.Millisecond, "until the first measurement")
+	flag.DurationVar(&spent.duration, "duration", 1500*time.Millisecond, "of a measurement")
+	flag.DurationVar(&spent.warmUp, "warm-up", 0, "until a second measurement; 0 for none")
 	flag.Parse()
-	result, err := measure(strings.Split(*endpoints, ","), *operation, *callers, *warmUp, *duration)
+	result, err := measure(strings.Split(*endpoints, ","), *operation, *callers, spent)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -51,7 +67,7 @@ func main() {
 	}
 }
 
-func measure(endpoints []string, operation string, callers int, warmUp, duration time.Duration) (*measurement, error) {
+func measure(endpoints []string, operation string, callers int, spent times) (*measurement, error) {
 	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: 5 * time.Second})
 	if err != nil {
 		return nil, err
@@ -67,10 +83,11 @@ func measure(endpoints []string, operation string, callers int, warmUp, duration
 		return nil, err
 	}
 
-	var recording, stopped atomic.Bool
-	var answers atomic.Int64
+	var stopped atomic.Bool
+	var span atomic.Int32
+	var answers [spans]atomic.Int64
 	type outcome struct {
-		latencies []time.Duration
+		latencies [spans][]time.Duration
 		err       error
 	}
 	outcomes := make(chan outcome, callers)
@@ -80,35 +97,60 @@ func measure(endpoints []string, operation string, callers int, warmUp, duration
 			for mine.err == nil && !stopped.Load() {
 				sent := time.Now()
 				mine.err = call()
-				if recording.Load() {
-					mine.latencies = append(mine.latencies, time.Since(sent))
-					answers.Add(1)
+				if now := span.Load(); now != uncounted {
+					mine.latencies[now] = append(mine.latencies[now], time.Since(sent))
+					answers[now].Add(1)
 				}
 			}
 			outcomes <- mine
 		}()
 	}
-	time.Sleep(warmUp)
-	start, processorBefore := time.Now(), processorTime()
-	recording.Store(true)
-	time.Sleep(duration)
-	// A slow machine gets longer: a rate needs at least one operation of every caller.
-	for answers.Load() < int64(callers) && time.Since(start) < maxDuration {
-		time.Sleep(duration / 4)
+	count := func(counted int32) (elapsed, processor time.Duration) {
+		start, processorBefore := time.Now(), processorTime()
+		span.Store(counted)
+		time.Sleep(spent.duration)
+		// A slow machine gets longer: a rate needs at least one operation of every caller.
+		for answers[counted].Load() < int64(callers) && time.Since(start) < maxDuration {
+			time.Sleep(spent.duration / 4)
+		}
+		span.Store(uncounted)
+		return time.Since(start), processorTime() - processorBefore
 	}
-	recording.Store(false)
-	elapsed, processor := time.Since(start), processorTime()-processorBefore
+	begin := time.Now()
+	time.Sleep(spent.settle)
+	var elapsed, processor [spans]time.Duration
+	elapsed[first], processor[first] = count(first)
+	if spent.warmUp > 0 {
+		time.Sleep(spent.warmUp - time.Since(begin))
+		elapsed[second], processor[second] = count(second)
+	}
 	stopped.Store(true)
 
-	var latencies []time.Duration
+	var latencies [spans][]time.Duration
 	for range callers {
 		one := <-outcomes
 		// An operation that fails ends the measurement: a rate with errors in it means nothing.
 		if one.err != nil {
 			return nil, one.err
 		}
-		latencies = append(latencies, one.latencies...)
+		for counted := range latencies {
+			latencies[counted] = append(latencies[counted], one.latencies[counted]...)
+		}
 	}
+	result, err := summarize(latencies[first], elapsed[first], processor[first])
+	if err != nil || spent.warmUp == 0 {
+		return result, err
+	}
+	cold := result
+	if result, err = summarize(latencies[second], elapsed[second], processor[second]); err != nil {
+		return nil, err
+	}
+	result.ColdOperationsPerSecond = cold.OperationsPerSecond
+	result.ColdP50Ms, result.ColdP99Ms = cold.P50Ms, cold.P99Ms
+	return result, nil
+}
+
+func summarize(latencies []time.Duration, elapsed, processor time.Duration) (*measurement, error) {
 	if len(latencies) == 0 {
 		return nil, errors.New("nothing was answered")
 	}

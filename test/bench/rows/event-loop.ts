@@ -4,7 +4,7 @@ import { extname, join } from 'node:path';
 import { temporaryDirectory } from '../../support/process.ts';
 import { waitFor } from '../../support/wait.ts';
 import { type EventLoopDelay, probeSignal, probeVariable } from '../event-loop-probe.ts';
-import { warmUpMs } from '../measure.ts';
+import { coldAndWarm, type Measurement, settleMs, warmUpMs } from '../measure.ts';
 import type { Row } from '../row.ts';
 import { putLoop } from './put.ts';
 
@@ -21,21 +21,25 @@ export const eventLoop: Row = {
       goal: { kind: 'atMost', limit: 20 },
     },
   ],
-  measure: async (stage, { concurrency, durationMs }) => {
+  measure: async (stage, { concurrency, durationMs, isQuick }) => {
     const report = join(temporaryDirectory('event-loop'), 'delays');
     const probe = new URL(`../event-loop-probe${extname(import.meta.url)}`, import.meta.url);
     const { pids } = await stage.cluster({
       environment: { [probeVariable]: report, NODE_OPTIONS: `--import ${probe.href}` },
     });
     const client = await stage.client();
-    const delaysSince = async (reports: number): Promise<EventLoopDelay> => {
+    let reports = 0;
+    /** The delays while clients put for so long. */
+    const putFor = async (forMs: number): Promise<Measurement> => {
+      await client.call(putLoop, { concurrency, durationMs: forMs, isQuick: true });
       for (const pid of pids) process.kill(pid, probeSignal);
-      return await waitFor('the delays of the event loop', () => linesOf(report)[reports]);
+      const next = reports;
+      reports += 1;
+      return await waitFor('the delays of the event loop', () => linesOf(report)[next]);
     };
-    await client.call(putLoop, { concurrency, durationMs: warmUpMs });
-    await delaysSince(0);
-    await client.call(putLoop, { concurrency, durationMs });
-    return await delaysSince(1);
+    await putFor(settleMs);
+    const measure = (): Promise<Measurement> => putFor(durationMs);
+    return await coldAndWarm(isQuick, measure, () => putFor(warmUpMs));
   },
 };
 

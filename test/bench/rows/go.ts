@@ -18,11 +18,9 @@ const goRow = (operation: 'put' | 'get', title: string, goal: Goal): Row => ({
       goal,
     },
   ],
-  measure: async (stage, { concurrency, durationMs }) => {
+  measure: async (stage, { concurrency, ...times }) => {
     const { endpoints, pids } = await stage.cluster();
-    return await withServerTime(pids, () =>
-      runGoClient(endpoints, operation, concurrency, durationMs),
-    );
+    return await withServerTime(pids, () => runGoClient(endpoints, operation, concurrency, times));
   },
 });
 

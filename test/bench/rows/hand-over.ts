@@ -8,11 +8,11 @@ type HandOver = LoopMeasurement & { readonly fairness: number };
 
 const handOverLoop: Task<LoopArgument, HandOver> = {
   name: 'hand-over',
-  run: async ({ client, space }, { concurrency, durationMs }) => {
+  run: async ({ client, space }, { concurrency, ...times }) => {
     const acquire = required(client.waitForLock, 'waitForLock');
     const turns = Array.from({ length: concurrency }, () => 0);
     let holders = 0;
-    const measurement = await closedLoop(concurrency, durationMs, async (caller) => {
+    const measurement = await closedLoop(concurrency, times, async (caller) => {
       const release = await acquire(`${space}lock`);
       holders += 1;
       if (holders > 1) throw new Error('two hold the lock');
@@ -41,6 +41,5 @@ export const handOver: Row = {
       incomparable: ['redis'],
     },
   ],
-  measure: (stage, { concurrency, durationMs }) =>
-    stage.loop(handOverLoop, { concurrency, durationMs }),
+  measure: (stage, settings) => stage.loop(handOverLoop, settings),
 };

@@ -1,9 +1,9 @@
 /** Rows that are one operation in a closed loop. */
-import { closedLoop, type LoopMeasurement } from '../measure.ts';
+import { closedLoop, type LoopMeasurement, type Times } from '../measure.ts';
 import type { Row } from '../row.ts';
 import type { Task, Worker } from '../task.ts';
 
-export type LoopArgument = { readonly concurrency: number; readonly durationMs: number };
+export type LoopArgument = Times & { readonly concurrency: number };
 
 export const valueBytes = 256;
 export const value = 'v'.repeat(valueBytes);
@@ -18,8 +18,8 @@ export function loopTask(
 ): Task<LoopArgument, LoopMeasurement> {
   return {
     name,
-    run: async (worker, { concurrency, durationMs }) =>
-      await closedLoop(concurrency, durationMs, await prepare(worker, concurrency)),
+    run: async (worker, { concurrency, ...times }) =>
+      await closedLoop(concurrency, times, await prepare(worker, concurrency)),
   };
 }
 
@@ -31,6 +31,6 @@ export function loopRow(
     ...row,
     isAdjustable: true,
     tasks: [task],
-    measure: (stage, { concurrency, durationMs }) => stage.loop(task, { concurrency, durationMs }),
+    measure: (stage, settings) => stage.loop(task, settings),
   };
 }

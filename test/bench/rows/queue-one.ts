@@ -1,17 +1,23 @@
 /** One job at a time through an idle queue: from the call of push to the call of the handler. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { latencies } from '../measure.ts';
+import {
+  coldAndWarm,
+  latencies,
+  type Measurement,
+  repeatUntilWarm,
+  type Times,
+} from '../measure.ts';
 import type { Row } from '../row.ts';
 import { required, type Task } from '../task.ts';
 import { valueBytes } from './loop.ts';
 
 /** Until the queue has settled the job before and is idle again. */
 const pauseMs = 10;
-const warmUpJobs = 10;
+const settlingJobs = 10;
 
-const oneByOne: Task<{ readonly durationMs: number }, { p50Ms: number; p99Ms: number }> = {
+const oneByOne: Task<Times, Measurement> = {
   name: 'queue-one',
-  run: async ({ client, space }, { durationMs }) => {
+  run: async ({ client, space }, { durationMs, isQuick }) => {
     const queue = await required(client.queue, 'queue')(`${space}jobs`);
     let handled: () => void = () => undefined;
     const stop = await queue.consume(1, () => handled());
@@ -24,19 +30,25 @@ const oneByOne: Task<{ readonly durationMs: number }, { p50Ms: number; p99Ms: nu
       await queue.push(payload);
       return (await arrived) - startMs;
     };
-    for (let job = 0; job < warmUpJobs; job += 1) {
-      await one();
+    const spaced = async (): Promise<number> => {
+      const latencyMs = await one();
       await delay(pauseMs);
-    }
-    const latenciesMs: number[] = [];
-    const endMs = performance.now() + durationMs;
-    while (performance.now() < endMs) {
-      latenciesMs.push(await one());
+      return latencyMs;
+    };
+    const measure = async (): Promise<Measurement> => {
+      const latenciesMs: number[] = [];
+      const endMs = performance.now() + durationMs;
+      while (performance.now() < endMs) latenciesMs.push(await spaced());
+      return latencies(latenciesMs);
+    };
+    for (let job = 0; job < settlingJobs; job += 1) await spaced();
+    const measurement = await coldAndWarm(isQuick, measure, async () => {
+      await repeatUntilWarm(one);
       await delay(pauseMs);
-    }
+    });
     await stop();
     await queue.close();
-    return latencies(latenciesMs);
+    return measurement;
   },
 };
 
@@ -54,6 +66,5 @@ export const queueOne: Row = {
       remarks: { redis: 'BullMQ' },
     },
   ],
-  measure: async (stage, { durationMs }) =>
-    await (await stage.client()).call(oneByOne, { durationMs }),
+  measure: async (stage, settings) => await (await stage.client()).call(oneByOne, settings),
 };

@@ -1,7 +1,5 @@
 /** Jobs from producers to consumers: as many as the system carries with a bounded backlog. */
-
-import { setTimeout as delay } from 'node:timers/promises';
-import { enough, type LoopMeasurement, monotonicMs, openWindow, warmUpMs } from '../measure.ts';
+import { type LoopMeasurement, LoopRecorder, monotonicMs } from '../measure.ts';
 import type { Row } from '../row.ts';
 import { required, type Task } from '../task.ts';
 import { type LoopArgument, valueBytes } from './loop.ts';
@@ -11,17 +9,16 @@ const backlogPerProducer = 8;
 
 const flow: Task<LoopArgument, LoopMeasurement> = {
   name: 'queue',
-  run: async ({ client, space }, { concurrency, durationMs }) => {
+  run: async ({ client, space }, { concurrency, ...times }) => {
     const queue = await required(client.queue, 'queue')(`${space}jobs`);
     const backlogMax = concurrency * backlogPerProducer;
     let backlog = 0;
-    let recording = false;
     let stopped = false;
-    const latenciesMs: number[] = [];
+    const recorder = new LoopRecorder(times, concurrency);
     const waiting: (() => void)[] = [];
     const stop = await queue.consume(concurrency, (job) => {
       backlog -= 1;
-      if (recording) latenciesMs.push(monotonicMs() - Number(job.trimEnd()));
+      recorder.record(monotonicMs() - Number(job.trimEnd()));
       waiting.shift()?.();
     });
     const producers = Array.from({ length: concurrency }, async () => {
@@ -35,15 +32,7 @@ const flow: Task<LoopArgument, LoopMeasurement> = {
       }
     });
     const producing = Promise.all(producers);
-    const timed = async (): Promise<LoopMeasurement> => {
-      await delay(warmUpMs);
-      recording = true;
-      const window = openWindow();
-      await enough(durationMs, () => latenciesMs.length >= concurrency);
-      recording = false;
-      return window.close(latenciesMs);
-    };
-    const timing = timed();
+    const timing = recorder.measure();
     await Promise.race([timing, producing]);
     const measurement = await timing;
     stopped = true;
@@ -70,5 +59,5 @@ export const queue: Row = {
       remarks: { redis: 'BullMQ', etcd: 'own recipe, without claims' },
     },
   ],
-  measure: (stage, { concurrency, durationMs }) => stage.loop(flow, { concurrency, durationMs }),
+  measure: (stage, settings) => stage.loop(flow, settings),
 };

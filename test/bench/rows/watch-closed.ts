@@ -1,8 +1,8 @@
 /** 1,000 watchers of one key and a writer that puts again as soon as it was answered. */
-import { monotonicMs, warmUpMs } from '../measure.ts';
+import { coldAndWarm, type Measurement, monotonicMs, settleMs, warmUpMs } from '../measure.ts';
 import type { Row } from '../row.ts';
 import { required, type Task } from '../task.ts';
-import { collect, openWatchers, type Received, stamp } from './watchers.ts';
+import { collect, openWatchers, stamp } from './watchers.ts';
 
 type Written = { readonly writes: number; readonly startMs: number };
 
@@ -33,20 +33,21 @@ export const watchClosed: Row = {
       goal: { kind: 'times', times: 3, of: ['etcd'] },
     },
   ],
-  measure: async (stage, { concurrency, durationMs }) => {
+  measure: async (stage, { concurrency, durationMs, isQuick }) => {
     const key = 'watched';
     const [writer, watchers] = await Promise.all([stage.client(), stage.anotherClient()]);
     try {
       await watchers.call(openWatchers, { key, count: concurrency });
-      const write = async (forMs: number): Promise<Written & Received> => {
-        const written = await writer.call(writeClosed, { key, durationMs: forMs });
-        const expected = written.writes * concurrency;
-        return { ...written, ...(await watchers.call(collect, { expected })) };
+      const writeFor = async (forMs: number): Promise<Measurement> => {
+        const { writes, startMs } = await writer.call(writeClosed, { key, durationMs: forMs });
+        const expected = writes * concurrency;
+        const { deliveries, lastMs, p50Ms, p99Ms } = await watchers.call(collect, { expected });
+        // A backlog counts: the rate is taken until the last watcher has the last event.
+        return { operationsPerSecond: deliveries / ((lastMs - startMs) / 1_000), p50Ms, p99Ms };
       };
-      await write(warmUpMs);
-      // A backlog counts: the rate is taken until the last watcher has the last event.
-      const { deliveries, startMs, lastMs, p50Ms, p99Ms } = await write(durationMs);
-      return { operationsPerSecond: deliveries / ((lastMs - startMs) / 1_000), p50Ms, p99Ms };
+      await writeFor(settleMs);
+      const measure = (): Promise<Measurement> => writeFor(durationMs);
+      return await coldAndWarm(isQuick, measure, () => writeFor(warmUpMs));
     } finally {
       watchers.stop();
     }

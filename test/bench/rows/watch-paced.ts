@@ -1,21 +1,25 @@
 /** 1,000 watchers of one key and ten events a second: from the call of the writer to each watcher. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { coldAndWarm, type Measurement, repeatUntilWarm } from '../measure.ts';
 import type { Row } from '../row.ts';
 import { required, type Task } from '../task.ts';
-import { collect, openWatchers, type Received, stamp } from './watchers.ts';
+import { collect, openWatchers, stamp } from './watchers.ts';
 
 const eventsPerSecond = 10;
 const secondsMin = 3;
 const quickEvents = 8;
-const warmUpEvents = 5;
+const settlingEvents = 5;
+const pauseMs = 1_000 / eventsPerSecond;
 
-const writePaced: Task<{ readonly key: string; readonly events: number }, void> = {
+type WriteArgument = { readonly key: string; readonly events: number; readonly pauseMs: number };
+
+const writePaced: Task<WriteArgument, void> = {
   name: 'watch-paced.write',
-  run: async ({ client }, { key, events }) => {
+  run: async ({ client }, { key, events, pauseMs: pause }) => {
     const announce = required(client.announce, 'announce');
     for (let event = 0; event < events; event += 1) {
       await announce(key, stamp());
-      await delay(1_000 / eventsPerSecond);
+      await delay(pause);
     }
   },
 };
@@ -39,16 +43,17 @@ export const watchPaced: Row = {
     const [writer, watchers] = await Promise.all([stage.client(), stage.anotherClient()]);
     try {
       await watchers.call(openWatchers, { key, count: concurrency });
-      const write = async (events: number): Promise<Received> => {
-        await writer.call(writePaced, { key, events });
-        return await watchers.call(collect, { expected: events * concurrency });
+      const write = async (events: number, pause = pauseMs): Promise<Measurement> => {
+        await writer.call(writePaced, { key, events, pauseMs: pause });
+        const expected = events * concurrency;
+        const { p50Ms, p99Ms } = await watchers.call(collect, { expected });
+        return { p50Ms, p99Ms };
       };
-      await write(warmUpEvents);
+      await write(settlingEvents);
       const seconds = Math.max(secondsMin, durationMs / 1_000);
-      const { p50Ms, p99Ms } = await write(
-        isQuick ? quickEvents : Math.round(eventsPerSecond * seconds),
-      );
-      return { p50Ms, p99Ms };
+      const events = isQuick ? quickEvents : Math.round(eventsPerSecond * seconds);
+      const measure = (): Promise<Measurement> => write(events);
+      return await coldAndWarm(isQuick, measure, () => repeatUntilWarm(() => write(1, 0)));
     } finally {
       watchers.stop();
     }
