@@ -288,10 +288,10 @@ async function openListeners(
 ): Promise<readonly Listener[]> {
   const metrics = new PrometheusMetrics({
     member,
+    measures: nodeMetrics.measures(() => node.pendingProposals),
     processMetrics: options.processMetrics ?? false,
   });
-  nodeMetrics.registerTo(metrics.registry, () => node.pendingProposals);
-  const rpc = new RpcServer({
+  const rpc = await RpcServer.open({
     member,
     random: systemRandom,
     logger,

@@ -1,6 +1,6 @@
 /** What the loop of a member measures, under etcd's names. */
-import { Counter, Gauge, Histogram, type Metric, type Registry } from 'prom-client';
 import { idToHex } from './ids.ts';
+import { Distribution, type Measure, single, Tally } from './measures.ts';
 import type { NodeObserver } from './node.ts';
 import type { PeeringObserver } from './peering.ts';
 import type { PeerTraffic, TrafficOf } from './transport/traffic.ts';
@@ -15,73 +15,17 @@ const ROUND_TRIP_BUCKETS = Array.from({ length: 16 }, (_, power) => 0.0001 * 2 *
 const INSTALL_BUCKETS = Array.from({ length: 10 }, (_, power) => 0.1 * 2 ** power);
 
 export class NodeMetrics implements NodeObserver, PeeringObserver {
-  readonly #stored = new Histogram({
-    name: 'etcd_disk_wal_fsync_duration_seconds',
-    help: 'Time to make a batch of log entries durable.',
-    buckets: DISK_BUCKETS,
-    registers: [],
-  });
-  readonly #installed = new Histogram({
-    name: 'etcd_snap_db_save_total_duration_seconds',
-    help: "Time to put another member's state in the place of the own one.",
-    buckets: INSTALL_BUCKETS,
-    registers: [],
-  });
-  readonly #failed = new Counter({
-    name: 'etcd_server_proposals_failed_total',
-    help: 'Proposals that were refused or timed out.',
-    registers: [],
-  });
-  readonly #leaderChanges = new Counter({
-    name: 'etcd_server_leader_changes_seen_total',
-    help: 'Times that this member saw the leader or its term change.',
-    registers: [],
-  });
-
-  readonly #snapshotsSent = new Counter({
-    name: 'etcd_network_snapshot_send_success',
-    help: 'Copies of the state that arrived at another member.',
-    labelNames: ['To'],
-    registers: [],
-  });
-  readonly #snapshotsFailed = new Counter({
-    name: 'etcd_network_snapshot_send_failures',
-    help: 'Copies of the state that did not arrive.',
-    labelNames: ['To'],
-    registers: [],
-  });
-  readonly #snapshotsUnderWay = new Gauge({
-    name: 'etcd_network_snapshot_send_inflights_total',
-    help: 'Copies of the state on their way to another member.',
-    labelNames: ['To'],
-    registers: [],
-  });
-  readonly #activePeers = new Gauge({
-    name: 'etcd_network_active_peers',
-    help: 'Whether another member is reachable: 1 or 0.',
-    labelNames: ['Local', 'Remote'],
-    registers: [],
-  });
-  readonly #disconnections = new Counter({
-    name: 'etcd_network_disconnected_peers_total',
-    help: 'Times that the connection to another member broke.',
-    labelNames: ['Local', 'Remote'],
-    registers: [],
-  });
-  readonly #snapshotsReceived = new Counter({
-    name: 'etcd_network_snapshot_receive_success',
-    help: 'Copies of the state that came in whole.',
-    labelNames: ['From'],
-    registers: [],
-  });
-
-  readonly #roundTrip = new Histogram({
-    name: 'etcd_network_peer_round_trip_time_seconds',
-    help: 'Time to another member and back, asked once a tick.',
-    labelNames: ['To'],
-    buckets: ROUND_TRIP_BUCKETS,
-    registers: [],
-  });
+  readonly #stored = new Distribution(DISK_BUCKETS);
+  readonly #installed = new Distribution(INSTALL_BUCKETS);
+  readonly #roundTrip = new Distribution(ROUND_TRIP_BUCKETS, 'To');
+  readonly #failed = new Tally();
+  readonly #leaderChanges = new Tally();
+  readonly #snapshotsSent = new Tally('To');
+  readonly #snapshotsFailed = new Tally('To');
+  readonly #snapshotsUnderWay = new Tally('To');
+  readonly #snapshotsReceived = new Tally('From');
+  readonly #activePeers = new Tally('Local', 'Remote');
+  readonly #disconnections = new Tally('Local', 'Remote');
   readonly #traffic = new Map<bigint, PeerTraffic>();
 
   readonly trafficOf: TrafficOf = (member) => {
@@ -92,7 +36,7 @@ export class NodeMetrics implements NodeObserver, PeeringObserver {
       sentBytes: 0,
       receivedBytes: 0,
       sentFailures: 0,
-      roundTrip: (durationMs) => this.#roundTrip.observe(labels, durationMs / 1000),
+      roundTrip: (durationMs) => this.#roundTrip.observe(durationMs / 1000, labels),
     };
     this.#traffic.set(member, traffic);
     return traffic;
@@ -109,90 +53,121 @@ export class NodeMetrics implements NodeObserver, PeeringObserver {
   connectionChanged(local: bigint, remote: bigint, isReachable: boolean): void {
     const labels = { Local: idToHex(local), Remote: idToHex(remote) };
     this.#activePeers.set(labels, isReachable ? 1 : 0);
-    if (!isReachable) this.#disconnections.inc(labels);
+    if (!isReachable) this.#disconnections.add(labels);
   }
 
   snapshotSendStarted(to: bigint): (outcome: 'sent' | 'failed') => void {
     const labels = { To: idToHex(to) };
-    this.#snapshotsUnderWay.inc(labels);
+    this.#snapshotsUnderWay.add(labels);
     return (outcome) => {
-      this.#snapshotsUnderWay.dec(labels);
-      (outcome === 'sent' ? this.#snapshotsSent : this.#snapshotsFailed).inc(labels);
+      this.#snapshotsUnderWay.add(labels, -1);
+      (outcome === 'sent' ? this.#snapshotsSent : this.#snapshotsFailed).add(labels);
     };
   }
 
   snapshotReceived(from: bigint, sizeBytes: number): void {
     this.trafficOf(from).receivedBytes += sizeBytes;
-    this.#snapshotsReceived.inc({ From: idToHex(from) });
+    this.#snapshotsReceived.add({ From: idToHex(from) });
   }
 
   proposalFailed(): void {
-    this.#failed.inc();
+    this.#failed.add();
   }
 
   leadershipChanged(): void {
-    this.#leaderChanges.inc();
+    this.#leaderChanges.add();
   }
 
-  registerTo(registry: Registry, pendingProposals: () => number): void {
-    const own: readonly Metric[] = [
-      this.#stored,
-      this.#installed,
-      this.#failed,
-      this.#leaderChanges,
-      this.#activePeers,
-      this.#disconnections,
-      this.#snapshotsSent,
-      this.#snapshotsFailed,
-      this.#snapshotsUnderWay,
-      this.#snapshotsReceived,
-      this.#roundTrip,
-      this.#perPeer('etcd_network_peer_sent_bytes_total', 'To', ({ sentBytes }) => sentBytes, {
+  measures(pendingProposals: () => number): readonly Measure[] {
+    return [
+      {
+        type: 'histogram',
+        name: 'etcd_disk_wal_fsync_duration_seconds',
+        help: 'Time to make a batch of log entries durable.',
+        distribution: this.#stored,
+      },
+      {
+        type: 'histogram',
+        name: 'etcd_snap_db_save_total_duration_seconds',
+        help: "Time to put another member's state in the place of the own one.",
+        distribution: this.#installed,
+      },
+      {
+        type: 'histogram',
+        name: 'etcd_network_peer_round_trip_time_seconds',
+        help: 'Time to another member and back, asked once a tick.',
+        distribution: this.#roundTrip,
+      },
+      counter(this.#failed, {
+        name: 'etcd_server_proposals_failed_total',
+        help: 'Proposals that were refused or timed out.',
+      }),
+      counter(this.#leaderChanges, {
+        name: 'etcd_server_leader_changes_seen_total',
+        help: 'Times that this member saw the leader or its term change.',
+      }),
+      gauge(this.#activePeers, {
+        name: 'etcd_network_active_peers',
+        help: 'Whether another member is reachable: 1 or 0.',
+      }),
+      counter(this.#disconnections, {
+        name: 'etcd_network_disconnected_peers_total',
+        help: 'Times that the connection to another member broke.',
+      }),
+      counter(this.#snapshotsSent, {
+        name: 'etcd_network_snapshot_send_success',
+        help: 'Copies of the state that arrived at another member.',
+      }),
+      counter(this.#snapshotsFailed, {
+        name: 'etcd_network_snapshot_send_failures',
+        help: 'Copies of the state that did not arrive.',
+      }),
+      gauge(this.#snapshotsUnderWay, {
+        name: 'etcd_network_snapshot_send_inflights_total',
+        help: 'Copies of the state on their way to another member.',
+      }),
+      counter(this.#snapshotsReceived, {
+        name: 'etcd_network_snapshot_receive_success',
+        help: 'Copies of the state that came in whole.',
+      }),
+      this.#perPeer('To', ({ sentBytes }) => sentBytes, {
+        name: 'etcd_network_peer_sent_bytes_total',
         help: 'Bytes of messages and copies of the state sent to another member.',
       }),
-      this.#perPeer(
-        'etcd_network_peer_received_bytes_total',
-        'From',
-        ({ receivedBytes }) => receivedBytes,
-        { help: 'Bytes of messages and copies of the state that came from another member.' },
-      ),
-      this.#perPeer(
-        'etcd_network_peer_sent_failures_total',
-        'To',
-        ({ sentFailures }) => sentFailures,
-        { help: 'Messages to another member that were dropped before they were sent.' },
-      ),
-    ];
-    for (const metric of own) registry.registerMetric(metric);
-    registry.registerMetric(
-      new Gauge({
+      this.#perPeer('From', ({ receivedBytes }) => receivedBytes, {
+        name: 'etcd_network_peer_received_bytes_total',
+        help: 'Bytes of messages and copies of the state that came from another member.',
+      }),
+      this.#perPeer('To', ({ sentFailures }) => sentFailures, {
+        name: 'etcd_network_peer_sent_failures_total',
+        help: 'Messages to another member that were dropped before they were sent.',
+      }),
+      {
+        type: 'gauge',
         name: 'etcd_server_proposals_pending',
         help: 'Proposals that wait for their entry to be applied.',
-        registers: [],
-        collect() {
-          this.set(pendingProposals());
-        },
-      }),
-    );
+        read: () => single(pendingProposals()),
+      },
+    ];
   }
 
-  /** Handed over when somebody scrapes. */
-  #perPeer(
-    name: string,
-    label: 'To' | 'From',
-    count: (traffic: PeerTraffic) => number,
-    { help }: { readonly help: string },
-  ): Counter {
-    const peers = this.#traffic;
-    return new Counter({
-      name,
-      help,
-      labelNames: [label],
-      registers: [],
-      collect() {
-        this.reset();
-        for (const [id, traffic] of peers) this.inc({ [label]: idToHex(id) }, count(traffic));
-      },
-    });
+  #perPeer(label: 'To' | 'From', count: (traffic: PeerTraffic) => number, text: Text): Measure {
+    const read = () =>
+      [...this.#traffic].map(
+        ([id, traffic]) => [{ [label]: idToHex(id) }, count(traffic)] as const,
+      );
+    return { type: 'counter', labelNames: [label], read, ...text };
   }
 }
+
+type Text = { readonly name: string; readonly help: string };
+
+const measure = (type: 'counter' | 'gauge', tally: Tally, text: Text): Measure => ({
+  type,
+  labelNames: tally.labelNames,
+  read: () => tally,
+  ...text,
+});
+
+const counter = (tally: Tally, text: Text): Measure => measure('counter', tally, text);
+const gauge = (tally: Tally, text: Text): Measure => measure('gauge', tally, text);

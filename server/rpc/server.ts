@@ -8,7 +8,6 @@ import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
 import { limits } from '../limits.ts';
 import type { Carrier, CarrierOptions, ServedCall } from './carrier.ts';
-import { GrpcJsCarrier } from './grpc-js-carrier.ts';
 import { LeanCarrier } from './lean-carrier.ts';
 import type { Member } from './member.ts';
 import { checkMetadata } from './metadata.ts';
@@ -44,19 +43,23 @@ export class RpcServer {
   readonly #observer: RpcObserver;
   #stopped: Promise<void> | undefined;
 
-  constructor(options: RpcOptions) {
-    const maxRequestBytes = options.maxRequestBytes ?? limits.requestBytes;
-    this.#member = options.member;
-    this.#logger = options.logger;
-    this.#observer = options.observer ?? silentObserver;
-    this.#carrier = carrierOf(options.carrier ?? 'lean', {
-      maxMessageBytes: maxRequestBytes + limits.requestOverheadBytes,
+  static async open(options: RpcOptions): Promise<RpcServer> {
+    const carrier = await openCarrier(options.carrier ?? 'lean', {
+      maxMessageBytes: maxRequestBytesOf(options) + limits.requestOverheadBytes,
       maxConcurrentStreams: options.maxConcurrentStreams ?? MAX_CONCURRENT_STREAMS,
       keepaliveIntervalMs: options.keepaliveIntervalMs ?? 120 * MINUTE_MS,
       keepaliveTimeoutMs: options.keepaliveTimeoutMs ?? 20_000,
-      onError: (error) => this.#logger.error({ err: error }, 'connection failed unexpectedly'),
+      onError: (error) => options.logger.error({ err: error }, 'connection failed unexpectedly'),
     });
+    return new RpcServer(options, carrier);
+  }
 
+  private constructor(options: RpcOptions, carrier: Carrier) {
+    this.#member = options.member;
+    this.#logger = options.logger;
+    this.#observer = options.observer ?? silentObserver;
+    this.#carrier = carrier;
+    const maxRequestBytes = maxRequestBytesOf(options);
     const { streams } = serveAll(
       { ...options, maxRequestBytes, report: (error, path) => this.#report(error, path) },
       {
@@ -146,8 +149,15 @@ export class RpcServer {
   }
 }
 
-const carrierOf = (name: CarrierName, options: CarrierOptions): Carrier =>
-  name === 'lean' ? new LeanCarrier(options) : new GrpcJsCarrier(options);
+const maxRequestBytesOf = ({ maxRequestBytes }: RpcOptions): number =>
+  maxRequestBytes ?? limits.requestBytes;
+
+/** grpc-js is large: it is loaded where it is wanted, so that a start need not wait for it. */
+async function openCarrier(name: CarrierName, options: CarrierOptions): Promise<Carrier> {
+  if (name === 'lean') return new LeanCarrier(options);
+  const { GrpcJsCarrier } = await import('./grpc-js-carrier.ts');
+  return new GrpcJsCarrier(options);
+}
 
 const isCallStatus = (error: unknown): error is CallStatus =>
   typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'number';

@@ -195,7 +195,7 @@ test('a socket file is served, and one that a killed process left is replaced', 
       urls: [`unix:${path}`],
       member: face.member,
       rpc: face.rpc,
-      metrics: { contentType: '', expose: async () => '', healthChecked: () => {} },
+      metrics: { expose: async () => ({ contentType: '', text: '' }), healthChecked: () => {} },
       logger: face.logger,
     });
   await expect(listen()).rejects.toMatchObject({ code: 'EADDRINUSE' });

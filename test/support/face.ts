@@ -32,7 +32,12 @@ export class Face implements AsyncDisposable {
     const fake = new FakeMember(member);
     const metrics = new PrometheusMetrics({ member: fake, processMetrics: false });
     const common = { member: fake, logger: pino({ level: 'silent' }) };
-    const server = new RpcServer({ ...common, random: systemRandom, observer: metrics, ...rpc });
+    const server = await RpcServer.open({
+      ...common,
+      random: systemRandom,
+      observer: metrics,
+      ...rpc,
+    });
     const urls = ['http://127.0.0.1:0'];
     const opened = await Listener.open({ ...common, urls, rpc: server, metrics, ...listener });
     return new Face(fake, server, opened);
