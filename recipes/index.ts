@@ -31,6 +31,7 @@ export {
   type Kv,
   type LeaseGrant,
   type LeaseInfo,
+  type LeaseRenewal,
   type Leases,
   type ListOptions,
   type ListResult,

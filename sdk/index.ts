@@ -47,7 +47,7 @@ export type {
   PutResult,
   ReadOptions,
 } from './kv.ts';
-export type { LeaseGrant, LeaseInfo, Leases } from './lease.ts';
+export type { LeaseGrant, LeaseInfo, LeaseRenewal, Leases } from './lease.ts';
 export { type CallOptions, type Duration, parseDuration } from './options.ts';
 export type {
   Session,

@@ -1,15 +1,19 @@
 /** Leases over a connection. */
 import type { Connection } from './connection.ts';
 import { invalidArgument, isConclaveError } from './errors.ts';
-import type { LeaseGrant, LeaseInfo, Leases } from './lease.ts';
+import type { LeaseGrant, LeaseInfo, LeaseRenewal, Leases } from './lease.ts';
+import { LeaseRenewals } from './lease-renewals.ts';
 import { type CallOptions, type Duration, parseDuration, parseTimeout } from './options.ts';
+import { promised } from './promised.ts';
 import { randomId63 } from './random.ts';
 
 export class LeaseClient implements Leases {
   readonly #connection: Connection;
+  readonly #renewals: LeaseRenewals;
 
   constructor(connection: Connection) {
     this.#connection = connection;
+    this.#renewals = new LeaseRenewals(connection);
   }
 
   async grant(
@@ -67,13 +71,13 @@ export class LeaseClient implements Leases {
     }
   }
 
-  async keepAlive(id: bigint, options: CallOptions = {}): Promise<{ readonly ttlMs: number }> {
-    const response = await this.#connection.call(
-      'leaseKeepAlive',
-      { ID: id },
-      { signal: options.signal, timeoutMs: parseTimeout(options) },
-    );
-    return { ttlMs: Math.max(0, Number(response.TTL) * 1_000) };
+  keepAlive(id: bigint, options: CallOptions = {}): Promise<LeaseRenewal> {
+    return promised(() => {
+      const timeoutMs = parseTimeout(options) ?? this.#connection.requestTimeoutMs;
+      const { signal } = options;
+      if (signal !== undefined) return this.#renewals.renewAlone(id, { timeoutMs, signal });
+      return this.#renewals.renew(id, timeoutMs);
+    });
   }
 
   async timeToLive(

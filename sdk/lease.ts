@@ -7,6 +7,11 @@ export type LeaseGrant = {
   readonly ttlMs: number;
 };
 
+export type LeaseRenewal = {
+  /** Time left from now on; 0 when the lease is gone. */
+  readonly ttlMs: number;
+};
+
 export type LeaseInfo = {
   readonly id: bigint;
   /** Time left. */
@@ -27,8 +32,8 @@ export interface Leases {
   grant(ttl: Duration, options?: CallOptions & { readonly id?: bigint }): Promise<LeaseGrant>;
   /** Ends the lease and deletes its keys. @throws ConclaveError LEASE_NOT_FOUND */
   revoke(id: bigint, options?: CallOptions): Promise<void>;
-  /** Renews once. `ttlMs` is 0 when the lease is gone. */
-  keepAlive(id: bigint, options?: CallOptions): Promise<{ readonly ttlMs: number }>;
+  /** Renews once. Renewals that are asked for in one go, without a signal, share calls to the server. */
+  keepAlive(id: bigint, options?: CallOptions): Promise<LeaseRenewal>;
   /** null when the lease is gone. Keys are as stored, a namespace's prefix included. */
   timeToLive(
     id: bigint,

@@ -36,6 +36,8 @@ export class Link implements Transport {
   readonly endpoint: Endpoint;
   /** The member was found to take no numbered writes. */
   withoutNumbers = false;
+  /** The member was found to renew leases one by one only. */
+  withoutGroups = false;
   readonly #transport: MemberTransport;
   readonly #clock: Clock;
   /** Calls that stay until they end. */

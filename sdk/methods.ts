@@ -4,6 +4,8 @@ import {
   ClientForgetResponse,
   ClientRegisterRequest,
   ClientRegisterResponse,
+  LeaseKeepAliveManyRequest,
+  LeaseKeepAliveManyResponse,
   Method,
   PingRequest,
   PingResponse,
@@ -91,6 +93,12 @@ export const methods = {
     Method.LEASE_KEEP_ALIVE,
     LeaseKeepAliveRequest,
     LeaseKeepAliveResponse,
+  ),
+  leaseKeepAliveMany: row(
+    'read',
+    Method.LEASE_KEEP_ALIVE_MANY,
+    LeaseKeepAliveManyRequest,
+    LeaseKeepAliveManyResponse,
   ),
   leaseTimeToLive: row(
     'read',

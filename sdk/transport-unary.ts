@@ -32,7 +32,7 @@ type Call<M extends MethodName> = (
 ) => Promise<ResponseOf<M>>;
 
 /** What there is no gRPC call of its own for. */
-type BatchedOnly = 'clientRegister' | 'clientForget' | 'ping';
+type BatchedOnly = 'clientRegister' | 'clientForget' | 'ping' | 'leaseKeepAliveMany';
 
 type Calls = { readonly [M in Exclude<MethodName, BatchedOnly>]: Call<M> } & {
   readonly [M in BatchedOnly]?: undefined;

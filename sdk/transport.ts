@@ -3,6 +3,7 @@
  * call each, or many on one stream), or a simulation, and nothing above this file knows which is in use.
  */
 
+import { Status } from 'nice-grpc-common';
 import type {
   SnapshotResponse,
   WatchRequest,
@@ -98,6 +99,10 @@ export class TransportFailure extends Error {
     this.sent = sent;
   }
 }
+
+/** The server does not know this call. */
+export const isUnimplemented = ({ kind, status }: TransportFailure): boolean =>
+  kind === 'status' && status === Status.UNIMPLEMENTED;
 
 /**
  * Whether gRPC gave up before it had a connection to send on. These are the texts of @grpc/grpc-js,

@@ -9,7 +9,7 @@
 import { Status } from 'nice-grpc-common';
 import type { Cancel, Clock } from './clock.ts';
 import type { Link } from './link.ts';
-import { TransportFailure, type WriteNumber } from './transport.ts';
+import { isUnimplemented, TransportFailure, type WriteNumber } from './transport.ts';
 import { closedFailure } from './transport-unary.ts';
 
 /** A number in use; to be released when its write will not be sent again. */
@@ -311,6 +311,3 @@ export class WriteNumbers {
     }
   }
 }
-
-const isUnimplemented = ({ kind, status }: TransportFailure): boolean =>
-  kind === 'status' && status === Status.UNIMPLEMENTED;

@@ -5,6 +5,7 @@
 import { Fault, type FaultCode } from './faults.ts';
 import type { Clock, Timers } from './ports.ts';
 import { NO_NODE } from './raft/message.ts';
+import type { Caller } from './rpc/member.ts';
 import type { Question, Replies, Transport } from './transport/transport.ts';
 
 export type LeaderQuestionsOptions = {
@@ -17,6 +18,8 @@ export type LeaderQuestionsOptions = {
   readonly electionTimeoutMs: number;
   readonly requestTimeoutMs: number;
 };
+
+type AskOptions = { readonly isRepeatable: boolean; readonly caller?: Caller | undefined };
 
 type Kind = Question['kind'];
 type QuestionOf<K extends Kind> = Extract<Question, { kind: K }>;
@@ -47,37 +50,57 @@ export class LeaderQuestions {
    * The leader's answer; `here` gives it when this member leads. Another leader is asked again when
    * the first one certainly did nothing, or when `isRepeatable` says that twice is as good as once.
    */
-  async ask<K extends Kind>(
+  ask<K extends Kind>(
     question: QuestionOf<K>,
     here: () => Promise<Replies[K]>,
-    options: { readonly isRepeatable: boolean; readonly signal?: AbortSignal | undefined },
+    options: AskOptions,
   ): Promise<Replies[K]> {
-    const { self, clock, requestTimeoutMs } = this.#options;
+    const { self, leader, clock, requestTimeoutMs } = this.#options;
     const deadlineMs = clock.nowMs() + requestTimeoutMs;
+    if (leader() !== self) return this.#persist(question, here, options, deadlineMs);
+    // The leader is asked by the thousand, and answers nearly all at once: no signal is made for those.
+    return here().catch(async (error: unknown) => {
+      await this.#afterFailure(error, options);
+      return await this.#persist(question, here, options, deadlineMs);
+    });
+  }
+
+  async #persist<K extends Kind>(
+    question: QuestionOf<K>,
+    here: () => Promise<Replies[K]>,
+    options: AskOptions,
+    deadlineMs: number,
+  ): Promise<Replies[K]> {
+    const { self, clock } = this.#options;
     for (;;) {
-      const leader = await this.#knownLeader(options.signal);
+      const leader = await this.#knownLeader(options.caller);
       const timeoutMs = deadlineMs - clock.nowMs();
       if (timeoutMs <= 0) throw new Fault('timeout');
       try {
         if (leader === self) return await here();
-        const { signal } = options;
+        const signal = options.caller?.signal;
         return await this.#options.ask<K>(leader, question, {
           timeoutMs,
           ...(signal === undefined ? {} : { signal }),
         });
       } catch (error) {
-        const repeatable = options.isRepeatable ? harmless : undone;
-        if (!(error instanceof Fault) || !repeatable.includes(error.code)) throw error;
-        if (!(await this.#nextChange(options.signal))) throw error;
+        await this.#afterFailure(error, options);
       }
     }
   }
 
-  async #knownLeader(signal: AbortSignal | undefined): Promise<bigint> {
+  /** Resolves when the question may be asked again; rejects with what the asker is to be told. */
+  async #afterFailure(error: unknown, { isRepeatable, caller }: AskOptions): Promise<void> {
+    const repeatable = isRepeatable ? harmless : undone;
+    if (!(error instanceof Fault) || !repeatable.includes(error.code)) throw error;
+    if (!(await this.#nextChange(caller?.signal))) throw error;
+  }
+
+  async #knownLeader(caller: Caller | undefined): Promise<bigint> {
     const { clock, electionTimeoutMs, leader } = this.#options;
     const untilMs = clock.nowMs() + electionTimeoutMs;
     while (leader() === NO_NODE) {
-      if (clock.nowMs() >= untilMs || !(await this.#nextChange(signal))) {
+      if (clock.nowMs() >= untilMs || !(await this.#nextChange(caller?.signal))) {
         throw new Fault('no-leader');
       }
     }

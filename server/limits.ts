@@ -13,6 +13,8 @@ export const limits = {
   txnOps: 128,
   /** Longest lease in seconds. */
   leaseTtlSeconds: 9_000_000_000,
+  /** Leases that one call renews. */
+  leasesPerRenewal: 1_024,
   /** Committed entries that may wait to be applied before writes are refused. */
   applyLagEntries: 5_000,
   /** Log entries kept behind the newest applied one so that a slow member can catch up. */

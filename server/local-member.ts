@@ -68,6 +68,8 @@ export class LocalMember implements Member {
   readonly #options: LocalMemberOptions;
   readonly #machine: Machine;
   #isStopping = false;
+  /** Asked for by what came in the message that is being read. */
+  #proof: Promise<void> | undefined;
   #learner: { readonly members: readonly MemberFact[]; readonly isLearner: boolean } | undefined;
 
   constructor(options: LocalMemberOptions) {
@@ -184,43 +186,59 @@ export class LocalMember implements Member {
     return this.#options.node.linearize(signal);
   }
 
-  async renewLease(id: LeaseId, signal?: AbortSignal): Promise<number | undefined> {
+  async renewLease(id: LeaseId, caller?: Caller): Promise<number | undefined> {
     const { ttlSeconds } = await this.#options.questions.ask<'renew-lease'>(
       { kind: 'renew-lease', id },
       () => this.renewLeaseHere(id),
-      { isRepeatable: true, signal },
+      { isRepeatable: true, caller },
     );
     return ttlSeconds;
+  }
+
+  renewLeases(ids: readonly LeaseId[], caller?: Caller): Promise<readonly (number | undefined)[]> {
+    const each = () => Promise.all(ids.map((id) => this.renewLease(id, caller)));
+    if (!this.#options.replica.isServingLeader) return each();
+    return this.#proveLeadership().then(
+      () => {
+        const nowMs = this.#options.clock.nowMs();
+        return ids.map((id) => this.#machine.leases.renew(id, nowMs));
+      },
+      (error: unknown) => {
+        if (error instanceof Fault && error.code === 'leader-changed') return each();
+        throw error;
+      },
+    );
   }
 
   async describeLease(
     id: LeaseId,
     withKeys: boolean,
-    signal?: AbortSignal,
+    caller?: Caller,
   ): Promise<LeaseDescription | undefined> {
     const { lease } = await this.#options.questions.ask<'describe-lease'>(
       { kind: 'describe-lease', id, withKeys },
       () => this.describeLeaseHere(id, withKeys),
-      { isRepeatable: true, signal },
+      { isRepeatable: true, caller },
     );
     if (lease === undefined) return undefined;
     const { ttlSeconds, grantedTtlSeconds, keys } = lease;
     return { remainingSeconds: ttlSeconds, grantedSeconds: grantedTtlSeconds, keys };
   }
 
-  async leases(signal?: AbortSignal): Promise<readonly LeaseId[]> {
+  async leases(caller?: Caller): Promise<readonly LeaseId[]> {
     const { ids } = await this.#options.questions.ask<'leases'>(
       { kind: 'leases' },
       () => this.leasesHere(),
-      { isRepeatable: true, signal },
+      { isRepeatable: true, caller },
     );
     return ids;
   }
 
-  async renewLeaseHere(id: LeaseId): Promise<Replies['renew-lease']> {
-    await this.#proveLeadership();
-    const ttlSeconds = this.#machine.leases.renew(id, this.#options.clock.nowMs());
-    return { kind: 'lease-renewed', ttlSeconds };
+  renewLeaseHere(id: LeaseId): Promise<Replies['renew-lease']> {
+    return this.#proveLeadership().then(() => {
+      const ttlSeconds = this.#machine.leases.renew(id, this.#options.clock.nowMs());
+      return { kind: 'lease-renewed', ttlSeconds };
+    });
   }
 
   async describeLeaseHere(id: LeaseId, withKeys: boolean): Promise<Replies['describe-lease']> {
@@ -243,11 +261,21 @@ export class LocalMember implements Member {
     return { kind: 'leases', ids: leases.map((lease) => lease.id) };
   }
 
-  /** The read round proves that this member still leads: a deposed leader renews nothing. */
-  async #proveLeadership(): Promise<void> {
-    if (!this.#options.replica.isServingLeader) throw new Fault('not-leader');
-    await this.linearize();
-    if (!this.#options.replica.isServingLeader) throw new Fault('leader-changed');
+  /**
+   * The read round proves that this member still leads: a deposed leader renews nothing. Questions that
+   * came in one message share the proof, which begins when the last of them is here.
+   */
+  #proveLeadership(): Promise<void> {
+    if (!this.#options.replica.isServingLeader) return Promise.reject(new Fault('not-leader'));
+    if (this.#proof === undefined) {
+      this.#proof = this.linearize().then(() => {
+        if (!this.#options.replica.isServingLeader) throw new Fault('leader-changed');
+      });
+      queueMicrotask(() => {
+        this.#proof = undefined;
+      });
+    }
+    return this.#proof;
   }
 
   async changeMembership(

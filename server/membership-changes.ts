@@ -38,7 +38,7 @@ export class MembershipChanges {
       const { index } = await this.#options.questions.ask<'propose-membership'>(
         { kind: 'propose-membership', command: encodeMembership(change) },
         () => this.makeHere(change),
-        { isRepeatable: false, signal },
+        { isRepeatable: false, caller: { signal } },
       );
       return index;
     } catch (error) {

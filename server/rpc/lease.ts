@@ -1,6 +1,11 @@
 /** The Lease service. */
-import { Fault } from '../faults.ts';
+import { Fault, Status } from '../faults.ts';
 import { limits } from '../limits.ts';
+import {
+  BatchDefinition,
+  LeaseKeepAliveManyRequest,
+  LeaseKeepAliveManyResponse,
+} from '../wire/conclave/v1/batch.ts';
 import {
   LeaseDefinition,
   LeaseKeepAliveRequest,
@@ -11,6 +16,7 @@ import { toNumber } from './convert.ts';
 import { headerAt, headerNow } from './header.ts';
 import { methodsOf } from './method.ts';
 import type { ServiceContext } from './services.ts';
+import { Rejection } from './status.ts';
 
 /** TTL of a lease that is not there. */
 const NO_SUCH_LEASE_TTL = -1n;
@@ -40,8 +46,8 @@ export function leaseMethods({ member, writes, random }: ServiceContext) {
     return { header: headerAt(member, result.revision) };
   });
 
-  const timeToLive = method(methods.leaseTimeToLive, async (message, { signal }) => {
-    const lease = await member.describeLease(message.ID, message.keys, signal);
+  const timeToLive = method(methods.leaseTimeToLive, async (message, call) => {
+    const lease = await member.describeLease(message.ID, message.keys, call);
     const header = headerNow(member);
     if (lease === undefined) {
       return { header, ID: message.ID, TTL: NO_SUCH_LEASE_TTL, grantedTTL: 0n, keys: [] };
@@ -55,8 +61,8 @@ export function leaseMethods({ member, writes, random }: ServiceContext) {
     };
   });
 
-  const leases = method(methods.leaseLeases, async (_, { signal }) => {
-    const ids = await member.leases(signal);
+  const leases = method(methods.leaseLeases, async (_, call) => {
+    const ids = await member.leases(call);
     return { header: headerNow(member), leases: ids.map((ID) => ({ ID })) };
   });
 
@@ -67,13 +73,33 @@ export function leaseMethods({ member, writes, random }: ServiceContext) {
       requestType: LeaseKeepAliveRequest,
       responseType: LeaseKeepAliveResponse,
     },
-    async ({ ID }, { signal }) => {
+    async ({ ID }, call) => {
       // The revision is read first: a later one could vouch for more than the renewal does.
       const header = headerNow(member);
-      const ttlSeconds = await member.renewLease(ID, signal);
+      const ttlSeconds = await member.renewLease(ID, call);
       return { header, ID, TTL: ttlSeconds === undefined ? 0n : secondsOf(ttlSeconds) };
     },
   );
 
-  return { grant, revoke, timeToLive, leases, keepAlive };
+  /** Many in one, on the batched stream only. Without a header, which would tell each the same. */
+  const keepAliveMany = methodsOf(member, BatchDefinition)(
+    {
+      name: 'LeaseKeepAliveMany',
+      requestType: LeaseKeepAliveManyRequest,
+      responseType: LeaseKeepAliveManyResponse,
+    },
+    async ({ ids }, call) => {
+      const { leasesPerRenewal } = limits;
+      if (ids.length > leasesPerRenewal) {
+        throw new Rejection(
+          Status.INVALID_ARGUMENT,
+          `${ids.length} leases are to be renewed, at most ${leasesPerRenewal} are at a time`,
+        );
+      }
+      const ttls = await member.renewLeases(ids, call);
+      return { ttlSeconds: ttls.map((ttlSeconds = 0) => secondsOf(ttlSeconds)) };
+    },
+  );
+
+  return { grant, revoke, timeToLive, leases, keepAlive, keepAliveMany };
 }

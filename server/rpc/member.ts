@@ -43,7 +43,7 @@ export type HashDescription = {
   readonly hashRevision: Revision;
 };
 
-/** Who asked. Making the signal costs more than a small read, so only long ones look at it. */
+/** Who asked. Making the signal costs more than a small read or a renewal, so only who waits looks at it. */
 export type Caller = {
   /** Aborts when nobody waits any longer. */
   readonly signal: AbortSignal;
@@ -96,15 +96,17 @@ export interface Member extends MemberFacts {
   linearize(signal?: AbortSignal): Promise<void>;
 
   /** The granted seconds, or undefined when there is no such lease. Any member may be asked. */
-  renewLease(id: LeaseId, signal?: AbortSignal): Promise<number | undefined>;
+  renewLease(id: LeaseId, caller?: Caller): Promise<number | undefined>;
+  /** The same for many, in their order. */
+  renewLeases(ids: readonly LeaseId[], caller?: Caller): Promise<readonly (number | undefined)[]>;
   /** Undefined when there is no such lease. Any member may be asked. */
   describeLease(
     id: LeaseId,
     withKeys: boolean,
-    signal?: AbortSignal,
+    caller?: Caller,
   ): Promise<LeaseDescription | undefined>;
   /** In order of expiry. */
-  leases(signal?: AbortSignal): Promise<readonly LeaseId[]>;
+  leases(caller?: Caller): Promise<readonly LeaseId[]>;
 
   /** `revision` 0 is the newest. */
   hashKv(revision: Revision): Promise<HashDescription>;

@@ -80,7 +80,7 @@ export function serveAll(
   const cluster = clusterMethods(context);
   const maintenance = maintenanceMethods(context);
   const client = clientMethods(context);
-  const { keepAlive, ...unaryLease } = lease;
+  const { keepAlive, keepAliveMany, ...unaryLease } = lease;
   const groups = [kv, unaryLease, cluster, maintenance];
   for (const method of groups.flatMap((group) => Object.values(group))) registrar.unary(method);
   registrar.unary(healthCheck(member));
@@ -110,6 +110,7 @@ export function serveAll(
     [Method.LEASE_GRANT, lease.grant],
     [Method.LEASE_REVOKE, lease.revoke],
     [Method.LEASE_KEEP_ALIVE, keepAlive],
+    [Method.LEASE_KEEP_ALIVE_MANY, keepAliveMany],
     [Method.LEASE_TIME_TO_LIVE, lease.timeToLive],
     [Method.LEASE_LEASES, lease.leases],
     [Method.STATUS, maintenance.status],

@@ -38,7 +38,7 @@ class Rig {
     return this.questions.ask<'renew-lease'>(
       { kind: 'renew-lease', id: 1n },
       () => this.#answer(1n),
-      { isRepeatable, signal },
+      { isRepeatable, ...(signal === undefined ? {} : { caller: { signal } }) },
     );
   }
 

@@ -1,6 +1,13 @@
 import { status } from '@grpc/grpc-js';
 import { expect, test } from 'vitest';
-import { type Answer, Answers, Calls, Method } from '../../server/wire/conclave/v1/batch.ts';
+import {
+  type Answer,
+  Answers,
+  Calls,
+  LeaseKeepAliveManyRequest,
+  LeaseKeepAliveManyResponse,
+  Method,
+} from '../../server/wire/conclave/v1/batch.ts';
 import {
   LeaseGrantRequest,
   LeaseKeepAliveRequest,
@@ -81,6 +88,32 @@ test('leases are granted and kept alive through the same handlers', async () => 
   const [, kept, lost] = await exchange.count(3);
   expect(LeaseKeepAliveResponse.decode(kept?.response ?? key).TTL).toBe(10n);
   expect(LeaseKeepAliveResponse.decode(lost?.response ?? key).TTL).toBe(0n);
+});
+
+test('many leases are kept alive by one call, each answered in its place', async () => {
+  await using face = await Face.open();
+  const { lease } = face.wire();
+  for (const [ID, TTL] of [
+    [5n, 10n],
+    [-6n, 20n],
+  ] as const)
+    await lease.leaseGrant({ ID, TTL });
+  const exchange = new Exchange(face);
+  const many = (ids: bigint[]) => Buffer.from(LeaseKeepAliveManyRequest.encode({ ids }).finish());
+  exchange.send(
+    { id: 1, method: Method.LEASE_KEEP_ALIVE_MANY, request: many([-6n, 7n, 5n]) },
+    { id: 2, method: Method.LEASE_KEEP_ALIVE_MANY, request: many(Array(1_025).fill(5n)) },
+  );
+  const [first, second] = [...(await exchange.count(2))].sort((a, b) => a.id - b.id);
+  expect(LeaseKeepAliveManyResponse.decode(first?.response ?? key).ttlSeconds).toEqual([
+    20n,
+    0n,
+    10n,
+  ]);
+  expect(second).toMatchObject({
+    code: status.INVALID_ARGUMENT,
+    error: '1025 leases are to be renewed, at most 1024 are at a time',
+  });
 });
 
 test('a bad call gets an error of its own and the others their answers', async () => {

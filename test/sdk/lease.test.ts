@@ -30,6 +30,28 @@ describe.skipIf(storeMissing)('leases', () => {
     await expect(leases.revoke(id)).rejects.toMatchObject({ code: 'LEASE_NOT_FOUND' });
   });
 
+  test.each(['auto', 'unary'] as const)('many at once are renewed, over %s', async (transport) => {
+    await using own = await connect({ endpoints: store().endpoint, transport });
+    const { leases } = own;
+    const granted = await Promise.all(['60s', '61s', '62s'].map((ttl) => leases.grant(ttl)));
+    const gone = granted[1]?.id ?? 0n;
+    await leases.revoke(gone);
+    const renewed = await Promise.all(granted.map(({ id }) => leases.keepAlive(id)));
+    expect(renewed.map(({ ttlMs }) => ttlMs)).toEqual([60_000, 0, 62_000]);
+    await Promise.all(granted.filter(({ id }) => id !== gone).map(({ id }) => leases.revoke(id)));
+  });
+
+  test('a renewal that cannot be sent fails alone', async () => {
+    const { leases } = client;
+    const { id } = await leases.grant('60s');
+    const renewals = [leases.keepAlive(id), leases.keepAlive('seven' as never)];
+    expect(await Promise.allSettled(renewals)).toMatchObject([
+      { value: { ttlMs: 60_000 } },
+      { status: 'rejected' },
+    ]);
+    await leases.revoke(id);
+  });
+
   test('an id of the caller is taken once', async () => {
     const { leases } = client;
     const id = 2n ** 63n - 1n;

@@ -161,6 +161,10 @@ export class FakeMember implements Member {
     return this.machine.leases.renew(id, this.nowMs);
   }
 
+  async renewLeases(ids: readonly LeaseId[]): Promise<readonly (number | undefined)[]> {
+    return Promise.all(ids.map((id) => this.renewLease(id)));
+  }
+
   async describeLease(id: LeaseId, withKeys: boolean): Promise<LeaseDescription | undefined> {
     const granted = this.machine.leases.ttlSeconds(id);
     if (granted === undefined) return undefined;

@@ -42,8 +42,8 @@ export const leaseMutants: readonly Mutant[] = [
     50,
     'a deposed leader renews leases',
     'local-member.ts',
-    '    await this.linearize();\n    if (!this.#options.replica.isServingLeader)',
-    '    if (!this.#options.replica.isServingLeader)',
+    'this.#proof = this.linearize().then(',
+    'this.#proof = Promise.resolve().then(',
     test('node/deposed-leader', 'a deposed leader renews no lease'),
   ),
   lease(

@@ -40,6 +40,8 @@ export const Method = {
   MEMBER_REMOVE: 17,
   MEMBER_UPDATE: 18,
   MEMBER_PROMOTE: 19,
+  /** LEASE_KEEP_ALIVE_MANY - Many LEASE_KEEP_ALIVE in one: a process that holds thousands of leases renews them together. */
+  LEASE_KEEP_ALIVE_MANY: 20,
 } as const;
 
 export type Method = typeof Method[keyof typeof Method];
@@ -65,6 +67,7 @@ export namespace Method {
   export type MEMBER_REMOVE = typeof Method.MEMBER_REMOVE;
   export type MEMBER_UPDATE = typeof Method.MEMBER_UPDATE;
   export type MEMBER_PROMOTE = typeof Method.MEMBER_PROMOTE;
+  export type LEASE_KEEP_ALIVE_MANY = typeof Method.LEASE_KEEP_ALIVE_MANY;
 }
 
 export interface Call {
@@ -106,6 +109,16 @@ export interface Answer {
 
 export interface Answers {
   answers: Answer[];
+}
+
+export interface LeaseKeepAliveManyRequest {
+  /** At most 1024. */
+  ids: bigint[];
+}
+
+export interface LeaseKeepAliveManyResponse {
+  /** What each has from now on, in the order of the ids: 0 when the lease is gone. */
+  ttlSeconds: bigint[];
 }
 
 export interface ClientRegisterRequest {
@@ -477,6 +490,150 @@ export const Answers: MessageFns<Answers> = {
   fromPartial(object: DeepPartial<Answers>): Answers {
     const message = createBaseAnswers();
     message.answers = object.answers?.map((e) => Answer.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseLeaseKeepAliveManyRequest(): LeaseKeepAliveManyRequest {
+  return { ids: [] };
+}
+
+export const LeaseKeepAliveManyRequest: MessageFns<LeaseKeepAliveManyRequest> = {
+  encode(message: LeaseKeepAliveManyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ids.length !== 0) {
+      writer.uint32(10).fork();
+      for (const v of message.ids) {
+        if (BigInt.asIntN(64, v) !== v) {
+          throw new globalThis.Error("a value provided in array field ids of type int64 is too large");
+        }
+        writer.int64(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LeaseKeepAliveManyRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLeaseKeepAliveManyRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag === 8) {
+              message.ids.push(reader.int64() as bigint);
+
+              continue;
+            }
+
+            if (tag === 10) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.ids.push(reader.int64() as bigint);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<LeaseKeepAliveManyRequest>): LeaseKeepAliveManyRequest {
+    return LeaseKeepAliveManyRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LeaseKeepAliveManyRequest>): LeaseKeepAliveManyRequest {
+    const message = createBaseLeaseKeepAliveManyRequest();
+    message.ids = object.ids?.map((e) => BigInt(e)) || [];
+    return message;
+  },
+};
+
+function createBaseLeaseKeepAliveManyResponse(): LeaseKeepAliveManyResponse {
+  return { ttlSeconds: [] };
+}
+
+export const LeaseKeepAliveManyResponse: MessageFns<LeaseKeepAliveManyResponse> = {
+  encode(message: LeaseKeepAliveManyResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ttlSeconds.length !== 0) {
+      writer.uint32(10).fork();
+      for (const v of message.ttlSeconds) {
+        if (BigInt.asUintN(64, v) !== v) {
+          throw new globalThis.Error("a value provided in array field ttlSeconds of type uint64 is too large");
+        }
+        writer.uint64(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LeaseKeepAliveManyResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLeaseKeepAliveManyResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag === 8) {
+              message.ttlSeconds.push(reader.uint64() as bigint);
+
+              continue;
+            }
+
+            if (tag === 10) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.ttlSeconds.push(reader.uint64() as bigint);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<LeaseKeepAliveManyResponse>): LeaseKeepAliveManyResponse {
+    return LeaseKeepAliveManyResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LeaseKeepAliveManyResponse>): LeaseKeepAliveManyResponse {
+    const message = createBaseLeaseKeepAliveManyResponse();
+    message.ttlSeconds = object.ttlSeconds?.map((e) => BigInt(e)) || [];
     return message;
   },
 };
