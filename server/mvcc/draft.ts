@@ -2,12 +2,12 @@
  * The changes of one log entry while it is being applied: what will be written, the events of its
  * revision, and a view in which later operations of the entry read the earlier ones' writes.
  *
- * The view is a small ordered map over the state. An entry of one operation never reads its own
- * writes, so it is told not to build the map.
+ * The view is a small map over the state. An entry of one operation never reads its own writes, so it is
+ * told not to build the map.
  */
 import type { Write } from '../ports.ts';
-import { ByteMap } from './byte-map.ts';
 import { successor } from './keys.ts';
+import { OwnWrites } from './own-writes.ts';
 import type { Bytes, Event, Revision } from './types.ts';
 
 /** What the store reads: the forward part of `StateReader`. */
@@ -27,12 +27,12 @@ export class Draft implements ForwardReader {
   readonly events: Event[] = [];
   readonly #base: ForwardReader;
   readonly #baseRevision: Revision;
-  readonly #own: ByteMap<Bytes | undefined> | undefined;
+  readonly #own: OwnWrites | undefined;
 
   constructor(base: ForwardReader, baseRevision: Revision, readsOwnWrites: boolean) {
     this.#base = base;
     this.#baseRevision = baseRevision;
-    this.#own = readsOwnWrites ? new ByteMap() : undefined;
+    this.#own = readsOwnWrites ? new OwnWrites() : undefined;
   }
 
   /** The revision that changes made here get. */
@@ -56,8 +56,8 @@ export class Draft implements ForwardReader {
   }
 
   get(key: Bytes): Bytes | undefined {
-    if (this.#own?.has(key)) return this.#own.get(key);
-    return this.#base.get(key);
+    const own = this.#own?.get(key);
+    return own === undefined ? this.#base.get(key) : own.value;
   }
 
   scan(start: Bytes, end: Bytes | undefined, options: { readonly limit: number }): readonly Pair[] {
@@ -81,7 +81,7 @@ export class Draft implements ForwardReader {
 function merge(
   found: Pair[],
   below: readonly Pair[],
-  own: ByteMap<Bytes | undefined>,
+  own: OwnWrites,
   from: Bytes,
   upTo: Bytes | undefined,
 ): void {

@@ -8,8 +8,7 @@
  * above, not with those of earlier nested ones. What passes is executed in order.
  */
 import { ByteMap } from './byte-map.ts';
-import { successor } from './keys.ts';
-import type { Bytes, DeleteRangeRequest, KeySpan, Operation } from './types.ts';
+import type { Bytes, DeleteRangeRequest, Operation } from './types.ts';
 
 /** Whether the operations of one branch write a key twice. */
 export function writesKeyTwice(operations: readonly Operation[]): boolean {
@@ -17,14 +16,14 @@ export function writesKeyTwice(operations: readonly Operation[]): boolean {
   return collect(operations) === undefined;
 }
 
-type Written = { readonly puts: Set<string>; readonly deletes: Intervals };
+type Written = { readonly puts: Set<string>; readonly deletes: Deletes };
 
 /** The keys that a branch writes; undefined when it writes one twice. */
 function collect(operations: readonly Operation[]): Written | undefined {
   const puts = new Set<string>();
-  const deletes = new Intervals();
+  const deletes = new Deletes();
   for (const operation of operations) {
-    if (operation.kind === 'delete-range') deletes.addSpan(operation);
+    if (operation.kind === 'delete-range') deletes.add(operation);
   }
   for (const operation of operations) {
     if (operation.kind !== 'txn') continue;
@@ -32,12 +31,12 @@ function collect(operations: readonly Operation[]): Written | undefined {
     const failure = collect(operation.failure);
     if (success === undefined || failure === undefined) return undefined;
     for (const key of success.puts) {
-      if (puts.has(key) || deletes.hasText(key)) return undefined;
+      if (puts.has(key) || deletes.has(key)) return undefined;
       puts.add(key);
     }
     for (const key of failure.puts) {
       if (puts.has(key) && !success.puts.has(key)) return undefined;
-      if (deletes.hasText(key)) return undefined;
+      if (deletes.has(key)) return undefined;
       puts.add(key);
     }
     deletes.addAll(success.deletes);
@@ -46,7 +45,7 @@ function collect(operations: readonly Operation[]): Written | undefined {
   for (const operation of operations) {
     if (operation.kind !== 'put') continue;
     const key = toText(operation.key);
-    if (puts.has(key) || deletes.has(operation.key)) return undefined;
+    if (puts.has(key) || deletes.has(key)) return undefined;
     puts.add(key);
   }
   return { puts, deletes };
@@ -56,28 +55,42 @@ function collect(operations: readonly Operation[]): Written | undefined {
 const toText = (key: Bytes): string =>
   Buffer.from(key.buffer, key.byteOffset, key.length).toString('latin1');
 
+/** What is deleted: most are single keys, which need no order. */
+class Deletes {
+  readonly #keys = new Set<string>();
+  readonly #ranges = new Intervals();
+
+  add({ key, rangeEnd }: DeleteRangeRequest): void {
+    if (rangeEnd.length === 0) this.#keys.add(toText(key));
+    else this.#ranges.add(key, rangeEnd);
+  }
+
+  addAll(other: Deletes): void {
+    for (const key of other.#keys) this.#keys.add(key);
+    this.#ranges.addAll(other.#ranges);
+  }
+
+  has(key: string): boolean {
+    return this.#keys.has(key) || this.#ranges.hasText(key);
+  }
+}
+
 /** A set of byte strings, kept as disjoint half-open intervals. */
 class Intervals {
   readonly #endByStart = new ByteMap<Bytes>();
 
-  addSpan({ key, rangeEnd }: KeySpan | DeleteRangeRequest): void {
-    this.#add(key, rangeEnd.length === 0 ? successor(key) : rangeEnd);
-  }
-
   addAll(other: Intervals): void {
-    for (const [start, end] of other.#endByStart.entries()) this.#add(start, end);
+    for (const [start, end] of other.#endByStart.entries()) this.add(start, end);
   }
 
-  has(key: Bytes): boolean {
+  hasText(text: string): boolean {
+    if (this.#endByStart.isEmpty) return false;
+    const key = Buffer.from(text, 'latin1');
     const nearest = this.#endByStart.getPairOrNextLower(key);
     return nearest !== undefined && Buffer.compare(key, nearest[1]) < 0;
   }
 
-  hasText(key: string): boolean {
-    return !this.#endByStart.isEmpty && this.has(Buffer.from(key, 'latin1'));
-  }
-
-  #add(start: Bytes, end: Bytes): void {
+  add(start: Bytes, end: Bytes): void {
     if (Buffer.compare(start, end) >= 0) return;
     let first = start;
     let last = end;
