@@ -42,6 +42,11 @@ export const systemClock: Clock = {
 /** Nanoseconds that count alike in all threads of this process, as `monotonicMs` of one does not. */
 export const threadNs = (): bigint => process.hrtime.bigint();
 
+/** Runs `callback` when all has run that promises settled by now have set going. */
+export const afterPromises = (callback: () => void): void => {
+  process.nextTick(callback);
+};
+
 /** Runs `callback` when all that is ready in this turn of the event loop has run. */
 export const afterThisTurn = (callback: () => void): void => {
   setImmediate(callback);

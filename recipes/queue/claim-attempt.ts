@@ -4,7 +4,15 @@
  */
 import type { Client } from '../../sdk/client.ts';
 import type { KeyValue, ListResult } from '../../sdk/kv.ts';
-import { compare, type Operation, op, type TxnResult } from '../../sdk/txn.ts';
+import {
+  compare,
+  type Operation,
+  type Operations,
+  op,
+  type Txn,
+  type TxnResult,
+} from '../../sdk/txn.ts';
+import { untilAnswered } from '../common/repeat.ts';
 import { type QueueKeys, randomId } from '../names.ts';
 import type { ClaimRate } from './claim-rate.ts';
 import { idOfEntry, slotKey } from './job-places.ts';
@@ -35,9 +43,16 @@ export type AttemptOutcome = {
 };
 
 export type Attempt = {
-  /** Idempotent: a repetition recognises what an earlier one claimed. */
-  commit(signal: AbortSignal): Promise<AttemptOutcome>;
+  /**
+   * Idempotent: a repetition recognises what an earlier one claimed.
+   *
+   * @param send commits the transaction
+   * @param signal ends the search for what an earlier one claimed
+   */
+  commit(send: Send, signal: AbortSignal): Promise<AttemptOutcome>;
 };
+
+export type Send = (txn: Txn<Operations, Operations>) => Promise<TxnResult<Operations, Operations>>;
 
 export type AttemptOptions = {
   /** One for each entry, if the queue's concurrency is limited. */
@@ -96,7 +111,7 @@ export function claimAttempt(
           op.put(claim, encodeState(state)),
           ...slotOf.map((key) => op.put(key, state.nonce)),
         )
-        .else(op.get(keys.job + id), op.get(claim), op.get(entry.key)),
+        .else(op.get(claim), ...(slot === undefined ? [] : [op.get(entry.key)])),
     );
     return { entry, id, state, operation };
   });
@@ -120,27 +135,34 @@ export function claimAttempt(
       op.get(keys.limits),
       rate.read,
       // What an earlier attempt claimed whose answer was lost.
-      ...each.flatMap(({ id }) => [op.get(keys.job + id), op.get(keys.claim + id)]),
+      ...each.map(({ id }) => op.get(keys.claim + id)),
     );
 
-  const mine = (claim: KeyValue | null, payload: KeyValue | null, { id, state }: One) =>
-    claim !== null && readClaimState(claim).nonce === state.nonce
-      ? { id, createRevision: claim.createRevision, state, payload }
-      : undefined;
+  /** What an earlier attempt claimed, if this is its claim. */
+  const mine = async (
+    claim: KeyValue | null,
+    { id, state }: One,
+    signal: AbortSignal,
+  ): Promise<Granted | undefined> => {
+    if (claim === null || readClaimState(claim).nonce !== state.nonce) return undefined;
+    const read = () => kv.get(keys.job + id, { signal });
+    const payload = await untilAnswered(client, read, signal);
+    return { id, createRevision: claim.createRevision, state, payload };
+  };
 
-  const commit = async (signal: AbortSignal): Promise<AttemptOutcome> => {
-    const result = await txn.commit({ signal });
+  const commit = async (send: Send, signal: AbortSignal): Promise<AttemptOutcome> => {
+    const result = await send(txn);
     const responses: readonly unknown[] = result.responses;
     const granted: Granted[] = [];
     const untried: KeyValue[] = [];
     let lost = 0;
     if (!result.succeeded) {
       const [enlisted, stored, paceNow, ...found] = responses as readonly (KeyValue | null)[];
-      each.forEach((one, index) => {
-        const before = mine(found[2 * index + 1] ?? null, found[2 * index] ?? null, one);
+      for (const [index, one] of each.entries()) {
+        const before = await mine(found[index] ?? null, one, signal);
         if (before) granted.push(before);
         else untried.push(one.entry);
-      });
+      }
       return {
         granted,
         lost,
@@ -149,27 +171,25 @@ export function claimAttempt(
         ...(enlisted ? { limits: stored ?? null, rate: paceNow ?? null } : {}),
       };
     }
-    const claimed = responses.slice(0, each.length) as readonly TxnResult<
-      readonly Operation[],
-      readonly Operation[]
-    >[];
+    const claimed = responses.slice(0, each.length) as readonly TxnResult<Operations, Operations>[];
     for (const { wrote } of paced) wrote(result.revision);
     let slotTaken = false;
-    each.forEach((one, index) => {
+    for (const [index, one] of each.entries()) {
       const nested = claimed[index];
-      const [payload = null, claim = null, entry = null] = (nested?.responses ??
+      const [first = null, entry = null] = (nested?.responses ??
         []) as readonly (KeyValue | null)[];
       if (nested?.succeeded) {
-        granted.push({ id: one.id, createRevision: result.revision, state: one.state, payload });
-        return;
+        const { id, state } = one;
+        granted.push({ id, createRevision: result.revision, state, payload: first });
+        continue;
       }
-      const before = mine(claim, payload, one);
+      const before = await mine(first, one, signal);
       if (before) granted.push(before);
       else if (entry?.modRevision === one.entry.modRevision) {
         slotTaken = true;
         untried.push(entry);
       } else lost += 1;
-    });
+    }
     return {
       granted,
       lost,

@@ -16,8 +16,10 @@ import type { KeyValue } from '../../sdk/kv.ts';
 import type { CallOptions } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
 import { compare, type Operations, op, type Txn, type TxnResult } from '../../sdk/txn.ts';
+import { AbortCrowd } from '../common/abort-crowd.ts';
+import { LazyAbort } from '../common/lazy-abort.ts';
 import { fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
-import { onAbort } from '../common/signals.ts';
+import type { TxnsTogether } from '../common/txns-together.ts';
 import type { QueueKeys } from '../names.ts';
 import { type ClaimAndOrder, type Ending, leaving } from './claim-endings.ts';
 import { overdue, passedOn, settledBefore } from './claim-errors.ts';
@@ -41,17 +43,22 @@ export type PreparedEnding = (signal: AbortSignal) => Promise<Ending>;
 /** Bounds calls that would otherwise repeat until the store answers or the claim is over. */
 export type Limits = Pick<CallOptions, 'signal' | 'timeout'>;
 
+export type SettlingLimits = Limits & {
+  /** Bounds the repetitions only: the first try is short, and may go together with others. */
+  readonly patience?: AbortSignal;
+};
+
 export class ClaimTenure {
   readonly id: string;
   readonly token: bigint;
-  /** Aborts when the claim is lost, and when the job is to stop: with a JobStoppedError. */
-  readonly signal: AbortSignal;
   readonly #session: Session;
+  readonly #together: TxnsTogether;
   readonly #keys: QueueKeys;
   readonly #key: string;
   /** Called once, when the claim is settled or lost. */
   #ended: (lost?: ErrorCode) => void;
-  readonly #over = new AbortController();
+  /** Aborts when the claim is lost, and when the job is to stop: with a JobStoppedError. */
+  readonly over = new LazyAbort();
   /** Why the claim was lost. */
   #loss: ConclaveError | undefined;
   #order: StopOrder | undefined;
@@ -63,26 +70,29 @@ export class ClaimTenure {
   /** Whether an attempt to settle may have taken effect unnoticed. */
   #answerLost = false;
 
-  /** @param ended hears once that the claim is settled, or why it was lost */
+  /**
+   * @param together where claims of the same consumer are settled together
+   * @param ended hears once that the claim is settled, or why it was lost
+   */
   constructor(
     session: Session,
+    together: TxnsTogether,
     keys: QueueKeys,
     { id, createRevision, state, sentMs }: ClaimGrant,
     ended: (lost?: ErrorCode) => void,
   ) {
     this.id = id;
     this.token = createRevision;
-    this.signal = this.#over.signal;
     this.#session = session;
+    this.#together = together;
     this.#keys = keys;
     this.#key = keys.claim + id;
     this.#ended = ended;
     this.#state = state;
     this.#validUntilMs = sentMs + state.visibilityMs;
     this.#armDeadline();
-    this.#unfollow = onAbort(session.signal, () =>
-      this.#lose(session.signal.reason as ConclaveError),
-    );
+    const { signal } = session;
+    this.#unfollow = AbortCrowd.of(signal).add(() => this.#lose(signal.reason as ConclaveError));
   }
 
   /** As far as this worker has written it. */
@@ -109,7 +119,7 @@ export class ClaimTenure {
     if (this.#settled) throw settledBefore(this.id);
     if (this.#session.client.clock.monotonicMs() >= this.#validUntilMs)
       this.#lose(overdue(this.id));
-    this.signal.throwIfAborted();
+    if (this.over.aborted) throw this.over.reason;
     if (this.#session.state === 'lost') this.#session.assertLive();
   }
 
@@ -125,7 +135,7 @@ export class ClaimTenure {
    */
   async extend(progress: unknown, limits: Limits): Promise<void> {
     if (this.#settled) throw settledBefore(this.id);
-    if (this.isLost) this.signal.throwIfAborted();
+    if (this.isLost) throw this.over.reason;
     const { clock, kv } = this.#session.client;
     if (progress !== undefined) this.#state = { ...this.#state, progress };
     const sentMs = clock.monotonicMs();
@@ -151,15 +161,23 @@ export class ClaimTenure {
    */
   async settle(
     how: Ending | PreparedEnding,
-    limits: Limits,
+    limits: SettlingLimits,
     wasMine: (signal: AbortSignal) => Promise<boolean>,
   ): Promise<void> {
     if (this.#settled) throw settledBefore(this.id);
-    const { signal, unlink } = settlingPatience(this.#session, this.id, this.#validUntilMs, limits);
     this.#settled = true;
     this.#cancelDeadline();
     const { kv } = this.#session.client;
     const leaver = { kv, keys: this.#keys, id: this.id, state: this.#state, token: this.token };
+    if (
+      typeof how !== 'function' &&
+      (await this.#settleTogether(leaving(how, leaver, null), limits))
+    ) {
+      this.#unfollow();
+      this.#end();
+      return;
+    }
+    const { signal, unlink } = settlingPatience(this.#session, this.id, this.#validUntilMs, limits);
     try {
       const ending = typeof how === 'function' ? await how(signal) : how;
       for (let order: KeyValue | null = null; ; ) {
@@ -186,9 +204,30 @@ export class ClaimTenure {
       this.#unfollow();
       this.#end();
     } catch (error) {
-      throw this.#unsettled(error, signal, limits.signal);
+      throw this.#unsettled(error, signal, limits.signal ?? limits.patience);
     } finally {
       unlink();
+    }
+  }
+
+  /**
+   * Together with other claims, unless others wait for this job or somebody is impatient.
+   *
+   * @returns whether that has settled it; if not, it is settled alone
+   */
+  async #settleTogether(
+    txn: Txn<Operations, ClaimAndOrder>,
+    limits: SettlingLimits,
+  ): Promise<boolean> {
+    const { group, dedup, parent, isParent } = this.#state;
+    const isOneOfMany = group === undefined && dedup === undefined && parent === undefined;
+    const isPatient = limits.signal === undefined && limits.timeout === undefined;
+    if (!(isOneOfMany && !isParent && isPatient && this.#session.state !== 'lost')) return false;
+    try {
+      return (await this.#together.commit(txn)).succeeded;
+    } catch (error) {
+      if (!isConclaveError(error) || error.outcome !== 'not-applied') this.#answerLost = true;
+      return false;
     }
   }
 
@@ -200,7 +239,7 @@ export class ClaimTenure {
   #heed(kv: KeyValue | null): void {
     if (kv === null || this.#order !== undefined) return;
     this.#order = readOrder(kv);
-    if (!this.signal.aborted) this.#over.abort(new JobStoppedError(this.id, this.#order));
+    this.over.abort(new JobStoppedError(this.id, this.#order));
   }
 
   async #commit<Then extends Operations, Else extends Operations>(
@@ -247,7 +286,7 @@ export class ClaimTenure {
     this.#loss ??= reason;
     // Being settled, it may be settled all the same: whether it is lost is known when that has ended.
     if (!this.#settled || reason.code === 'CLAIM_LOST') this.#end(reason.code);
-    if (!this.signal.aborted) this.#over.abort(reason);
+    this.over.abort(reason);
     return reason;
   }
 

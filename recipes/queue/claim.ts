@@ -9,6 +9,7 @@ import { type CallOptions, type Duration, parseDuration } from '../../sdk/option
 import type { Session } from '../../sdk/session.ts';
 import { checkOptions, timeLimits } from '../common/option-checks.ts';
 import { closingPatienceMs } from '../common/repeat.ts';
+import type { TxnsTogether } from '../common/txns-together.ts';
 import { type QueueKeys, unescapeName } from '../names.ts';
 import { checkCall, checkText } from './checks.ts';
 import { type ChildResult, childResults } from './child-results.ts';
@@ -22,7 +23,13 @@ import {
   stopped,
 } from './claim-endings.ts';
 import { endedWithoutJob } from './claim-history.ts';
-import { type ClaimGrant, ClaimTenure, type Limits, type PreparedEnding } from './claim-tenure.ts';
+import {
+  type ClaimGrant,
+  ClaimTenure,
+  type Limits,
+  type PreparedEnding,
+  type SettlingLimits,
+} from './claim-tenure.ts';
 import { availableMs } from './job-record.ts';
 import { keyMemory } from './key-memory.ts';
 import type { StopOrder } from './stop-order.ts';
@@ -37,7 +44,7 @@ export type NackOptions = CallOptions & {
 };
 
 const knownNack = { ...timeLimits, delay: true, error: true } as const;
-const knownAck = { ...timeLimits, forParent: true } as const;
+const knownAck = { ...timeLimits, forParent: true, patience: true } as const;
 const knownDead = { ...timeLimits, error: true } as const;
 const knownDiscard = { ...timeLimits, reason: true } as const;
 const knownResult = { bytes: true, lease: true } as const;
@@ -54,11 +61,6 @@ export class Claim<T> implements AsyncDisposable {
   readonly pushedAt: Date;
   /** Fencing token: rises with each claim of the job. */
   readonly token: bigint;
-  /**
-   * Aborts when the claim is lost (CLAIM_LOST, SESSION_LOST), and when the job is to stop: with a
-   * JobStoppedError, whose claim is still to be settled.
-   */
-  readonly signal: AbortSignal;
   readonly #session: Session;
   readonly #keys: QueueKeys;
   readonly #decode: () => T;
@@ -67,6 +69,7 @@ export class Claim<T> implements AsyncDisposable {
   /** @param ended hears once that the claim is settled, or why it was lost */
   constructor(
     session: Session,
+    together: TxnsTogether,
     keys: QueueKeys,
     grant: ClaimGrant,
     decode: () => T,
@@ -76,13 +79,30 @@ export class Claim<T> implements AsyncDisposable {
     this.#session = session;
     this.#keys = keys;
     this.#decode = decode;
-    this.#tenure = new ClaimTenure(session, keys, grant, ended);
+    this.#tenure = new ClaimTenure(session, together, keys, grant, ended);
     this.id = grant.id;
     this.attempt = state.attempts;
     this.maxAttempts = state.attemptsMax;
     this.pushedAt = new Date(state.pushedMs);
     this.token = grant.createRevision;
-    this.signal = this.#tenure.signal;
+  }
+
+  /**
+   * Aborts when the claim is lost (CLAIM_LOST, SESSION_LOST), and when the job is to stop: with a
+   * JobStoppedError, whose claim is still to be settled.
+   */
+  get signal(): AbortSignal {
+    return this.#tenure.over.signal;
+  }
+
+  /** Runs `listener` when the signal aborts, or at once when it has. */
+  onStop(listener: () => void): void {
+    this.#tenure.over.heard(listener);
+  }
+
+  /** Why the signal aborted, if it did. */
+  get stopReason(): unknown {
+    return this.#tenure.over.reason;
   }
 
   /** @throws ConclaveError CODEC */
@@ -143,7 +163,7 @@ export class Claim<T> implements AsyncDisposable {
    */
   async ack(
     kept?: KeptResult,
-    limits: Limits & { readonly forParent?: string } = {},
+    limits: SettlingLimits & { readonly forParent?: string } = {},
   ): Promise<void> {
     if (kept !== undefined) checkOptions<KeptResult>(kept, knownResult, 'kept');
     checkOptions(limits, knownAck);
@@ -268,7 +288,7 @@ export class Claim<T> implements AsyncDisposable {
   }
 
   /** Settles by what leaves no job behind, so that the job is what tells after a lost answer. */
-  #finish(ending: Ending | PreparedEnding, limits: Limits): Promise<void> {
+  #finish(ending: Ending | PreparedEnding, limits: SettlingLimits): Promise<void> {
     return this.#tenure.settle(ending, limits, (signal) => this.#endedWithoutJob(signal));
   }
 

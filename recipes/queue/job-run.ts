@@ -1,9 +1,10 @@
 /** One job from claim to settlement. */
 import { type Codec, encodeWith } from '../../sdk/codec.ts';
 import { ConclaveError, type ErrorCode, isConclaveError } from '../../sdk/errors.ts';
+import { AbortCrowd } from '../common/abort-crowd.ts';
+import { LazyAbort } from '../common/lazy-abort.ts';
 import { closingPatienceMs, fullJitterMs, type Pace } from '../common/repeat.ts';
 import type { ResultLease } from '../common/result-lease.ts';
-import { linkedSignal, onAbort } from '../common/signals.ts';
 import type { Backoff } from './backoff.ts';
 import type { Claim } from './claim.ts';
 import {
@@ -28,6 +29,8 @@ export type JobRunOptions<T, R> = {
   readonly stopping: AbortSignal;
   /** The worker waits no longer: unfinished jobs are given back. */
   readonly graceOver: AbortSignal;
+  /** The handler is done: the job has only to be settled. */
+  readonly onHandled: () => void;
   readonly emit: (event: WorkerEvent<T, R>) => void;
 };
 
@@ -55,6 +58,7 @@ export async function runJob<T, R>(claim: Claim<T>, options: JobRunOptions<T, R>
     }
     emit({ type: 'claimed', id, job });
     const outcome = await runHandler(claim, job, options);
+    options.onHandled();
     switch (outcome.kind) {
       case 'stopped':
         await claim.stop({ signal: graceOver });
@@ -106,29 +110,37 @@ async function runHandler<T, R>(
   options: JobRunOptions<T, R>,
 ): Promise<Outcome<R>> {
   const { handler, pace, graceOver, emit, attemptTimeoutMs } = options;
-  const { signal, abort, unlink } = linkedSignal(claim.signal, graceOver);
+  const stop = new LazyAbort();
   let conclude: (outcome: Outcome<R>) => void = () => undefined;
   const concluded = new Promise<Outcome<R>>((resolve) => {
     conclude = resolve;
   });
   const stopExtending = keepExtending(claim, pace);
   const timeout = startTimeout(claim, attemptTimeoutMs, pace, (error) => {
-    abort(error);
+    stop.abort(error);
     return () => conclude({ kind: 'threw', error });
   });
-  const stopWaiting = onAbort(graceOver, () => conclude({ kind: 'cut-short' }));
+  const stopWaiting = AbortCrowd.of(graceOver).add(() => {
+    stop.abort(graceOver.reason);
+    conclude({ kind: 'cut-short' });
+  });
+  let isOver = false;
   let cancelPatience: () => void = () => undefined;
-  const stopHeeding = onAbort(claim.signal, () => {
+  claim.onStop(() => {
+    if (isOver) return;
+    stop.abort(claim.stopReason);
     const leaveBehind = () => conclude({ kind: 'stopped' });
     if (!claim.isLost) cancelPatience = pace.clock.setTimer(claim.visibilityMs, leaveBehind);
   });
   const context: JobContext = {
-    signal,
+    get signal() {
+      return stop.signal;
+    },
     progress: async (note) => {
       await claim.extend(note);
       emit({ type: 'progress', id: job.id, job, note });
     },
-    children: (codec) => claim.children(codec, { signal }),
+    children: (codec) => claim.children(codec, { signal: stop.signal }),
   };
   const handled = (async (): Promise<Outcome<R>> => {
     try {
@@ -145,8 +157,7 @@ async function runHandler<T, R>(
     cancelPatience();
     stopExtending();
     stopWaiting();
-    stopHeeding();
-    unlink();
+    isOver = true;
   }
 }
 
@@ -218,8 +229,8 @@ async function acknowledge<T, R>(
       const bytes = encodeWith(resultCodec, result);
       const forParent = claim.hasParent ? Buffer.from(bytes).toString('base64') : undefined;
       const parent = forParent === undefined ? {} : { forParent };
-      if (results === undefined) await claim.ack(undefined, { signal: graceOver, ...parent });
-      else await acknowledgeWith(claim, bytes, results, { signal: graceOver, ...parent });
+      if (results === undefined) await claim.ack(undefined, { patience: graceOver, ...parent });
+      else await acknowledgeWith(claim, bytes, results, { patience: graceOver, ...parent });
       return;
     } catch (error) {
       if (!(isConclaveError(error) && unkeepable.has(error.code))) throw error;
@@ -227,7 +238,7 @@ async function acknowledge<T, R>(
       emit({ type: 'error', error });
     }
   }
-  await claim.ack(undefined, { signal: graceOver });
+  await claim.ack(undefined, { patience: graceOver });
 }
 
 /** Why a result cannot be kept, though its job can be acknowledged. */
@@ -237,10 +248,10 @@ async function acknowledgeWith<T>(
   claim: Claim<T>,
   bytes: Uint8Array,
   results: ResultLease,
-  limits: { readonly signal: AbortSignal; readonly forParent?: string },
+  limits: { readonly patience: AbortSignal; readonly forParent?: string },
 ): Promise<void> {
   for (;;) {
-    const lease = await results.current(limits.signal);
+    const lease = await results.current(limits.patience);
     try {
       await claim.ack({ bytes, lease }, limits);
       return;
@@ -290,7 +301,7 @@ async function bury<T, R>(
 }
 
 function lossOf<T>(claim: Claim<T>): ConclaveError {
-  const reason: unknown = claim.signal.reason;
+  const reason = claim.stopReason;
   return isConclaveError(reason)
     ? reason
     : new ConclaveError('CLAIM_LOST', `The claim on job ${claim.id} was lost`);

@@ -14,6 +14,7 @@ import type { RecipeContext } from '../common/context.ts';
 import { fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
 import { SessionKeeper, sessionClosed } from '../common/session-keeper.ts';
 import { linkedSignal, unlessAborted } from '../common/signals.ts';
+import { Together } from '../common/together.ts';
 import type { RecipeMetrics } from '../metrics.ts';
 import { type QueueKeys, queueKeys, randomId, sortableHex } from '../names.ts';
 import type { JobState, ParentLink } from './job-record.ts';
@@ -49,14 +50,30 @@ export type NewJob = {
 export type PushLimits = {
   readonly signal: AbortSignal | undefined;
   readonly timeoutMs: number | undefined;
-  readonly whenFull: 'wait' | 'fail';
+  /** 'apart': fail at once when the queue is bounded. */
+  readonly whenFull: 'wait' | 'fail' | 'apart';
   /** What the caller wants all to keep to. */
   readonly agreed: KnownLimits;
   /** A key that is moved on in the same transaction, if it is as known. */
   readonly along?: Along;
 };
 
+/** One job of a caller of its own, with its id. */
+type Single = {
+  readonly job: NewJob;
+  readonly id: string;
+  readonly limits: PushLimits;
+  readonly resolve: (pushed: readonly PushedOne[]) => void;
+  readonly reject: (error: unknown) => void;
+};
+
 export type Along = { readonly key: string; readonly revision: bigint; readonly value: string };
+
+/** Single jobs pushed in one transaction at most: two operations each, of the 128 that servers allow. */
+const singlesAtOnce = 60;
+
+/** Larger ones go alone, so that those that go together stay far below what servers take. */
+const singleBytes = 4 * 1024;
 
 const producers = new WeakMap<RecipeContext, Map<string, Producer>>();
 
@@ -68,6 +85,9 @@ export class Producer {
   readonly #keeper: SessionKeeper;
   readonly #lanes: PushLanes;
   readonly #closing = new AbortController();
+  readonly #unlimited: KnownLimits;
+  /** Pushes that go together, by what their callers keep to. */
+  readonly #together = new WeakMap<KnownLimits, Together<Single>>();
   #newestRevision = 0n;
   #heardMs = Number.NEGATIVE_INFINITY;
   #refreshing: Promise<void> | undefined;
@@ -80,6 +100,7 @@ export class Producer {
     this.#keeper = new SessionKeeper(context.session, 'shared');
     this.#lanes = new PushLanes(this.keys.push, randomId(this.client.random));
     this.room = new QueueRoom(this.client, this.keys);
+    this.#unlimited = new KnownLimits(this.client, this.keys, undefined);
     context.background.add(this);
   }
 
@@ -96,7 +117,7 @@ export class Producer {
   }
 
   limits(wanted: QueueLimits | undefined): KnownLimits {
-    return new KnownLimits(this.client, this.keys, wanted);
+    return wanted === undefined ? this.#unlimited : new KnownLimits(this.client, this.keys, wanted);
   }
 
   /** Ends with the session: so do pushes that wait for room, while one that is under way is answered. */
@@ -106,12 +127,30 @@ export class Producer {
   }
 
   /** Pushes all of them or none, once, however often it has to be repeated. */
-  async push(jobs: readonly NewJob[], limits: PushLimits): Promise<readonly PushedOne[]> {
+  push(jobs: readonly NewJob[], limits: PushLimits): Promise<readonly PushedOne[]> {
     // The places in the order are taken here, before anything is awaited.
     const sequences = jobs.map(() => {
       this.#sequence = (this.#sequence + 1) % 2 ** 32;
       return this.#sequence.toString(16).padStart(8, '0');
     });
+    const [job] = jobs;
+    if (job !== undefined && jobs.length === 1 && this.#isFresh && maySharePush(job, limits)) {
+      return new Promise((resolve, reject) => {
+        const [id = ''] = this.#idsOf(sequences);
+        this.#sharedPushes(limits.agreed).add({ job, id, limits, resolve, reject });
+      });
+    }
+    return this.#pushAlone(jobs, limits, async (signal) => {
+      await this.#refresh(signal);
+      return this.#idsOf(sequences);
+    });
+  }
+
+  async #pushAlone(
+    jobs: readonly NewJob[],
+    limits: PushLimits,
+    name: (signal: AbortSignal) => Promise<readonly string[]>,
+  ): Promise<readonly PushedOne[]> {
     const ends = linkedSignal(limits.signal);
     const { timeoutMs } = limits;
     const tooLate = () =>
@@ -123,7 +162,7 @@ export class Producer {
       const lane = this.#lanes.take(session);
       try {
         await limits.agreed.agree(ends.signal);
-        const work = () => this.#untilPushed(jobs, sequences, lane, limits, ends.signal);
+        const work = () => this.#untilPushed(jobs, name, lane, limits, ends.signal);
         // Those who wait for room do so in the order of their calls.
         const inTurn = limits.agreed.current.capacity !== undefined && limits.whenFull === 'wait';
         const pushing = inTurn ? () => this.room.alone(ends.signal, work) : work;
@@ -138,6 +177,34 @@ export class Producer {
     } finally {
       cancelTimeout();
       ends.unlink();
+    }
+  }
+
+  #sharedPushes(agreed: KnownLimits): Together<Single> {
+    const known = this.#together.get(agreed);
+    if (known) return known;
+    const made = new Together<Single>(singlesAtOnce, (singles) => this.#pushTogether(singles));
+    this.#together.set(agreed, made);
+    return made;
+  }
+
+  /** Jobs of several callers in one transaction; each alone if the store refuses them together. */
+  async #pushTogether(singles: readonly Single[]): Promise<void> {
+    const [first] = singles;
+    if (first === undefined) return;
+    const alone = ({ job, id, limits, resolve, reject }: Single) =>
+      this.#pushAlone([job], limits, async () => [id]).then(resolve, reject);
+    if (singles.length === 1) return alone(first);
+    const jobs = singles.map(({ job }) => job);
+    const ids = singles.map(({ id }) => id);
+    const limits: PushLimits = { ...first.limits, whenFull: 'apart' };
+    try {
+      const pushed = await this.#pushAlone(jobs, limits, async () => ids);
+      for (const [index, { resolve }] of singles.entries()) resolve(pushed.slice(index, index + 1));
+    } catch (error) {
+      if (isConclaveError(error) && error.outcome === 'not-applied') {
+        await Promise.all(singles.map(alone));
+      } else for (const { reject } of singles) reject(error);
     }
   }
 
@@ -166,7 +233,7 @@ export class Producer {
 
   async #untilPushed(
     jobs: readonly NewJob[],
-    sequences: readonly string[],
+    name: (signal: AbortSignal) => Promise<readonly string[]>,
     lane: Lane,
     { whenFull, agreed, along }: PushLimits,
     signal: AbortSignal,
@@ -187,12 +254,11 @@ export class Producer {
         if (signal.aborted) throw aborted(signal);
         if (answered && this.#closing.signal.aborted) throw sessionClosed();
         if (attempt === undefined) {
-          const place = sortableHex(await this.#recentRevision(signal));
-          const ids = sequences.map((sequence) => `${place}-${sequence}-${randomId(random)}`);
-          attempt = new PushAttempt(this, jobs, ids, lane, agreed, along);
+          attempt = new PushAttempt(this, jobs, await name(signal), lane, agreed, along);
         }
         const { capacity } = agreed.current;
         if (answered && capacity !== undefined) {
+          if (whenFull === 'apart') throw full(this.name, capacity);
           if (attempt.left > capacity) {
             throw invalidArgument(
               'jobs',
@@ -239,21 +305,41 @@ export class Producer {
     this.#heardMs = this.client.clock.monotonicMs();
   }
 
-  async #recentRevision(signal: AbortSignal): Promise<bigint> {
-    const { clock, kv } = this.client;
-    if (clock.monotonicMs() - this.#heardMs > revisionFreshMs) {
-      this.#refreshing ??= kv
-        .list(this.keys.root, { keysOnly: true })
-        .then(({ revision }) => this.heard(revision))
-        .finally(() => {
-          this.#refreshing = undefined;
-        });
-      // Shared by all pushes under way: none may cut it short for the others.
-      await unlessAborted(this.#refreshing, signal);
-    }
-    return this.#newestRevision;
+  /** Whether it needs no read to know where new jobs belong. */
+  get #isFresh(): boolean {
+    return this.client.clock.monotonicMs() - this.#heardMs <= revisionFreshMs;
+  }
+
+  async #refresh(signal: AbortSignal): Promise<void> {
+    if (this.#isFresh) return;
+    this.#refreshing ??= this.client.kv
+      .list(this.keys.root, { keysOnly: true })
+      .then(({ revision }) => this.heard(revision))
+      .finally(() => {
+        this.#refreshing = undefined;
+      });
+    // Shared by all pushes under way: none may cut it short for the others.
+    await unlessAborted(this.#refreshing, signal);
+  }
+
+  #idsOf(sequences: readonly string[]): readonly string[] {
+    const place = sortableHex(this.#newestRevision);
+    return sequences.map((sequence) => `${place}-${sequence}-${randomId(this.client.random)}`);
   }
 }
 
 const full = (name: string, capacity: number) =>
   new ConclaveError('FULL', `Queue '${name}' holds ${capacity} jobs, as many as it may`);
+
+/** Whether it touches no keys but its own, and is bounded by nothing of its own. */
+const maySharePush = ({ payload, state, keys, parent }: NewJob, limits: PushLimits): boolean =>
+  limits.signal === undefined &&
+  limits.timeoutMs === undefined &&
+  limits.along === undefined &&
+  limits.agreed.current.capacity === undefined &&
+  payload.length <= singleBytes &&
+  state.dedup === undefined &&
+  state.group === undefined &&
+  state.isParent === undefined &&
+  keys === undefined &&
+  parent === undefined;

@@ -4,7 +4,7 @@
  * left out.
  */
 import { ConclaveError } from '../../sdk/errors.ts';
-import type { KeyValue } from '../../sdk/kv.ts';
+import type { KeyValue, Kv } from '../../sdk/kv.ts';
 import { type Compare, compare, type Operation, op } from '../../sdk/txn.ts';
 import { untilAnswered } from '../common/repeat.ts';
 import type { QueueKeys } from '../names.ts';
@@ -105,19 +105,16 @@ export class PushAttempt {
     ];
     const crowds = crowdsOf(items);
     const operations = items.map((item) => this.#operations(item, crowds, replacement));
+    const beside = [
+      op.put(lane.key, this.#mark, { lease: lane.session.lease }),
+      ...(bounded ? [op.put(this.#producer.keys.gate, this.#mark), ...room.reads] : []),
+      ...along.map(({ key, value }) => op.put(key, value)),
+      ...[...crowds.values()].map(({ keys, group }) => op.put(keys.pass + group, this.#mark)),
+    ];
     const result = await kv
       .txn()
       .if(...conditions)
-      .then(
-        op.put(lane.key, this.#mark, { lease: lane.session.lease }),
-        ...(bounded ? [op.put(this.#producer.keys.gate, this.#mark), ...room.reads] : []),
-        ...along.map(({ key, value }) => op.put(key, value)),
-        ...[...crowds.values()].map(({ keys, group }) => op.put(keys.pass + group, this.#mark)),
-        // One operation a job where they are many: servers bound the operations of one level.
-        ...(operations.length === 1
-          ? operations.flat()
-          : operations.map((list) => op.txn(kv.txn().then(...list)))),
-      )
+      .then(...beside, ...withinLevel(kv, operations, beside.length))
       .else(
         op.get(lane.key),
         op.get(this.#producer.keys.limits),
@@ -136,12 +133,12 @@ export class PushAttempt {
       await this.#passTurns(crowds, responses.some(linesUp) ? items : [], signal);
       return this.#all(replacement?.replaced);
     }
-    const [inLane, limits, beside, ...occupants] = responses as readonly (KeyValue | null)[];
+    const [inLane, limits, moved, ...occupants] = responses as readonly (KeyValue | null)[];
     // Also when this very push moved the gate, and only its answer was lost.
     room.doubt();
     lane.revision = inLane?.modRevision ?? 0n;
     if (inLane && textOf(inLane.value) === this.#mark) return this.#all(replacement?.replaced);
-    if (this.#along !== undefined && beside?.modRevision !== this.#along.revision) {
+    if (this.#along !== undefined && moved?.modRevision !== this.#along.revision) {
       const message = `Somebody else has moved ${this.#along.key}`;
       throw new ConclaveError('CONFLICT', message, { retryable: false });
     }
@@ -239,6 +236,21 @@ function itemOf(
   const dedupKey = state.dedup === undefined ? undefined : keys.dedup + state.dedup;
   return { job, id, keys, state, dedupKey };
 }
+
+/** Servers bound the operations of one level: many are nested, as one operation for each job. */
+const withinLevel = (
+  kv: Kv,
+  jobs: readonly Operation[][],
+  beside: number,
+): readonly Operation[] => {
+  const flat = jobs.flat();
+  return beside + flat.length <= operationsOfLevel
+    ? flat
+    : jobs.map((operations) => op.txn(kv.txn().then(...operations)));
+};
+
+/** Of 128, which those nested in one of them share. */
+const operationsOfLevel = 122;
 
 type Crowds = ReadonlyMap<string, { readonly keys: QueueKeys; readonly group: string }>;
 

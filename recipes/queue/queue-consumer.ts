@@ -14,9 +14,10 @@ import type { RecipeContext } from '../common/context.ts';
 import { durationOfAtLeast } from '../common/durations.ts';
 import { measureHold } from '../common/measured-hold.ts';
 import { checkOptions, checkSignal } from '../common/option-checks.ts';
-import { closingPatienceMs, pause, untilAnswered } from '../common/repeat.ts';
+import { closingPatienceMs, mayRepeat, pause, untilAnswered } from '../common/repeat.ts';
 import { SessionKeeper } from '../common/session-keeper.ts';
 import { delayedSignal, linkedSignal, unlessAborted } from '../common/signals.ts';
+import { TxnsTogether } from '../common/txns-together.ts';
 import { type QueueKeys, queueKeys, randomId } from '../names.ts';
 import { checkCodec } from './checks.ts';
 import { Claim } from './claim.ts';
@@ -42,7 +43,7 @@ export type ConsumerOptions<T> = {
 const knownOptions = { codec: true, visibility: true, maxAttempts: true, limits: true } as const;
 
 /** Jobs claimed in one exchange at most. */
-export const claimsAtOnce = 32;
+export const claimsAtOnce = 64;
 
 /** The key that says a worker lives; claims are taken and kept only while it is there. */
 type Enlisted = { readonly session: Session; readonly worker: string };
@@ -60,6 +61,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
   readonly #codec: Codec<T>;
   readonly #keeper: SessionKeeper;
   readonly #sweeper: Sweeper;
+  readonly #together: TxnsTogether;
   readonly #closing = new AbortController();
   #enlisted: Enlisted | undefined;
   #enlisting: Promise<Enlisted> | undefined;
@@ -85,6 +87,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
     this.#codec = options.codec ?? json<T>();
     this.#keeper = new SessionKeeper(context.session, 'shared');
     this.#sweeper = new Sweeper(client, this.keys);
+    this.#together = new TxnsTogether(client, closingPatienceMs);
     context.background.add(this);
   }
 
@@ -104,7 +107,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
    * Up to so many of the next jobs, in one exchange if they are listed already; none when none is
    * ready.
    *
-   * @param count 1 to 32
+   * @param count 1 to 64
    * @throws ConclaveError INVALID_ARGUMENT, CLOSED, ABORTED, MISMATCH, or what the store refuses for
    *   good
    */
@@ -210,6 +213,11 @@ export class QueueConsumer<T> implements AsyncDisposable {
     return rate === undefined ? 0 : this.#rate.waitMs(rate);
   }
 
+  /** Whether the queue's concurrency is limited, as far as is known. */
+  get hasSlots(): boolean {
+    return this.#limits.current.concurrency !== undefined;
+  }
+
   /** Whether there is no slot for another job, as of now. */
   async #slotsAreTaken(signal: AbortSignal): Promise<boolean> {
     const { concurrency } = this.#limits.current;
@@ -269,7 +277,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
       const grant = { id, createRevision, state, sentMs };
       const decode = () => this.#decode(payload, id);
       const ended = payload ? this.#measure(client, state) : () => undefined;
-      const claim = new Claim<T>(session, this.keys, grant, decode, ended);
+      const claim = new Claim<T>(session, this.#together, this.keys, grant, decode, ended);
       if (payload) claims.push(claim);
       // Somebody removed the payload by hand: there is nothing to work on.
       else await claim.discard();
@@ -283,10 +291,19 @@ export class QueueConsumer<T> implements AsyncDisposable {
    */
   async #untilTold(attempt: Attempt, session: Session, stop: AbortSignal) {
     const { client } = session;
+    try {
+      return await attempt.commit((txn) => this.#together.commit(txn), stop);
+    } catch (error) {
+      if (!mayRepeat(error)) throw error;
+    }
     const patience = delayedSignal(client.clock, stop, closingPatienceMs);
     const { signal, unlink } = linkedSignal(session.signal, patience.signal);
     try {
-      return await untilAnswered(client, () => attempt.commit(signal), signal);
+      return await untilAnswered(
+        client,
+        () => attempt.commit((txn) => txn.commit({ signal }), signal),
+        signal,
+      );
     } finally {
       unlink();
       patience.unlink();

@@ -11,8 +11,10 @@ import type { WatchEvent, WatchNotice } from '../../sdk/watch.ts';
 import { fullJitterMs, pause, untilAnswered } from '../common/repeat.ts';
 import { linkedSignal } from '../common/signals.ts';
 
-/** Jobs known at a time. */
-const capacity = 64;
+/** Jobs known at a time: what a watch tells costs no listing. */
+const capacity = 1_024;
+/** Jobs of one listing. */
+const pageSize = 64;
 const widestSpread = 32;
 
 export class ReadyWindow {
@@ -123,7 +125,7 @@ export class ReadyWindow {
 
   async #listNow(signal: AbortSignal): Promise<void> {
     const { kv } = this.#client;
-    const options = { limit: capacity, signal };
+    const options = { limit: pageSize, signal };
     const overtaking: WatchEvent[] = [];
     this.#overtaking = overtaking;
     const listedBefore = this.#listedAt;
@@ -173,21 +175,32 @@ export class ReadyWindow {
       if (kv.modRevision > this.#listedAt) this.#insert(kv);
       return;
     }
-    this.#entries = this.#entries.filter(
-      (entry) => entry.key !== kv.key || entry.modRevision > kv.modRevision,
-    );
+    const index = this.#placeOf(kv.key);
+    const entry = this.#entries[index];
+    if (entry?.key === kv.key && entry.modRevision <= kv.modRevision)
+      this.#entries.splice(index, 1);
+  }
+
+  /** Of the first entry that is not before this key. */
+  #placeOf(key: string): number {
+    let [from, to] = [0, this.#entries.length];
+    while (from < to) {
+      const middle = (from + to) >>> 1;
+      if ((this.#entries[middle]?.key ?? '') < key) from = middle + 1;
+      else to = middle;
+    }
+    return from;
   }
 
   #insert(kv: KeyValue): void {
     const last = this.#entries.at(-1);
     // Beyond a window that does not hold everything, there may be unknown jobs in between.
     if (!this.#complete && (last === undefined || kv.key > last.key)) return;
-    let index = this.#entries.length;
-    while (index > 0 && (this.#entries[index - 1]?.key ?? '') > kv.key) index -= 1;
-    const same = this.#entries[index - 1];
+    const index = this.#placeOf(kv.key);
+    const same = this.#entries[index];
     const replaced = same?.key === kv.key;
     if (replaced && same.modRevision > kv.modRevision) return;
-    this.#entries.splice(replaced ? index - 1 : index, replaced ? 1 : 0, kv);
+    this.#entries.splice(index, replaced ? 1 : 0, kv);
     if (this.#entries.length > capacity) {
       this.#entries.pop();
       this.#complete = false;

@@ -1,7 +1,8 @@
 /**
  * Claims for the slots of one worker. Slots that are free at the same time ask together: one exchange
- * for up to 32 of them, where each for itself would also race the others for the same jobs.
+ * for up to 64 of them, where each for itself would also race the others for the same jobs.
  */
+import { afterPromises } from '../../sdk/clock.ts';
 import type { Claim } from './claim.ts';
 import { claimsAtOnce, type QueueConsumer } from './queue-consumer.ts';
 
@@ -32,9 +33,10 @@ export class SharedClaims<T> {
 
   async #ask(): Promise<void> {
     this.#isAsking = true;
-    // Slots whose jobs end in the same turn ask along.
-    await Promise.resolve();
-    while (this.#waiting.length > 0) {
+    for (;;) {
+      // Slots whose jobs end in the same turn ask along.
+      await new Promise<void>(afterPromises);
+      if (this.#waiting.length === 0) break;
       const asking = this.#waiting.splice(0, claimsAtOnce);
       try {
         const claims = await this.#consumer.claimMany(asking.length, this.#signal);

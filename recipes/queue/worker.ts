@@ -208,8 +208,17 @@ export class Worker<T, R> implements AsyncDisposable {
     this.#events.complete();
   }
 
-  /** One job after another, until the worker closes. */
+  /**
+   * One job after another, until the worker closes. While one is settled the next is asked for already,
+   * so that one exchange does both.
+   */
   async #slot(): Promise<void> {
+    const settling = new Set<Promise<void>>();
+    await this.#untilStopped(settling);
+    await Promise.all(settling);
+  }
+
+  async #untilStopped(settling: Set<Promise<void>>): Promise<void> {
     const { signal } = this.#stopping;
     const { clock, random } = this.#context.session.client;
     for (let failures = 0; !signal.aborted; ) {
@@ -230,8 +239,33 @@ export class Worker<T, R> implements AsyncDisposable {
         continue;
       }
       if (claims.length === 0) await this.#attention.mayBeJob(signal);
-      else await this.#handleAll(claims, this.#handler);
+      else {
+        const before = [...settling];
+        await this.#handled(claims, this.#handler, settling);
+        // A slot of the queue's own concurrency is free when its job is settled.
+        await Promise.all(this.#consumer.hasSlots ? settling : before);
+      }
     }
+  }
+
+  /** Resolves when the handlers are done; their jobs may be settled later. */
+  #handled(
+    claims: readonly Claim<T>[],
+    handler: Handler<T, R> | Batching<T, R>,
+    settling: Set<Promise<void>>,
+  ): Promise<void> {
+    return new Promise((resolve) => {
+      let running = claims.length;
+      const onHandled = () => {
+        running -= 1;
+        if (running === 0) resolve();
+      };
+      const settled = this.#handleAll(claims, handler, onHandled).then(() => {
+        settling.delete(settled);
+        resolve();
+      });
+      settling.add(settled);
+    });
   }
 
   async #nextOf(handler: Handler<T, R> | Batching<T, R>): Promise<readonly Claim<T>[]> {
@@ -245,25 +279,27 @@ export class Worker<T, R> implements AsyncDisposable {
   async #handleAll(
     claims: readonly Claim<T>[],
     handler: Handler<T, R> | Batching<T, R>,
+    onHandled: () => void,
   ): Promise<void> {
     if (typeof handler === 'function') {
-      await Promise.all(claims.map((claim) => this.#handle(claim, handler)));
+      await Promise.all(claims.map((claim) => this.#handle(claim, handler, onHandled)));
       return;
     }
     const batch = new Batch<T, R>(handler.handleBatch, claims.length);
     const handleOne = async (claim: Claim<T>) => {
       let arrived = false;
-      await this.#handle(claim, (job, context) => {
+      const handle: Handler<T, R> = (job, context) => {
         arrived = true;
         // A batch handler that returns nothing has no results to tell.
         return batch.handle(job, context) as Promise<R>;
-      });
+      };
+      await this.#handle(claim, handle, onHandled);
       if (!arrived) batch.withoutOne();
     };
     await Promise.all(claims.map(handleOne));
   }
 
-  async #handle(claim: Claim<T>, handler: Handler<T, R>): Promise<void> {
+  async #handle(claim: Claim<T>, handler: Handler<T, R>, onHandled: () => void): Promise<void> {
     this.#claims.set(claim.id, claim);
     await runJob<T, R>(claim, {
       handler,
@@ -275,6 +311,7 @@ export class Worker<T, R> implements AsyncDisposable {
       pace: this.#context.session.client,
       stopping: this.#stopping.signal,
       graceOver: this.#graceOver.signal,
+      onHandled,
       emit: (event) => {
         // Becomes ready when nobody else may be around to see it.
         if (event.type === 'retry') this.#attention.sweepSoon();

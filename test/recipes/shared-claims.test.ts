@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest';
 import type { Claim } from '../../recipes/queue/claim.ts';
 import { SharedClaims } from '../../recipes/queue/shared-claims.ts';
+import { afterPromises } from '../../sdk/clock.ts';
 
 const { signal } = new AbortController();
 
@@ -28,12 +29,12 @@ test('slots of one turn ask together, and get their jobs in the order in which t
   expect(consumer.asked).toEqual([3]);
 });
 
-test('at most 32 are asked for at once', async () => {
-  const consumer = consumerOf([32, 8]);
+test('at most 64 are asked for at once', async () => {
+  const consumer = consumerOf([64, 8]);
   const shared = new SharedClaims(consumer, signal);
-  const ids = await idsOf(Array.from({ length: 40 }, () => shared.next()));
-  expect(ids).toEqual(Array.from({ length: 40 }, (_, index) => `${index + 1}`));
-  expect(consumer.asked).toEqual([32, 8]);
+  const ids = await idsOf(Array.from({ length: 72 }, () => shared.next()));
+  expect(ids).toEqual(Array.from({ length: 72 }, (_, index) => `${index + 1}`));
+  expect(consumer.asked).toEqual([64, 8]);
 });
 
 test('who got none while others got some asks again: only no claim at all means that there is none', async () => {
@@ -55,8 +56,7 @@ test('who asks while an answer is awaited asks after it', async () => {
   const consumer = consumerOf([1, 2]);
   const shared = new SharedClaims(consumer, signal);
   const first = shared.next();
-  await Promise.resolve();
-  await Promise.resolve();
+  while (consumer.asked.length === 0) await new Promise<void>(afterPromises);
   const later = [shared.next(), shared.next()];
   expect(await idsOf([first, ...later])).toEqual(['1', '2', '3']);
   expect(consumer.asked).toEqual([1, 2]);

@@ -1,0 +1,50 @@
+/**
+ * Does together what is asked for one by one: an exchange with the store costs the same for one and for
+ * fifty. What is asked for in one turn goes along, and so does what comes while others are under way.
+ */
+import { afterPromises } from '../../sdk/clock.ts';
+
+export class Together<Item> {
+  readonly #most: number;
+  readonly #work: (items: readonly Item[]) => Promise<void>;
+  #waiting: Item[] = [];
+  #underWay = 0;
+  #isScheduled = false;
+
+  /**
+   * @param most so many at a time
+   * @param work must not reject: it tells each item how it went
+   */
+  constructor(most: number, work: (items: readonly Item[]) => Promise<void>) {
+    this.#most = most;
+    this.#work = work;
+  }
+
+  add(item: Item): void {
+    this.#waiting.push(item);
+    if (this.#isScheduled || this.#underWay >= underWayMost) return;
+    this.#isScheduled = true;
+    void this.#beginSoon();
+  }
+
+  async #beginSoon(): Promise<void> {
+    await new Promise<void>(afterPromises);
+    // What is asked for may itself have come together first.
+    await new Promise<void>(afterPromises);
+    this.#isScheduled = false;
+    this.#begin();
+  }
+
+  #begin(): void {
+    while (this.#waiting.length > 0 && this.#underWay < underWayMost) {
+      this.#underWay += 1;
+      void this.#work(this.#waiting.splice(0, this.#most)).then(() => {
+        this.#underWay -= 1;
+        this.#begin();
+      });
+    }
+  }
+}
+
+/** While the store works on one, the next is got ready. */
+const underWayMost = 2;

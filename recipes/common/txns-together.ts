@@ -1,0 +1,83 @@
+/**
+ * Transactions of one turn in one exchange: each nested in it, with conditions and an outcome of its
+ * own. For those that touch different keys, since a transaction writes each key once, and that are
+ * repeated by whoever commits them when an answer is lost.
+ */
+import type { Client } from '../../sdk/client.ts';
+import type { Duration } from '../../sdk/options.ts';
+import { type Operation, type Operations, op, type Txn, type TxnResult } from '../../sdk/txn.ts';
+import { mayRepeat } from './repeat.ts';
+import { Together } from './together.ts';
+
+/**
+ * Servers allow 128 operations on any way from the outermost level to the innermost. So the transactions
+ * travel in groups, which leaves each of them this way: 128 less the groups, less the size of one.
+ */
+const groupSize = 32;
+const groupsMost = 8;
+
+type AnyTxn = Txn<Operations, Operations>;
+type AnyResult = TxnResult<Operations, Operations>;
+
+type Waiting = {
+  readonly txn: AnyTxn;
+  readonly resolve: (result: AnyResult) => void;
+  readonly reject: (error: unknown) => void;
+};
+
+export class TxnsTogether {
+  readonly #client: Client;
+  readonly #timeout: Duration;
+  readonly #together = new Together<Waiting>(groupSize * groupsMost, (waiting) =>
+    this.#commit(waiting),
+  );
+
+  /** @param timeout of an exchange */
+  constructor(client: Client, timeout: Duration) {
+    this.#client = client;
+    this.#timeout = timeout;
+  }
+
+  /** @throws what `commit` of the transaction throws */
+  commit<Then extends Operations, Else extends Operations>(
+    txn: Txn<Then, Else>,
+  ): Promise<TxnResult<Then, Else>> {
+    return new Promise((resolve, reject) => {
+      this.#together.add({
+        txn,
+        // Of this very transaction.
+        resolve: (result) => resolve(result as TxnResult<Then, Else>),
+        reject,
+      });
+    });
+  }
+
+  async #commit(waiting: readonly Waiting[]): Promise<void> {
+    const [first] = waiting;
+    if (first !== undefined && waiting.length === 1) return this.#commitAlone(first);
+    const { kv } = this.#client;
+    const groups: Operation[] = [];
+    for (let start = 0; start < waiting.length; start += groupSize) {
+      const group = waiting.slice(start, start + groupSize);
+      groups.push(op.txn(kv.txn().then(...group.map(({ txn }) => op.txn(txn)))));
+    }
+    try {
+      const { responses } = await kv
+        .txn()
+        .then(...groups)
+        .commit({ timeout: this.#timeout });
+      const results = (responses as AnyResult[]).flatMap(
+        (group) => group.responses as readonly AnyResult[],
+      );
+      for (const [index, { resolve }] of waiting.entries()) resolve(results[index] as AnyResult);
+    } catch (error) {
+      // Refused for the sake of one of them, perhaps.
+      if (!mayRepeat(error)) await Promise.all(waiting.map((one) => this.#commitAlone(one)));
+      else for (const { reject } of waiting) reject(error);
+    }
+  }
+
+  #commitAlone({ txn, resolve, reject }: Waiting): Promise<void> {
+    return txn.commit({ timeout: this.#timeout }).then(resolve, reject);
+  }
+}
