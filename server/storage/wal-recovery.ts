@@ -246,6 +246,8 @@ class Recovery {
   async #settle(segment: Segment, bytes: Buffer, last: Frame | undefined): Promise<void> {
     const from = last?.offset ?? 0;
     await segment.write(bytes.subarray(from, this.#offset), from);
+    // Almost always, and byte by byte it would take a while to find out.
+    if (isBlank(bytes, this.#offset, segment.limit)) return;
     let end = segment.limit;
     while (end > this.#offset && bytes[end - 1] === 0) end -= 1;
     if (end > this.#offset) await segment.write(Buffer.alloc(end - this.#offset), this.#offset);
