@@ -39,6 +39,12 @@ const fatalStatuses: ReadonlySet<number> = new Set([
   Status.UNIMPLEMENTED,
 ]);
 
+/**
+ * How long a stream stays open without a watch: on it the next watch costs much less. So much longer does
+ * a process live that does not close its client.
+ */
+const restMs = 1_000;
+
 export class WatchHub {
   readonly #connection: Connection;
   readonly #groups = new Map<string, WatchGroup>();
@@ -48,6 +54,8 @@ export class WatchHub {
   readonly #idle = new Set<WatchSubscription>();
   readonly #timers = new Set<Cancel>();
   readonly #stopListening: () => void;
+  /** Runs while the stream has no watch. */
+  #cancelRest: Cancel = () => undefined;
   #stream: Stream | undefined;
   #nextId = 1n;
   #failures = 0;
@@ -83,6 +91,7 @@ export class WatchHub {
     }
     const group = this.#groups.get(name) ?? new WatchGroup(keyspace, range, span, shared);
     this.#groups.set(name, group);
+    this.#cancelRest();
     group.watches.add(watch);
     this.#entries.set(watch, group);
     const { signal } = options;
@@ -99,7 +108,13 @@ export class WatchHub {
     this.#stop(watch, group);
     group.watches.delete(watch);
     if (group.watches.size === 0) this.#groups.delete(name);
-    if (this.#entries.size === 0) this.#leave();
+    if (this.#entries.size === 0) this.#rest();
+  }
+
+  #rest(): void {
+    if (this.#stream === undefined) return;
+    this.#cancelRest();
+    this.#cancelRest = this.#connection.clock.setTimer(restMs, () => this.#leave());
   }
 
   /** Completes every watch: its owner asked for the end, so it is no failure. */
@@ -141,6 +156,7 @@ export class WatchHub {
   }
 
   #leave(): void {
+    this.#cancelRest();
     const stream = this.#stream;
     this.#stream = undefined;
     for (const upstream of stream?.ids.keys() ?? []) upstream.group.lost(upstream);
@@ -217,6 +233,8 @@ export class WatchHub {
 
   #ended(stream: Stream, failure: unknown): void {
     this.#leave();
+    // Nobody needs another, nor cares what became of this one.
+    if (this.#entries.size === 0) return;
     const fatal = failure instanceof TransportFailure && fatalStatuses.has(failure.status);
     const { error, elsewhere } = judge(failure, 'read');
     if (fatal) {

@@ -52,6 +52,11 @@ export class FakeTransportMember {
     this.name = name;
   }
 
+  /** Watch streams end; their connections stay. */
+  endWatches(): void {
+    for (const transport of this.transports) transport.endWatches();
+  }
+
   /** Every connection breaks; what is in flight on it fails as a lost answer. */
   cut(): void {
     for (const transport of [...this.transports]) transport.break();
@@ -155,6 +160,10 @@ export class FakeTransport implements MemberTransport {
 
   async *snapshot(): AsyncIterable<SnapshotResponse> {}
 
+  endWatches(): void {
+    for (const stream of this.#streams) stream.end();
+  }
+
   close(): void {
     if (this.closed) return;
     this.closed = true;
@@ -164,7 +173,7 @@ export class FakeTransport implements MemberTransport {
 
   #fail(failure: (sent: boolean) => TransportFailure): void {
     this.#member.transports.delete(this);
-    for (const stream of this.#streams) stream.end();
+    this.endWatches();
     for (const fail of [...this.#inFlight]) fail(failure(true));
   }
 }
