@@ -1,7 +1,7 @@
 /** One gRPC call from this side. */
 import type { ClientHttp2Session, ClientHttp2Stream } from 'node:http2';
-import { constants } from 'node:http2';
 import { Status } from '../faults.ts';
+import { ErrorCode } from '../http2/error.ts';
 import { CallError, CONTENT_TYPE, errorOf, MessageReader, withPrefix } from './grpc.ts';
 
 /** What another member may answer in one message. */
@@ -84,7 +84,7 @@ export class ClientCall {
 
   /** Ends it on both sides; `end` is called. */
   cancel(): void {
-    this.#stream?.close(constants.NGHTTP2_CANCEL);
+    this.#stream?.close(ErrorCode.CANCEL);
   }
 
   #respond(headers: Readonly<Record<string, unknown>>): void {

@@ -2,11 +2,11 @@
  * One connection to another member, from this side: calls are opened on it, and its end is known as
  * soon as the system knows it. A connection on which nothing comes in is cut: see `tick`.
  */
-import { type ClientHttp2Session, connect } from 'node:http2';
+import type { ClientHttp2Session } from 'node:http2';
 import { createConnection, type Socket } from 'node:net';
 import { ClientCall, type ClientCallHandlers } from './client-call.ts';
 import { parsePeerUrl } from './peer-listener.ts';
-import { destroyLater, SESSION_MEMORY_MB, WINDOW_BYTES } from './sessions.ts';
+import { destroyLater, http2, SESSION_MEMORY_MB, WINDOW_BYTES } from './sessions.ts';
 import { SILENT_TICKS, SilenceWatch } from './silence.ts';
 
 export class ClientSession {
@@ -30,7 +30,7 @@ export class ClientSession {
     this.#socket = createConnection({ host, port, noDelay: true });
     this.#socket.on('error', (error) => this.#end(error));
     this.#socket.on('close', () => this.#end(new Error('the connection was closed')));
-    this.#session = connect(url, {
+    this.#session = http2().connect(url, {
       createConnection: () => this.#socket,
       settings: { initialWindowSize: WINDOW_BYTES, enablePush: false },
       maxSessionMemory: SESSION_MEMORY_MB,

@@ -2,7 +2,7 @@
  * The server's end of connections between members: takes sockets, lets in whom the gate admits, and
  * hands calls to their methods. A connection that is cut, or falls silent, is reported at once.
  */
-import { performServerHandshake, type ServerHttp2Session } from 'node:http2';
+import type { ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
 import { Status } from '../faults.ts';
@@ -11,7 +11,7 @@ import type { Refusal } from './gatekeeper.ts';
 import { CallError } from './grpc.ts';
 import { HelloError, helloHeaders, parseHello } from './hello.ts';
 import { ServerCall, type ServerCallOptions } from './server-call.ts';
-import { destroyLater, SESSION_MEMORY_MB, WINDOW_BYTES } from './sessions.ts';
+import { destroyLater, http2, SESSION_MEMORY_MB, WINDOW_BYTES } from './sessions.ts';
 import { SILENT_TICKS, SilenceWatch } from './silence.ts';
 import type { Hello } from './transport.ts';
 
@@ -121,7 +121,7 @@ export class PeerConnection {
     socket.setKeepAlive(true, KEEPALIVE_MS);
     socket.on('error', () => this.destroy());
     socket.on('close', () => this.destroy());
-    this.#session = performServerHandshake(socket, {
+    this.#session = http2().performServerHandshake(socket, {
       settings: {
         initialWindowSize: WINDOW_BYTES,
         maxConcurrentStreams: MAX_STREAMS,
