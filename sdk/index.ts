@@ -67,6 +67,7 @@ export {
   op,
   type Txn,
   type TxnParts,
+  type TxnRefusal,
   type TxnResult,
 } from './txn.ts';
 export type { Watch, WatchEvent, WatchNotice, WatchOptions } from './watch.ts';

@@ -85,6 +85,7 @@ export const methods = {
   put: row('write', Method.PUT, PutRequest, PutResponse),
   deleteRange: row('write', Method.DELETE_RANGE, DeleteRangeRequest, DeleteRangeResponse),
   txn: row('write', Method.TXN, TxnRequest, TxnResponse),
+  txnWhenFalse: row('read', Method.TXN_WHEN_FALSE, TxnRequest, TxnResponse),
   compact: row('repeatable', Method.COMPACT, CompactionRequest, CompactionResponse),
   leaseGrant: row('repeatable', Method.LEASE_GRANT, LeaseGrantRequest, LeaseGrantResponse),
   leaseRevoke: row('repeatable', Method.LEASE_REVOKE, LeaseRevokeRequest, LeaseRevokeResponse),

@@ -32,7 +32,12 @@ type Call<M extends MethodName> = (
 ) => Promise<ResponseOf<M>>;
 
 /** What there is no gRPC call of its own for. */
-type BatchedOnly = 'clientRegister' | 'clientForget' | 'ping' | 'leaseKeepAliveMany';
+type BatchedOnly =
+  | 'txnWhenFalse'
+  | 'clientRegister'
+  | 'clientForget'
+  | 'ping'
+  | 'leaseKeepAliveMany';
 
 type Calls = { readonly [M in Exclude<MethodName, BatchedOnly>]: Call<M> } & {
   readonly [M in BatchedOnly]?: undefined;
@@ -102,6 +107,7 @@ export class UnaryTransport implements Transport {
   ): Promise<ResponseOf<M>> {
     if (this.#closed) throw closedFailure(false);
     const call = this.#calls[method] as Call<M> | undefined;
+    if (method === 'txnWhenFalse') throw notOffered(method);
     if (number !== undefined || call === undefined) throw unnumberedFailure(method);
     if (signal?.aborted) throw new TransportFailure('aborted', Status.CANCELLED, 'aborted', false);
     const controller = new AbortController();
@@ -158,6 +164,10 @@ export class UnaryTransport implements Transport {
 
 export const closedFailure = (sent: boolean): TransportFailure =>
   new TransportFailure('closed', Status.UNAVAILABLE, 'the connection was closed', sent);
+
+/** Nothing else does it: the caller has another way. */
+const notOffered = (method: MethodName): TransportFailure =>
+  new TransportFailure('status', Status.UNIMPLEMENTED, `${method} is not offered here`, false);
 
 /** The call needs what only the batched stream has. */
 export const unnumberedFailure = (method: MethodName): TransportFailure =>

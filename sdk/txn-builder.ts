@@ -5,8 +5,8 @@ import { ConclaveError } from './errors.ts';
 import type { Keyspace } from './keys.ts';
 import { type CallOptions, parseTimeout } from './options.ts';
 import { promised } from './promised.ts';
-import type { Compare, Operations, Txn, TxnParts, TxnResult } from './txn.ts';
-import { fromRootResponse, readsOnly, toRootRequest } from './wire-txn.ts';
+import type { Compare, Operations, Txn, TxnParts, TxnRefusal, TxnResult } from './txn.ts';
+import { fromRootResponse, readsOnly, toRootRequest, toTxnRequest } from './wire-txn.ts';
 
 export class TxnBuilder<Then extends Operations, Else extends Operations>
   implements Txn<Then, Else>
@@ -51,6 +51,13 @@ export class TxnBuilder<Then extends Operations, Else extends Operations>
         })
         .then((response) => this.#resultOf(response)),
     );
+  }
+
+  async whenFalse({ signal }: Pick<CallOptions, 'signal'> = {}): Promise<TxnRefusal<Else>> {
+    const request = toTxnRequest(this.#keyspace, this.parts);
+    const settings = { signal, timeoutMs: Number.POSITIVE_INFINITY };
+    const response = await this.#connection.call('txnWhenFalse', request, settings);
+    return this.#resultOf(response) as TxnRefusal<Else>;
   }
 
   #resultOf(response: TxnResponse): TxnResult<Then, Else> {

@@ -169,6 +169,12 @@ export type TxnResult<Then extends Operations, Else extends Operations> =
       readonly responses: OperationResults<Else>;
     };
 
+/** The result of a transaction whose conditions did not all hold. */
+export type TxnRefusal<Else extends Operations> = Extract<
+  TxnResult<readonly [], Else>,
+  { readonly succeeded: false }
+>;
+
 /** The parts of a transaction, for code that carries it on (nesting, guards, logging). */
 export type TxnParts = {
   readonly compares: readonly Compare[];
@@ -192,4 +198,15 @@ export interface Txn<Then extends Operations = readonly [], Else extends Operati
    *   COMPACTED, FUTURE_REVISION, NO_SPACE, TOO_LARGE, OUTCOME_UNKNOWN
    */
   commit(options?: CallOptions): Promise<TxnResult<Then, Else>>;
+  /**
+   * Waits until a condition does not hold any more, however long that takes, and reads: resolves with
+   * what the `else` operations show at a revision at which one does not. The member answers when it
+   * happens, so it takes one exchange, where a watch takes two or three and a read after it.
+   *
+   * For transactions with conditions on single keys, reads in `else`, and nothing in `then`.
+   *
+   * @throws ConclaveError UNIMPLEMENTED on etcd, which offers no such call: watch the keys there;
+   *   RESOURCE_EXHAUSTED when too many calls of the connection wait, INVALID_ARGUMENT, ABORTED
+   */
+  whenFalse(options?: Pick<CallOptions, 'signal'>): Promise<TxnRefusal<Else>>;
 }

@@ -63,7 +63,7 @@ const onlyCompares = ({ success, failure }: TxnParts): boolean =>
   success.length === 0 && failure.length === 0;
 
 /** @throws ConclaveError INVALID_ARGUMENT */
-const toTxnRequest = (keyspace: Keyspace, parts: TxnParts): TxnRequest => ({
+export const toTxnRequest = (keyspace: Keyspace, parts: TxnParts): TxnRequest => ({
   compare: parts.compares.map((compare) => toCompare(keyspace, compare)),
   success: parts.success.map((operation) => toRequestOp(keyspace, operation)),
   failure: parts.failure.map((operation) => toRequestOp(keyspace, operation)),

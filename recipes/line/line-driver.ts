@@ -2,7 +2,8 @@
  * Runs one membership of a line against a store: turns the effects of `line.ts` into calls, and
  * their answers into events.
  *
- * Exchanges: 1 to join and hold a free line; 3 to wait one turn (join, watches, look); 1 to leave.
+ * Exchanges: 1 to join and hold a free line; 1 to leave. To wait one turn, beside joining: 1 on conclave
+ * (told), 3 on etcd (two watches, look).
  */
 import { isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
@@ -34,7 +35,8 @@ import {
   memberName,
   readLook,
 } from './line-membership.ts';
-import { untilGone, whenGone } from './wake.ts';
+import { conditionsOf, type Told, untilTold } from './told.ts';
+import { untilGone, wakeOf } from './wake.ts';
 
 export type Grant = { readonly createRevision: bigint; readonly token: bigint };
 
@@ -63,7 +65,13 @@ export class LineMember {
   #lingering: number;
   /** The last answer: what the policy judges, and what waiting starts from. */
   #view: LineView | undefined;
+  /** Of the last write to the own key; undefined while it may be older than this member. */
+  #ownModRevision: bigint | undefined;
   #aheadWait: LinkedSignal | undefined;
+  /** The store tells, in one answer, that the wait is over and what a look would show. */
+  #isToldBoth = false;
+  /** That answer, for the look that follows. */
+  #told: Told | undefined;
   #ownWait: LinkedSignal | undefined;
   #cancelOwnWatch: () => void = () => undefined;
   #cancelRelook: () => void = () => undefined;
@@ -105,6 +113,7 @@ export class LineMember {
       return;
     }
     this.#view = seen;
+    this.#ownModRevision = seen.own;
     this.#machine.dispatch({ kind: 'joined', own: seen.own, ahead: seen.ahead });
   }
 
@@ -155,7 +164,7 @@ export class LineMember {
         break;
       case 'watch-own':
         this.#noteWait();
-        this.#watchOwnAfter(effect.own, effect.soon ? 0 : this.#timing.ownWatchAfterMs);
+        this.#watchOwnInTime(effect.own, effect.soon);
         break;
       case 'unwatch-own':
         this.#cancelOwnWatch();
@@ -207,6 +216,7 @@ export class LineMember {
         if (result.succeeded) {
           const { revision, responses } = result;
           const look = readLook(membership, this.key, responses.slice(entered.length));
+          this.#ownModRevision = revision;
           if (this.#admits({ own: revision, revision, ...look })) {
             this.#machine.dispatch({ kind: 'joined', own: revision, ahead: look.ahead });
           }
@@ -249,11 +259,14 @@ export class LineMember {
   }
 
   async #look(own: bigint): Promise<void> {
+    const told = this.#told;
+    if (told !== undefined) {
+      this.#looked(own, told);
+      return;
+    }
     const { client } = this.session;
     const seen = this.#view;
-    const read = client.kv
-      .txn()
-      .then<Operation[]>(op.get(this.key), ...lookOperations(this.#membership, own, seen));
+    const read = client.kv.txn().then<Operation[]>(...this.#lookOperations(own));
     try {
       const { signal } = this.#machine;
       const { responses, revision } = await untilAnswered(
@@ -261,19 +274,36 @@ export class LineMember {
         () => read.commit({ signal }),
         signal,
       );
-      const [self, ...listed] = responses as readonly unknown[];
-      const look = readLook(this.#membership, this.key, listed, seen);
-      if (!this.#admits({ own, revision, ...look })) return;
-      this.#machine.dispatch({
-        kind: 'looked',
-        own: (self as KeyValue | null)?.createRevision,
-        ahead: look.ahead,
-        revision,
-      });
+      this.#looked(own, { responses, revision, seen });
     } catch {
       // Ended meanwhile, or the store refuses to be read: try again at the slow pace.
       if (!this.#machine.signal.aborted) this.#relookLater(own);
     }
+  }
+
+  #lookOperations(own: bigint): Operation[] {
+    return [op.get(this.key), ...lookOperations(this.#membership, own, this.#view)];
+  }
+
+  #looked(own: bigint, { responses, revision, seen }: Told): void {
+    const [self, ...listed] = responses as readonly [KeyValue | null, ...unknown[]];
+    const look = readLook(this.#membership, this.key, listed, seen);
+    if (!this.#admits({ own, revision, ...look })) return;
+    if (self?.createRevision === own && this.#isTakenOver(self)) {
+      this.#machine.dispatch({ kind: 'own-gone' });
+      return;
+    }
+    const { ahead } = look;
+    this.#machine.dispatch({ kind: 'looked', own: self?.createRevision, ahead, revision });
+  }
+
+  /** Hears of a write to the own key that no watch has told of. */
+  #isTakenOver(self: KeyValue): boolean {
+    const before = this.#ownModRevision;
+    const isKnown = before !== undefined || self.modRevision === self.createRevision;
+    if (isKnown) this.#ownModRevision = self.modRevision;
+    if (before === undefined || self.modRevision <= before) return false;
+    return this.#membership.onOwnWrite?.(self) === true;
   }
 
   #relookLater(own: bigint): void {
@@ -290,17 +320,45 @@ export class LineMember {
     this.#unwatchAhead();
     const wait = linkedSignal(this.#machine.signal);
     this.#aheadWait = wait;
-    const { client } = this.session;
-    const wake = this.#membership.wake ?? whenGone;
-    await wake({ client, place: ahead, view, restMs: this.#machine.restMs(), signal: wait.signal });
+    const told = await this.#untilTold(ahead, view, wait.signal);
+    if (told === undefined && !wait.signal.aborted) {
+      const { client } = this.session;
+      const restMs = this.#machine.restMs();
+      await wakeOf(this.#membership)({ client, place: ahead, view, restMs, signal: wait.signal });
+    }
     wait.unlink();
-    // Gone, or the watch failed: either way only a fresh look can tell what comes next.
-    if (this.#aheadWait === wait) this.#machine.dispatch({ kind: 'ahead-gone', place: ahead });
+    if (this.#aheadWait !== wait) return;
+    // Gone, or the watch failed: either way only a look can tell what comes next.
+    this.#told = told;
+    this.#machine.dispatch({ kind: 'ahead-gone', place: ahead });
+    this.#told = undefined;
+  }
+
+  /** Undefined when the store does not tell: then watches and a look are to find out. */
+  async #untilTold(ahead: Place, seen: LineView, signal: AbortSignal): Promise<Told | undefined> {
+    const { client } = this.session;
+    const { own } = seen;
+    const place = { key: this.key, createRevision: own, modRevision: this.#ownModRevision };
+    const conditions = conditionsOf(client, this.#membership, ahead, place);
+    this.#isToldBoth = conditions !== undefined;
+    if (conditions === undefined) return undefined;
+    const told = await untilTold(client, conditions, this.#lookOperations(own), signal);
+    if (told !== undefined) return { ...told, seen };
+    if (signal.aborted) return undefined;
+    this.#isToldBoth = false;
+    this.#watchOwnAfter(own, 0);
+    return undefined;
   }
 
   #unwatchAhead(): void {
     this.#aheadWait?.abort();
     this.#aheadWait = undefined;
+  }
+
+  /** A store that tells of the end of a wait tells of the own key as well: it is watched while held. */
+  #watchOwnInTime(own: bigint, soon: boolean): void {
+    if (this.#isToldBoth && this.state.kind === 'waiting') return;
+    this.#watchOwnAfter(own, soon && !this.#isToldBoth ? 0 : this.#timing.ownWatchAfterMs);
   }
 
   #watchOwnAfter(own: bigint, delayMs: number): void {

@@ -54,8 +54,8 @@ export type Membership = {
   readonly beside?: { readonly key: string; readonly initial?: string | undefined };
   /** The error, if any, that a look refuses the membership with; asked until it is admitted. */
   readonly check?: (look: Pick<LineView, 'ahead' | 'beside'>, isFirst: boolean) => unknown;
-  /** Tells when to look again. @default when the place waited for is gone */
-  readonly wake?: Wake;
+  /** When to look again: when the place waited for is gone, gone or written to, or a rule of its own. @default 'gone' */
+  readonly wake?: 'gone' | 'changed' | Wake;
   /**
    * Hears of others' writes to the own key once it is watched. True says that it was taken over: the
    * place is lost here, and the key stays.

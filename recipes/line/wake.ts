@@ -4,7 +4,7 @@ import type { KeyValue } from '../../sdk/kv.ts';
 import { pause } from '../common/repeat.ts';
 import { noLongerWanted } from '../common/signals.ts';
 import type { Place } from './line.ts';
-import type { LineView } from './line-membership.ts';
+import type { LineView, Membership } from './line-membership.ts';
 
 export type Waiting = {
   readonly client: Client;
@@ -40,6 +40,11 @@ export const whenChanged: Wake = async ({ client, place, view, restMs, signal })
   } finally {
     signal.removeEventListener('abort', stop);
   }
+};
+
+export const wakeOf = ({ wake = 'gone' }: Membership): Wake => {
+  if (typeof wake === 'function') return wake;
+  return wake === 'gone' ? whenGone : whenChanged;
 };
 
 type FollowOptions = {

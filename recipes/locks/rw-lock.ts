@@ -25,7 +25,6 @@ import {
 } from '../line/line-record.ts';
 import { formerPlace, isTakeover, takeOver } from '../line/takeover.ts';
 import { tryHold } from '../line/try-hold.ts';
-import { whenChanged } from '../line/wake.ts';
 import { rwPrefix } from '../names.ts';
 import { lockAsObservable, usingLock } from './lock-handle.ts';
 import {
@@ -201,7 +200,7 @@ export class RwLock {
       reach: mode === 'write' ? 'nearest' : 'all',
       policy: ({ ahead, own }) => blockerOf(mode, ahead, own),
       onOwnWrite: isTakeover,
-      ...(mode === 'write' ? {} : { wake: whenChanged }),
+      ...(mode === 'write' ? {} : { wake: 'changed' }),
     };
     return { membership, content };
   }

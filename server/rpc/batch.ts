@@ -20,6 +20,9 @@ import type { OpenStream, OpenStreams } from './streams.ts';
  */
 const MAX_CALLS = 8_192;
 const MAX_CALL_BYTES = 8 * 1024 * 1024;
+/** Calls that wait for something to happen, and bytes of their requests, for one stream. */
+const MAX_WAITS = 16_384;
+const MAX_WAIT_BYTES = 8 * 1024 * 1024;
 /** Answers are collected into one message up to this size; a larger answer travels alone. */
 const MESSAGE_BYTES = 512 * 1024;
 /** Bytes handed to the transport before it has to confirm some. */
@@ -40,11 +43,19 @@ export type BatchOptions = {
 class Pending implements CallContext {
   readonly requestBytes: number;
   readonly client: ClientCall | undefined;
+  /** Does not count among those that are worked on. */
+  readonly waits: boolean;
   /** On the member's clock; Infinity means never. */
   readonly deadlineMs: number;
   #abort: AbortController | undefined = undefined;
 
-  constructor(requestBytes: number, client: ClientCall | undefined, deadlineMs: number) {
+  constructor(
+    { waits }: UnaryMethod,
+    requestBytes: number,
+    client: ClientCall | undefined,
+    deadlineMs: number,
+  ) {
+    this.waits = waits;
     this.requestBytes = requestBytes;
     this.client = client;
     this.deadlineMs = deadlineMs;
@@ -75,6 +86,8 @@ export function serveBatch(
   /** Whose handlers run: a handler may go on for a while after its call was cancelled or has expired. */
   let running = 0;
   let runningBytes = 0;
+  let waiting = 0;
+  let waitingBytes = 0;
   let ready: Answer[] = [];
   let readyBytes = 0;
   let inFlightBytes = 0;
@@ -137,15 +150,18 @@ export function serveBatch(
     return true;
   };
 
-  const end = (
-    id: number,
-    request: Buffer,
-    entry: Pending,
-    response: Buffer,
-    status: CallStatus | undefined,
-  ) => {
-    running -= 1;
-    runningBytes -= request.length;
+  const count = ({ waits, requestBytes }: Pending, change: 1 | -1) => {
+    if (waits) {
+      waiting += change;
+      waitingBytes += change * requestBytes;
+    } else {
+      running += change;
+      runningBytes += change * requestBytes;
+    }
+  };
+
+  const end = (id: number, entry: Pending, response: Buffer, status: CallStatus | undefined) => {
+    count(entry, -1);
     if (pending.get(id) === entry) {
       pending.delete(id);
       answer(id, response, status);
@@ -157,10 +173,10 @@ export function serveBatch(
 
   const run = (id: number, method: UnaryMethod, request: Buffer, entry: Pending) => {
     method.invoke(request, entry).then(
-      (response) => end(id, request, entry, response, undefined),
+      (response) => end(id, entry, response, undefined),
       (error: unknown) => {
         onError(error, method.path);
-        end(id, request, entry, NOTHING, statusOf(error));
+        end(id, entry, NOTHING, statusOf(error));
       },
     );
   };
@@ -205,11 +221,17 @@ export function serveBatch(
       });
       return;
     }
+    if (method.waits && (waiting >= MAX_WAITS || waitingBytes >= MAX_WAIT_BYTES)) {
+      answer(id, NOTHING, {
+        code: Status.RESOURCE_EXHAUSTED,
+        details: `${waiting} calls on this stream wait for something to happen: no more are taken`,
+      });
+      return;
+    }
     const deadlineMs = timeoutMs > 0 ? clock.nowMs() + timeoutMs : Number.POSITIVE_INFINITY;
-    const entry = new Pending(request.length, clientOf(call, floor), deadlineMs);
+    const entry = new Pending(method, request.length, clientOf(call, floor), deadlineMs);
     pending.set(id, entry);
-    running += 1;
-    runningBytes += request.length;
+    count(entry, 1);
     watchDeadline(deadlineMs);
     run(id, method, request, entry);
   };

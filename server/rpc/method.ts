@@ -18,6 +18,8 @@ export interface CallContext {
 export type UnaryMethod = {
   /** As in the HTTP/2 `:path`. */
   readonly path: string;
+  /** Answered when something happens, not when its work is done: it uses nothing until then. */
+  readonly waits: boolean;
   invoke(request: Uint8Array, call: CallContext): Promise<Buffer>;
 };
 
@@ -40,6 +42,8 @@ export type Handler<Request, Response> = (request: Request, call: CallContext) =
 export type UnaryOptions<Request> = {
   /** Whether a learner, which cannot read consistently, may answer. Default: it may not. */
   readonly onLearner?: (request: Request) => boolean;
+  /** See `UnaryMethod`. @default false */
+  readonly waits?: boolean;
 };
 
 /** Makes unary methods of one service. */
@@ -51,15 +55,18 @@ export function methodsOf(member: MemberFacts, service: { readonly fullName: str
   ): UnaryMethod => {
     const encode = (response: Response): Buffer =>
       definition.responseType.encode(response).finish();
+    const { onLearner, waits = false } = options;
     return {
       path: `/${service.fullName}/${definition.name}`,
+      waits,
       // Not an async function, whose frame would be most of what a small call allocates.
       invoke(bytes, call) {
         try {
-          const request = decodeViews(definition.requestType, bytes);
+          // What waits must not hold on to all that arrived with it.
+          const request = (waits ? decode : decodeViews)(definition.requestType, bytes);
           // Certainly not applied, which `server stopped` would leave open: clients may repeat it.
           if (member.isStopping) throw new Fault('no-leader');
-          if (member.isLearner && options.onLearner?.(request) !== true) {
+          if (member.isLearner && onLearner?.(request) !== true) {
             throw new Fault('not-supported-for-learner');
           }
           return handle(request, call).then(encode);

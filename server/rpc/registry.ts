@@ -25,6 +25,7 @@ import type { ServedResponses, ServedStream } from './served-stream.ts';
 import type { ServiceContext } from './services.ts';
 import { serveSnapshot } from './snapshot.ts';
 import { OpenStreams } from './streams.ts';
+import { txnWhenFalse } from './txn-when-false.ts';
 import { serveWatch } from './watch.ts';
 import { Writes } from './writes.ts';
 
@@ -122,6 +123,7 @@ export function serveAll(
     [Method.CLIENT_REGISTER, client.register],
     [Method.CLIENT_FORGET, client.forget],
     [Method.PING, client.ping],
+    [Method.TXN_WHEN_FALSE, txnWhenFalse(context, streams)],
   ]);
   registrar.bidi('/conclave.v1.Batch/Exchange', (call) =>
     serveBatch(call, {

@@ -18,6 +18,7 @@ import { assert } from '../assert.ts';
 import { limits } from '../limits.ts';
 import type { Event, KeyValue, Revision } from '../mvcc/types.ts';
 import { CatchUpBatch } from './catch-up-batch.ts';
+import { NextChange } from './next-change.ts';
 import { Ring } from './ring.ts';
 import { type StreamHub, WatchStream } from './stream.ts';
 import { type RevisionEvents, SharedRevision, type WatchEvent } from './watch-event.ts';
@@ -59,6 +60,8 @@ const RECENT_REVISIONS = 256;
 const CATCH_UP_BYTES = 1024 * 1024;
 
 export class Hub implements StreamHub {
+  /** For reads that wait. */
+  readonly nextChange = new NextChange();
   readonly #source: HubSource;
   readonly #streamBytes: number;
   readonly #watchersPerStream: number;
@@ -113,6 +116,7 @@ export class Hub implements StreamHub {
     this.#ring.push(entry);
     this.#revision = revision;
     if (!this.#synced.isEmpty) this.#handOver(entry, events);
+    this.nextChange.announce(events);
     // What is older nobody waits for: who starts in the past can read it from history.
     if (this.#behind === 0) this.#ring.keep(RECENT_REVISIONS);
   }
@@ -266,6 +270,7 @@ export class Hub implements StreamHub {
     }
     this.compacted(compactRevision);
     for (const stream of this.#streams) stream.unpark();
+    this.nextChange.announceAll();
   }
 
   register(watcher: Watcher): void {

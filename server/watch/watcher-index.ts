@@ -5,7 +5,7 @@ import { IntervalTree } from './interval-tree.ts';
 import type { Watcher } from './watcher.ts';
 
 /** Map keys: one character a byte, which is injective. */
-const nameOf = (key: Bytes): string =>
+export const nameOf = (key: Bytes): string =>
   Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString('latin1');
 
 export class WatcherIndex {

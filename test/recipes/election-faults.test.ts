@@ -6,6 +6,7 @@ import type { ElectionOptions } from '../../recipes/election/election-options.ts
 import { noMetrics } from '../../recipes/metrics.ts';
 import { electionPrefix } from '../../recipes/names.ts';
 import { connect } from '../../sdk/connect.ts';
+import type { Call } from '../support/faulty-kv.ts';
 import { storeMissing } from '../support/store.ts';
 import { startRewindableStore } from './rewindable-store.ts';
 import { type Actor, compactTo, eventually, useWorld } from './world.ts';
@@ -64,7 +65,8 @@ describe.skipIf(storeMissing).each(forms)('election %s', (_, options) => {
       waiting.catch(() => undefined);
       if (step !== 'before the enqueue') await standing(name, 2);
       if (step === 'while waiting') {
-        await eventually('its watch', () => b.faults.calls.some(({ kind }) => kind === 'watch'));
+        const waits = ({ kind }: Call) => kind === 'wait' || kind === 'watch';
+        await eventually('its wait', () => b.faults.calls.some(waits));
       }
       if (step === 'as leader') {
         await leader.resign();

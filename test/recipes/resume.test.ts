@@ -37,6 +37,11 @@ describe.skipIf(storeMissing)('taken back after a restart', () => {
   const stands = async (actor: Actor, lock: Pick<LockHandle, 'guard'>) =>
     (await lock.guard(actor.client.kv.txn()).commit()).succeeded;
 
+  const placeOf = async (lease: bigint) => {
+    const { kvs } = await world.operator().kv.list({ prefix: 'conclave/' });
+    return kvs.find((kv) => kv.lease === lease);
+  };
+
   type Kind = readonly [
     what: string,
     acquire: (actor: Actor, name: string) => Promise<LockHandle>,
@@ -90,6 +95,31 @@ describe.skipIf(storeMissing)('taken back after a restart', () => {
       expect(third.token > lock.token).toBe(true);
       expect(await stands(again, third)).toBe(true);
       expect(third.isHeld).toBe(true);
+    },
+  );
+
+  test.each(every.filter(([what]) => what === 'write' || what === 'line'))(
+    '%s: a waiter that hears late of its turn does not hold what was taken back meanwhile',
+    async (_what, acquire, resume) => {
+      const [other, actor, name] = [await world.actor(), await world.actor(), world.name()];
+      const holder = await acquire(other, name);
+      let hear: () => void = () => undefined;
+      const heard = new Promise<void>((resolve) => {
+        hear = resolve;
+      });
+      actor.faults.before = ({ kind, write }) =>
+        kind === 'wait' || (kind === 'txn' && !write) ? heard : undefined;
+      const waiting = acquire(actor, name);
+      const place = () => placeOf(actor.session.lease);
+      await eventually('its place', async () => (await place()) !== undefined);
+      const own = await place();
+      await holder.release();
+      const back = await returned(actor);
+      const lock = await resume(back, name, `${own?.key}@${own?.createRevision}`);
+      hear();
+      await expect(waiting).rejects.toMatchObject(lost);
+      expect(lock.isHeld).toBe(true);
+      expect(await stands(back, lock)).toBe(true);
     },
   );
 

@@ -15,7 +15,7 @@ import { rwPrefix } from '../../recipes/names.ts';
 import { op } from '../../sdk/txn.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
-import { type Actor, deafContext, eventually, settle, useWorld } from './world.ts';
+import { type Actor, deafContext, eventually, settle, turnCosts, useWorld } from './world.ts';
 
 describe.skipIf(storeMissing)('read-write lock', () => {
   const world = useWorld();
@@ -73,11 +73,13 @@ describe.skipIf(storeMissing)('read-write lock', () => {
     const writer = await of(a, name).write();
     const waits = Array.from({ length: 100 }, () => of(b, name).read());
     await lineLength(name, 101);
-    await eventually('all watches', () => b.faults.calls.length >= 300);
+    const calls = 100 * (1 + turnCosts.wait.length);
+    await eventually('all waits', () => b.faults.calls.length >= calls);
     b.faults.take();
     await writer.release();
     const readers = await Promise.all(waits);
-    expect(b.faults.take().filter(({ kind }) => kind !== 'watch')).toHaveLength(100);
+    const looks = b.faults.take().filter(({ kind }) => kind !== 'watch');
+    expect(looks).toHaveLength(100 * turnCosts.look.length);
     await Promise.all(readers.map((reader) => reader.release()));
   });
 

@@ -10,9 +10,11 @@ import { isConclaveError } from '../../sdk/errors.ts';
 import type { Kv } from '../../sdk/kv.ts';
 import type { Duration } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
+import type { Operations, Txn } from '../../sdk/txn.ts';
 import type { WatchOptions } from '../../sdk/watch.ts';
 import { Faults, faultyClient } from '../support/faulty-kv.ts';
 import { type StoreUse, useStore } from '../support/store.ts';
+import { storeSystem } from '../support/store-choice.ts';
 import { waitFor } from '../support/wait.ts';
 
 export type ActorOptions = {
@@ -127,10 +129,22 @@ export const useWorld = (use: StoreUse = useStore): World => {
 /** The actor's context with watches that never report anything. */
 export function deafContext({ client, session, context }: Actor): RecipeContext {
   const deaf = Object.create(client, {
-    kv: { value: { ...client.kv, watch: silentWatch } },
+    kv: { value: { ...client.kv, watch: silentWatch, txn: () => deafTxn(client.kv.txn()) } },
   });
   return { ...context, session: Object.create(session, { client: { value: deaf } }) };
 }
+
+const deafTxn = <Then extends Operations, Else extends Operations>(
+  txn: Txn<Then, Else>,
+): Txn<Then, Else> => ({
+  parts: txn.parts,
+  if: (...compares) => deafTxn(txn.if(...compares)),
+  // biome-ignore lint/suspicious/noThenProperty: the shape of a transaction
+  then: (...operations) => deafTxn(txn.then(...operations)),
+  else: (...operations) => deafTxn(txn.else(...operations)),
+  commit: (options) => txn.commit(options),
+  whenFalse: () => new Promise(() => undefined),
+});
 
 function silentWatch(_range: unknown, options: WatchOptions = {}) {
   let end: () => void = () => undefined;
@@ -144,6 +158,12 @@ function silentWatch(_range: unknown, options: WatchOptions = {}) {
     [Symbol.asyncIterator]: () => ({ next: () => ended }),
   };
 }
+
+/** What it takes a member of a line to wait, and then to look: conclave tells it both in one answer. */
+export const turnCosts =
+  storeSystem === 'conclave'
+    ? ({ wait: ['wait'], look: [] } as const)
+    : ({ wait: ['watch', 'watch'], look: ['txn'] } as const);
 
 /** Compacts up to a revision, unless somebody else has compacted further by then. */
 export const compactTo = async (kv: Kv, revision: bigint): Promise<void> => {

@@ -146,7 +146,7 @@ test('a read-only transaction needs no log entry, a serializable one no leader e
   const noLeader = { code: status.UNAVAILABLE, details: 'etcdserver: no leader' };
   const guard = {
     target: 2 as const,
-    targetUnion: { $case: 'modRevision' as const, modRevision: 1n },
+    targetUnion: { $case: 'modRevision' as const, value: 1n },
   };
   expect(await refusal(kv.txn({ compare: [{ key, ...guard }] }))).toEqual(noLeader);
   expect(await refusal(kv.txn({ success: [read(true)], failure: [read(false)] }))).toEqual(

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, expectTypeOf, test } from 'vitest';
 import { type Client, compare, connect, type KeyValue, op } from '../../sdk/index.ts';
 import { storeMissing, useStore } from '../support/store.ts';
+import { storeSystem } from '../support/store-choice.ts';
 
 describe.skipIf(storeMissing)('transactions', () => {
   const { store } = useStore();
@@ -83,6 +84,43 @@ describe.skipIf(storeMissing)('transactions', () => {
     expect(await holds(compare.range.version({ prefix: 'q/' }, '==', 0n))).toBe(false);
     expect(await holds(compare.range.createRevision({ prefix: 'empty/' }, '==', 0n))).toBe(true);
     expect(await holds(compare.version('a', '==', 2n), compare.version('a', '==', 3n))).toBe(false);
+  });
+
+  test.skipIf(storeSystem === 'etcd')('waits until a condition fails, and reads then', async () => {
+    const kv = fresh();
+    const { revision } = await kv.put('a', '1');
+    const isThere = kv.txn().if(compare.createRevision('a', '==', revision));
+    const told = isThere.else(op.get('a'), op.get('b')).whenFalse();
+    await kv.put('a', '2');
+    await kv.put('b', '3');
+    await kv.delete('a');
+    const { succeeded, responses } = await told;
+    expect(succeeded).toBe(false);
+    expect(responses).toMatchObject([null, { key: 'b' }]);
+    const [late] = (await isThere.else(op.get('b')).whenFalse()).responses;
+    expect(late).toMatchObject({ key: 'b' });
+    const abort = new AbortController();
+    const never = kv
+      .txn()
+      .if(compare.version('b', '==', 1n))
+      .whenFalse(abort);
+    abort.abort(new Error('enough'));
+    await expect(never).rejects.toMatchObject({ code: 'ABORTED' });
+    const wrong = kv
+      .txn()
+      .if(compare.version('b', '==', 1n))
+      .else(op.put('c', ''))
+      .whenFalse();
+    await expect(wrong).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    expect(await kv.get('c')).toBeNull();
+  });
+
+  test.skipIf(storeSystem === 'conclave')('etcd cannot be asked to wait', async () => {
+    const never = fresh()
+      .txn()
+      .if(compare.version('b', '==', 0n))
+      .whenFalse();
+    await expect(never).rejects.toMatchObject({ code: 'UNIMPLEMENTED', retryable: false });
   });
 
   test('a transaction is a value: each step leaves the one before as it was', async () => {

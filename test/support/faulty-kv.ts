@@ -4,12 +4,12 @@
  */
 import { map } from 'rxjs';
 import type { Client } from '../../sdk/client.ts';
-import { ConclaveError } from '../../sdk/errors.ts';
+import { ConclaveError, isConclaveError } from '../../sdk/errors.ts';
 import type { Key, KeyRange } from '../../sdk/keys.ts';
 import type { Kv } from '../../sdk/kv.ts';
 import type { CallOptions } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
-import type { Operations, Txn, TxnParts, TxnResult } from '../../sdk/txn.ts';
+import type { Operations, Txn, TxnParts, TxnRefusal, TxnResult } from '../../sdk/txn.ts';
 import type { Watch, WatchOptions } from '../../sdk/watch.ts';
 
 /**
@@ -22,7 +22,7 @@ import type { Watch, WatchOptions } from '../../sdk/watch.ts';
 export type Fate = 'pass' | 'lose-answer' | 'refuse' | 'linger';
 
 export type Call = {
-  readonly kind: 'get' | 'list' | 'count' | 'put' | 'delete' | 'txn' | 'watch';
+  readonly kind: 'get' | 'list' | 'count' | 'put' | 'delete' | 'txn' | 'wait' | 'watch';
   /** Whether it changes the store when its conditions hold. */
   readonly write: boolean;
   readonly range?: Key | KeyRange;
@@ -63,6 +63,10 @@ export class Faults {
   /** What was sent since the last call of this, in order. */
   take(): Call[] {
     return this.calls.splice(0);
+  }
+
+  unsent(call: Call): void {
+    this.calls = this.calls.filter((other) => other !== call);
   }
 
   async run<T>(call: Call, send: () => Promise<T>): Promise<T> {
@@ -194,5 +198,16 @@ class FaultyTxn<Then extends Operations, Else extends Operations> implements Txn
       ({ kind }) => kind === 'put' || kind === 'delete' || kind === 'txn',
     );
     return this.#faults.run({ kind: 'txn', write, parts }, () => this.#inner.commit(options));
+  }
+
+  /** What the store does not offer is no exchange: the client knows without asking. */
+  async whenFalse(options?: Pick<CallOptions, 'signal'>): Promise<TxnRefusal<Else>> {
+    const call: Call = { kind: 'wait', write: false, parts: this.parts };
+    try {
+      return await this.#faults.run(call, () => this.#inner.whenFalse(options));
+    } catch (error) {
+      if (isConclaveError(error, 'UNIMPLEMENTED')) this.#faults.unsent(call);
+      throw error;
+    }
   }
 }

@@ -247,4 +247,24 @@ export const lockMutants: readonly Mutant[] = [
     recipe('counter', 'an adder spreads over its shards'),
     runsOf('counter'),
   ),
+  mutant(
+    665,
+    'waiter whose store refuses to tell does not watch either',
+    [
+      'line/line-driver.ts',
+      'if (told === undefined && !wait.signal.aborted) {',
+      'if (told === undefined && !wait.signal.aborted) {\n      await new Promise(() => undefined);',
+    ],
+    recipe('locks', 'mutex who is not told of its turn'),
+  ),
+  mutant(
+    666,
+    'place taken over while it waited is held twice',
+    [
+      'line/line-driver.ts',
+      'return this.#membership.onOwnWrite?.(self) === true;',
+      'return false;',
+    ],
+    recipe('resume', 'a waiter that hears late'),
+  ),
 ];

@@ -96,4 +96,32 @@ export const watchMutants: readonly Mutant[] = [
     ],
     test('rpc/watch', 'a large revision is split only'),
   ),
+  watch(
+    660,
+    'read that waits looks first without knowing what the client knew',
+    ['rpc/txn-when-false', 'member.linearize(signal).then(look, fail);', 'look();'],
+    test('rpc/txn-when-false', 'behind a read barrier'),
+  ),
+  watch(
+    661,
+    'reads that wait sleep through a snapshot',
+    ['watch/hub', '    this.nextChange.announceAll();\n', ''],
+    test('rpc/txn-when-false', 'a state that was replaced'),
+  ),
+  watch(
+    662,
+    'reads that wait keep a stream from being read',
+    ['rpc/batch', '    if (waits) {', '    if (waits && requestBytes < 0) {'],
+    test('rpc/txn-when-false', 'hold up neither other calls'),
+  ),
+  watch(
+    663,
+    'read that waits keeps listening for a client that is gone',
+    [
+      'rpc/txn-when-false',
+      "    signal.addEventListener('abort', () => fail(new Fault('canceled')), { once: true });\n",
+      '',
+    ],
+    test('rpc/txn-when-false', 'hold up neither other calls'),
+  ),
 ];

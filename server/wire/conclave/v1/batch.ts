@@ -42,6 +42,12 @@ export const Method = {
   MEMBER_PROMOTE: 19,
   /** LEASE_KEEP_ALIVE_MANY - Many LEASE_KEEP_ALIVE in one: a process that holds thousands of leases renews them together. */
   LEASE_KEEP_ALIVE_MANY: 20,
+  /**
+   * TXN_WHEN_FALSE - A TxnRequest whose conditions are on single keys, without operations for success and with reads
+   * only for failure: answered when a condition does not hold, however long that takes, with what the
+   * reads show then.
+   */
+  TXN_WHEN_FALSE: 21,
 } as const;
 
 export type Method = typeof Method[keyof typeof Method];
@@ -68,6 +74,7 @@ export namespace Method {
   export type MEMBER_UPDATE = typeof Method.MEMBER_UPDATE;
   export type MEMBER_PROMOTE = typeof Method.MEMBER_PROMOTE;
   export type LEASE_KEEP_ALIVE_MANY = typeof Method.LEASE_KEEP_ALIVE_MANY;
+  export type TXN_WHEN_FALSE = typeof Method.TXN_WHEN_FALSE;
 }
 
 export interface Call {
