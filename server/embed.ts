@@ -75,7 +75,7 @@ export type MemberOptions = {
   readonly hosts?: readonly string[];
   /** @default warnings and worse, as JSON on stderr */
   readonly logger?: Logger;
-  /** Metrics of the process as well, for one member of a process. @default false */
+  /** Metrics of the process as well, from the first scrape on, for one member of a process. @default false */
   readonly processMetrics?: boolean;
   /**
    * Called once when storage fails or an invariant breaks. Nothing is acknowledged from then on, and

@@ -23,6 +23,8 @@ export type Measurement = { readonly [Name in Figure | ColdFigure]?: number } & 
   readonly serverMicroseconds?: number;
   /** Turns of the caller that had the fewest, for each turn of the one that had most. */
   readonly fairness?: number;
+  /** Of the resident memory what is the process's own, without pages of files. */
+  readonly anonymousMb?: number;
 };
 
 export type LoopMeasurement = {

@@ -43,7 +43,7 @@ const digits = 4;
 const measured = [
   ...figures,
   ...figures.map(coldFigureOf),
-  ...(['clientMicroseconds', 'serverMicroseconds', 'fairness'] as const),
+  ...(['clientMicroseconds', 'serverMicroseconds', 'fairness', 'anonymousMb'] as const),
 ];
 
 export function evaluate(
