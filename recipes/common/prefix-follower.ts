@@ -10,7 +10,7 @@ import type { KeyValue, ListResult } from '../../sdk/kv.ts';
 import { PrefixComparison } from './prefix-comparison.ts';
 import { type CopyChange, PrefixCopy } from './prefix-copy.ts';
 import { fullJitterMs, mayRepeat, pause, untilAnswered } from './repeat.ts';
-import { linkedSignal } from './signals.ts';
+import { linkedSignal, noLongerWanted } from './signals.ts';
 
 /**
  * Why the copy was taken anew:
@@ -133,7 +133,7 @@ export class PrefixFollower {
 
   /** Idempotent; never rejects. */
   async close(): Promise<void> {
-    this.#closing.abort();
+    this.#closing.abort(noLongerWanted);
     await this.#running;
   }
 
@@ -152,7 +152,7 @@ export class PrefixFollower {
       turn.abort();
     }
     // Also where nobody closes it: a comparison under way must neither tell anything nor be repeated.
-    this.#closing.abort();
+    this.#closing.abort(noLongerWanted);
     comparison.stop();
   }
 
