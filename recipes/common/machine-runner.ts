@@ -5,6 +5,7 @@
  */
 import { isConclaveError } from '../../sdk/errors.ts';
 import type { Session } from '../../sdk/session.ts';
+import { Ending } from './ending.ts';
 import { fullJitterMs, jittered, mayRepeat, pause, untilAnswered } from './repeat.ts';
 import { noLongerWanted, onAbort } from './signals.ts';
 
@@ -34,7 +35,7 @@ export class MachineRunner<State, Event, Effect> {
   readonly #session: Session;
   readonly #machine: Machine<State, Event, Effect>;
   /** Ends waits, reads and watches; never a write that has been sent. */
-  readonly #stop = new AbortController();
+  readonly #stop = new Ending();
   #state: State;
   #stopListening = () => {};
   #cancelRecheck = () => {};
@@ -142,14 +143,14 @@ export class MachineRunner<State, Event, Effect> {
 
   /** Ends what is under way, but for writes. */
   stop(): void {
-    this.#stop.abort(noLongerWanted);
+    this.#stop.end(() => noLongerWanted);
   }
 
   /** After the last step. */
   end(): void {
     this.#cancelRecheck();
     this.#stopListening();
-    this.#stop.abort(noLongerWanted);
+    this.stop();
   }
 
   #advance({ state, effects }: MachineStep<State, Effect>): void {

@@ -34,9 +34,56 @@ export function onAbort(signal: AbortSignal | undefined, listener: () => void): 
     listener();
     return () => undefined;
   }
-  expectManyListeners(signal);
-  signal.addEventListener('abort', listener, { once: true });
-  return () => signal.removeEventListener('abort', listener);
+  const all = listenersOf(signal);
+  // One and the same function may listen twice.
+  const entry = () => listener();
+  all.add(entry);
+  return () => all.delete(entry);
+}
+
+/** Who listens to a signal: taking one of many from the signal itself would go through all of them. */
+class Listeners {
+  readonly #signal: AbortSignal;
+  readonly #entries = new Set<() => void>();
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
+  }
+
+  add(entry: () => void): void {
+    if (this.#entries.size === 0) this.#signal.addEventListener('abort', this.#run);
+    this.#entries.add(entry);
+  }
+
+  delete(entry: () => void): void {
+    if (!this.#entries.delete(entry) || this.#entries.size > 0) return;
+    this.#signal.removeEventListener('abort', this.#run);
+  }
+
+  readonly #run = (): void => {
+    for (const entry of this.#entries) {
+      try {
+        entry();
+      } catch (error) {
+        // As if it had been thrown by a listener of its own: it keeps nothing from the others.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+    this.#entries.clear();
+  };
+}
+
+const listeners = new WeakMap<AbortSignal, Listeners>();
+
+function listenersOf(signal: AbortSignal): Listeners {
+  let all = listeners.get(signal);
+  if (all === undefined) {
+    all = new Listeners(signal);
+    listeners.set(signal, all);
+  }
+  return all;
 }
 
 export type LinkedSignal = {

@@ -5,7 +5,6 @@ import { leaseOfHex } from '../../sdk/hex-id.ts';
 import { StateSource } from '../../sdk/observe.ts';
 import { compare, type Operations, type Txn } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
-import { onAbort } from '../common/signals.ts';
 import { stateView, type View } from '../common/view.ts';
 import { Holding, type HoldSubject, type WaitOptions, waitForGrant } from '../line/holding.ts';
 import type { Grant } from '../line/line-driver.ts';
@@ -36,7 +35,7 @@ export class Tenure extends Holding {
     this.preemption$ = stateView(
       this.#asked.observable.pipe(filter((asked) => asked !== undefined)),
     );
-    onAbort(this.signal, () => this.#asked.complete());
+    this.onEnd(() => this.#asked.complete());
   }
 
   /** The term is the life of the leader key's value: the key itself passes from leader to leader. */

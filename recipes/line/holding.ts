@@ -9,6 +9,7 @@ import { StateSource } from '../../sdk/observe.ts';
 import type { Session } from '../../sdk/session.ts';
 import { compare, type Operations, type Txn } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
+import { Ending } from '../common/ending.ts';
 import { measureHold } from '../common/measured-hold.ts';
 import { type Patience, waitPatiently } from '../common/patience.ts';
 import { onAbort } from '../common/signals.ts';
@@ -55,12 +56,10 @@ export class Holding implements AsyncDisposable {
   readonly createRevision: bigint;
   /** Strictly rises from holder to holder. */
   readonly token: bigint;
-  /** Aborts when the hold ends: by loss (SESSION_LOST, LOCK_LOST, ...) or by release (RELEASED). */
-  readonly signal: AbortSignal;
   readonly #context: RecipeContext;
   readonly #subject: HoldSubject;
   readonly #member: HeldMember;
-  readonly #end = new AbortController();
+  readonly #end = new Ending();
   readonly #measureEnd: () => void;
   readonly #validUntilMs: number;
   #outcome: 'lost' | 'released' | undefined;
@@ -81,7 +80,6 @@ export class Holding implements AsyncDisposable {
     this.key = member.key;
     this.createRevision = grant.createRevision;
     this.token = grant.token;
-    this.signal = this.#end.signal;
     this.#context = context;
     this.#subject = subject;
     this.#member = member;
@@ -90,6 +88,16 @@ export class Holding implements AsyncDisposable {
     if (maxHoldMs !== undefined) {
       this.#cancelMaxHold = clock.setTimer(maxHoldMs, () => this.#outstay());
     }
+  }
+
+  /** Aborts when the hold ends: by loss (SESSION_LOST, LOCK_LOST, ...) or by release (RELEASED). */
+  get signal(): AbortSignal {
+    return this.#end.signal;
+  }
+
+  /** Runs the listener at the end of the hold, or now if that has come. */
+  onEnd(listener: () => void): void {
+    this.#end.onEnd(listener);
   }
 
   /** Made for the first who asks: most holds are short, and nobody does. */
@@ -119,7 +127,7 @@ export class Holding implements AsyncDisposable {
 
   get isHeld(): boolean {
     this.#notice();
-    return !this.signal.aborted;
+    return !this.#end.isOver;
   }
 
   /**
@@ -131,7 +139,7 @@ export class Holding implements AsyncDisposable {
    */
   assertHeld(): void {
     this.#notice();
-    this.signal.throwIfAborted();
+    this.#end.throwIfOver();
     this.session.assertLive();
   }
 
@@ -186,13 +194,13 @@ export class Holding implements AsyncDisposable {
 
   async #release(): Promise<void> {
     this.#notice();
-    if (!this.signal.aborted) this.#finish('released', released(this.#subject));
+    if (!this.#end.isOver) this.#finish('released', () => released(this.#subject));
     await this.#member.leave();
   }
 
   /** Finds out by the clock what late timers have not said yet. */
   #notice(): void {
-    if (this.signal.aborted) return;
+    if (this.#end.isOver) return;
     if (this.session.state === 'lost') this.#lose(sessionLost(this.session));
     else if (this.session.client.clock.monotonicMs() >= this.#validUntilMs) this.#outstay();
   }
@@ -206,25 +214,25 @@ export class Holding implements AsyncDisposable {
   }
 
   #lose(reason: ConclaveError): void {
-    if (this.signal.aborted) return;
+    if (this.#end.isOver) return;
     // Closing the session or the client gives the hold back: nothing was lost.
     if (reason.code === 'CLOSED') {
-      this.#finish('released', reason);
+      this.#finish('released', () => reason);
       return;
     }
     const { recipe, name } = this.#subject;
     this.#context.metrics.lost({ recipe, name, reason: reason.code });
-    this.#finish('lost', reason);
+    this.#finish('lost', () => reason);
   }
 
-  #finish(outcome: 'lost' | 'released', reason: ConclaveError): void {
+  #finish(outcome: 'lost' | 'released', reason: () => ConclaveError): void {
     this.#measureEnd();
     this.#cancelMaxHold();
     this.#outcome = outcome;
     this.#shown?.stopFollowing();
     this.#shown?.source.set(outcome);
     this.#shown?.source.complete();
-    this.#end.abort(reason);
+    this.#end.end(reason);
   }
 }
 

@@ -1,5 +1,4 @@
 /** What a mutex gives out, and what it tells while it is being acquired. */
-import { onAbort } from '../common/signals.ts';
 import type { View } from '../common/view.ts';
 import type { Holding } from '../line/holding.ts';
 import { HeldLock, type LockHandle } from './lock-handle.ts';
@@ -27,7 +26,7 @@ export class MutexHold extends HeldLock implements MutexHandle {
   constructor(name: string, holding: Holding, writes: OwnWrites) {
     super(name, holding);
     this.#writes = writes;
-    onAbort(holding.signal, () => writes.close());
+    holding.onEnd(() => writes.close());
   }
 
   get revocation$(): View<Revocation> {

@@ -240,7 +240,7 @@ export class Mutex {
     return hold as Hold;
   }
 
-  async #enter({ owner }: Owned, acquire: () => Promise<MutexHold | null>): Promise<Hold | null> {
+  #enter({ owner }: Owned, acquire: () => Promise<MutexHold | null>): Promise<Hold | null> {
     if (this.#owners) return this.#owners.enter(owner ?? {}, acquire);
     if (owner === undefined) return acquire();
     throw invalidArgument('owner', owner, "left out, unless the mutex has the option 'reentrant'");
