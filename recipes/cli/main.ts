@@ -20,7 +20,11 @@ const flush = (stream: NodeJS.WriteStream): Promise<void> =>
 // all in one go, a sixth of the time to the first request, and import() then finds them loaded.
 if (process.argv[2] === 'serve' && process.features.require_module) {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-  createRequire(import.meta.url)(`./verbs/serve.${extension}`);
+  try {
+    createRequire(import.meta.url)(`./verbs/serve.${extension}`);
+  } catch {
+    // The verb says what is wrong when it is loaded again.
+  }
 }
 
 const exitCode = await runCommandLine(process.argv.slice(2));
