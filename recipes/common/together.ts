@@ -1,6 +1,7 @@
 /**
  * Does together what is asked for one by one: an exchange with the store costs the same for one and for
- * fifty. What is asked for in one turn goes along, and so does what comes while others are under way.
+ * fifty. What is asked for in one turn goes along, and so does what comes while others are under way. What
+ * is too much for one is dealt out evenly to two.
  */
 import { afterPromises } from '../../sdk/clock.ts';
 
@@ -36,9 +37,13 @@ export class Together<Item> {
   }
 
   #begin(): void {
-    while (this.#waiting.length > 0 && this.#underWay < underWayMost) {
+    const free = underWayMost - this.#underWay;
+    const parts = Math.min(free, Math.ceil(this.#waiting.length / this.#most));
+    if (parts === 0) return;
+    const items = this.#waiting.splice(0, parts * this.#most);
+    for (let part = 0; part < parts; part++) {
       this.#underWay += 1;
-      void this.#work(this.#waiting.splice(0, this.#most)).then(() => {
+      void this.#work(items.filter((_, index) => index % parts === part)).then(() => {
         this.#underWay -= 1;
         this.#begin();
       });
@@ -46,5 +51,5 @@ export class Together<Item> {
   }
 }
 
-/** While the store works on one, the next is got ready. */
+/** While the store works on one, the answer to the other is dealt with. */
 const underWayMost = 2;

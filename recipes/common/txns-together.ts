@@ -5,16 +5,15 @@
  */
 import type { Client } from '../../sdk/client.ts';
 import type { Duration } from '../../sdk/options.ts';
-import { type Operation, type Operations, op, type Txn, type TxnResult } from '../../sdk/txn.ts';
+import { type Operations, op, type Txn, type TxnResult } from '../../sdk/txn.ts';
 import { mayRepeat } from './repeat.ts';
 import { Together } from './together.ts';
 
 /**
- * Servers allow 128 operations on any way from the outermost level to the innermost. So the transactions
- * travel in groups, which leaves each of them this way: 128 less the groups, less the size of one.
+ * Servers allow 128 operations on any way from the outermost level to the innermost: this leaves each of
+ * them 88.
  */
-const groupSize = 32;
-const groupsMost = 8;
+const atOnce = 40;
 
 type AnyTxn = Txn<Operations, Operations>;
 type AnyResult = TxnResult<Operations, Operations>;
@@ -28,9 +27,7 @@ type Waiting = {
 export class TxnsTogether {
   readonly #client: Client;
   readonly #timeout: Duration;
-  readonly #together = new Together<Waiting>(groupSize * groupsMost, (waiting) =>
-    this.#commit(waiting),
-  );
+  readonly #together = new Together<Waiting>(atOnce, (waiting) => this.#commit(waiting));
 
   /** @param timeout of an exchange */
   constructor(client: Client, timeout: Duration) {
@@ -55,21 +52,10 @@ export class TxnsTogether {
   async #commit(waiting: readonly Waiting[]): Promise<void> {
     const [first] = waiting;
     if (first !== undefined && waiting.length === 1) return this.#commitAlone(first);
-    const { kv } = this.#client;
-    const groups: Operation[] = [];
-    for (let start = 0; start < waiting.length; start += groupSize) {
-      const group = waiting.slice(start, start + groupSize);
-      groups.push(op.txn(kv.txn().then(...group.map(({ txn }) => op.txn(txn)))));
-    }
+    const txn = this.#client.kv.txn().then(...waiting.map(({ txn }) => op.txn(txn)));
     try {
-      const { responses } = await kv
-        .txn()
-        .then(...groups)
-        .commit({ timeout: this.#timeout });
-      const results = (responses as AnyResult[]).flatMap(
-        (group) => group.responses as readonly AnyResult[],
-      );
-      for (const [index, { resolve }] of waiting.entries()) resolve(results[index] as AnyResult);
+      const { responses } = await txn.commit({ timeout: this.#timeout });
+      for (const [index, { resolve }] of waiting.entries()) resolve(responses[index] as AnyResult);
     } catch (error) {
       // Refused for the sake of one of them, perhaps.
       if (!mayRepeat(error)) await Promise.all(waiting.map((one) => this.#commitAlone(one)));

@@ -82,6 +82,8 @@ export function claimAttempt(
   const { kv } = client;
   const { worker, visibilityMs, maxAttempts } = claimedBy;
   const workerKey = keys.worker + worker;
+  const nonce = randomId(client.random);
+  const claimedMs = client.clock.wallMs();
   const each = entries.map((entry, index): One => {
     const id = idOfEntry(entry.key);
     const before = readJobState(entry);
@@ -90,10 +92,10 @@ export function claimAttempt(
       ...before,
       attempts: before.attempts + 1,
       worker,
-      nonce: randomId(client.random),
+      nonce,
       visibilityMs,
       attemptsMax: before.maxAttempts ?? maxAttempts,
-      claimedMs: client.clock.wallMs(),
+      claimedMs,
       ...(slot === undefined ? {} : { slot }),
     };
     const claim = keys.claim + id;
@@ -109,15 +111,14 @@ export function claimAttempt(
           op.get(keys.job + id),
           op.delete(entry.key),
           op.put(claim, encodeState(state)),
-          ...slotOf.map((key) => op.put(key, state.nonce)),
+          ...slotOf.map((key) => op.put(key, nonce)),
         )
-        .else(op.get(claim), ...(slot === undefined ? [] : [op.get(entry.key)])),
+        .else(...(slot === undefined ? [] : [op.get(entry.key)])),
     );
     return { entry, id, state, operation };
   });
   const limit = limits.current.rate;
-  const paced =
-    limit === undefined ? [] : [rate.take(limit, entries.length, randomId(client.random))];
+  const paced = limit === undefined ? [] : [rate.take(limit, entries.length, nonce)];
   const txn = kv
     .txn()
     .if(
@@ -130,73 +131,72 @@ export function claimAttempt(
       ...(slots === undefined ? [] : [op.list({ prefix: keys.slot }, { keysOnly: true })]),
       ...paced.map(({ operation }) => operation),
     )
-    .else(
-      op.get(workerKey),
-      op.get(keys.limits),
-      rate.read,
-      // What an earlier attempt claimed whose answer was lost.
-      ...each.map(({ id }) => op.get(keys.claim + id)),
-    );
+    .else(op.get(workerKey), op.get(keys.limits), rate.read);
+  let tries = 0;
 
-  /** What an earlier attempt claimed, if this is its claim. */
-  const mine = async (
-    claim: KeyValue | null,
-    { id, state }: One,
+  /** Which of these an earlier try claimed whose answer was lost. */
+  const claimedBefore = async (
+    ones: readonly One[],
     signal: AbortSignal,
-  ): Promise<Granted | undefined> => {
-    if (claim === null || readClaimState(claim).nonce !== state.nonce) return undefined;
-    const read = () => kv.get(keys.job + id, { signal });
-    const payload = await untilAnswered(client, read, signal);
-    return { id, createRevision: claim.createRevision, state, payload };
+  ): Promise<readonly Granted[]> => {
+    if (tries === 1 || ones.length === 0) return [];
+    const read = kv
+      .txn()
+      .then(
+        ...ones.map(({ id }) =>
+          op.txn(kv.txn().then(op.get(keys.claim + id), op.get(keys.job + id))),
+        ),
+      );
+    const { responses } = await untilAnswered(client, () => read.commit({ signal }), signal);
+    return ones.flatMap(({ id, state }, index) => {
+      const [claim = null, payload = null] = responses[index]?.responses ?? [];
+      return claim !== null && readClaimState(claim).nonce === nonce
+        ? [{ id, createRevision: claim.createRevision, state, payload }]
+        : [];
+    });
   };
 
   const commit = async (send: Send, signal: AbortSignal): Promise<AttemptOutcome> => {
+    tries += 1;
     const result = await send(txn);
     const responses: readonly unknown[] = result.responses;
-    const granted: Granted[] = [];
-    const untried: KeyValue[] = [];
-    let lost = 0;
     if (!result.succeeded) {
-      const [enlisted, stored, paceNow, ...found] = responses as readonly (KeyValue | null)[];
-      for (const [index, one] of each.entries()) {
-        const before = await mine(found[index] ?? null, one, signal);
-        if (before) granted.push(before);
-        else untried.push(one.entry);
-      }
+      const granted = await claimedBefore(each, signal);
+      const [enlisted, stored = null, paceNow = null] = responses as readonly (KeyValue | null)[];
       return {
         granted,
-        lost,
-        untried,
+        lost: 0,
+        untried: each.filter(isNotIn(granted)).map(({ entry }) => entry),
         notEnlisted: !enlisted && granted.length === 0,
-        ...(enlisted ? { limits: stored ?? null, rate: paceNow ?? null } : {}),
+        ...(enlisted ? { limits: stored, rate: paceNow } : {}),
       };
     }
-    const claimed = responses.slice(0, each.length) as readonly TxnResult<Operations, Operations>[];
     for (const { wrote } of paced) wrote(result.revision);
-    let slotTaken = false;
+    const granted: Granted[] = [];
+    const missed: One[] = [];
+    const untried: KeyValue[] = [];
     for (const [index, one] of each.entries()) {
-      const nested = claimed[index];
-      const [first = null, entry = null] = (nested?.responses ??
-        []) as readonly (KeyValue | null)[];
-      if (nested?.succeeded) {
+      const nested = responses[index] as TxnResult<Operations, Operations>;
+      const [found = null] = nested.responses as readonly (KeyValue | null)[];
+      if (nested.succeeded) {
         const { id, state } = one;
-        granted.push({ id, createRevision: result.revision, state, payload: first });
-        continue;
-      }
-      const before = await mine(first, one, signal);
-      if (before) granted.push(before);
-      else if (entry?.modRevision === one.entry.modRevision) {
-        slotTaken = true;
-        untried.push(entry);
-      } else lost += 1;
+        granted.push({ id, createRevision: result.revision, state, payload: found });
+      } else if (found?.modRevision === one.entry.modRevision) untried.push(found);
+      else missed.push(one);
     }
+    const before = await claimedBefore(missed, signal);
     return {
-      granted,
-      lost,
+      granted: [...granted, ...before],
+      lost: missed.length - before.length,
       untried,
       notEnlisted: false,
-      ...(slotTaken ? { slots: (responses[each.length] as ListResult).kvs } : {}),
+      ...(untried.length > 0 ? { slots: (responses[each.length] as ListResult).kvs } : {}),
     };
   };
   return { commit };
 }
+
+const isNotIn =
+  (granted: readonly Granted[]) =>
+  ({ id }: One): boolean =>
+    !granted.some((one) => one.id === id);

@@ -114,6 +114,18 @@ export function leaving(
   { kv, keys, id, state, token }: Leaver,
   given: KeyValue | null,
 ): Txn<Operations, ClaimAndOrder> {
+  return leavingBlindly(ending, { kv, keys, id, state, token }, given).else(
+    op.get(keys.claim + id),
+    op.get(keys.cancel + id),
+  );
+}
+
+/** The same without finding out why it has not ended the claim, if it has not. */
+export function leavingBlindly(
+  ending: Ending,
+  { kv, keys, id, state, token }: Leaver,
+  given: KeyValue | null,
+): Txn<Operations> {
   const claim = keys.claim + id;
   const orderKey = keys.cancel + id;
   const how = given === null || ending.inSpiteOfOrder ? ending : stopped;
@@ -129,6 +141,5 @@ export function leaving(
       ...freeSlot(kv, keys, state),
       ...how.operations(kv, keys, id, order?.inheritsTurn ? withoutTurn(state) : state),
       ...(order?.operations ?? []),
-    )
-    .else(op.get(claim), op.get(orderKey));
+    );
 }

@@ -21,7 +21,7 @@ import { LazyAbort } from '../common/lazy-abort.ts';
 import { fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
 import type { TxnsTogether } from '../common/txns-together.ts';
 import type { QueueKeys } from '../names.ts';
-import { type ClaimAndOrder, type Ending, leaving } from './claim-endings.ts';
+import { type ClaimAndOrder, type Ending, leaving, leavingBlindly } from './claim-endings.ts';
 import { overdue, passedOn, settledBefore } from './claim-errors.ts';
 import { JobStoppedError } from './job.ts';
 import { type ClaimState, encodeState } from './job-record.ts';
@@ -171,7 +171,7 @@ export class ClaimTenure {
     const leaver = { kv, keys: this.#keys, id: this.id, state: this.#state, token: this.token };
     if (
       typeof how !== 'function' &&
-      (await this.#settleTogether(leaving(how, leaver, null), limits))
+      (await this.#settleTogether(leavingBlindly(how, leaver, null), limits))
     ) {
       this.#unfollow();
       this.#end();
@@ -215,10 +215,7 @@ export class ClaimTenure {
    *
    * @returns whether that has settled it; if not, it is settled alone
    */
-  async #settleTogether(
-    txn: Txn<Operations, ClaimAndOrder>,
-    limits: SettlingLimits,
-  ): Promise<boolean> {
+  async #settleTogether(txn: Txn<Operations>, limits: SettlingLimits): Promise<boolean> {
     const { group, dedup, parent, isParent } = this.#state;
     const isOneOfMany = group === undefined && dedup === undefined && parent === undefined;
     const isPatient = limits.signal === undefined && limits.timeout === undefined;

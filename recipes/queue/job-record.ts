@@ -104,14 +104,17 @@ const optionalFields = [
   'error',
 ] as const satisfies readonly (keyof JobState)[];
 
-const jobState = (state: Partial<JobState>): JobState => ({
-  v: 1,
-  attempts: state.attempts ?? 0,
-  pushedMs: state.pushedMs ?? 0,
-  ...Object.fromEntries(
-    optionalFields.flatMap((field) => (state[field] === undefined ? [] : [[field, state[field]]])),
-  ),
-});
+const jobState = (from: Partial<JobState>): JobState => {
+  const state: Record<string, unknown> = {
+    v: 1,
+    attempts: from.attempts ?? 0,
+    pushedMs: from.pushedMs ?? 0,
+  };
+  for (const field of optionalFields) {
+    if (from[field] !== undefined) state[field] = from[field];
+  }
+  return state as JobState;
+};
 
 export const readJobState = (kv: KeyValue): JobState => jobState(decodeState(kv));
 

@@ -43,7 +43,7 @@ export type ConsumerOptions<T> = {
 const knownOptions = { codec: true, visibility: true, maxAttempts: true, limits: true } as const;
 
 /** Jobs claimed in one exchange at most. */
-export const claimsAtOnce = 64;
+export const claimsAtOnce = 32;
 
 /** The key that says a worker lives; claims are taken and kept only while it is there. */
 type Enlisted = { readonly session: Session; readonly worker: string };
@@ -107,7 +107,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
    * Up to so many of the next jobs, in one exchange if they are listed already; none when none is
    * ready.
    *
-   * @param count 1 to 64
+   * @param count 1 to 32
    * @throws ConclaveError INVALID_ARGUMENT, CLOSED, ABORTED, MISMATCH, or what the store refuses for
    *   good
    */
@@ -216,6 +216,12 @@ export class QueueConsumer<T> implements AsyncDisposable {
   /** Whether the queue's concurrency is limited, as far as is known. */
   get hasSlots(): boolean {
     return this.#limits.current.concurrency !== undefined;
+  }
+
+  /** Whether claims of the same consumer get in each other's way. */
+  get isNarrow(): boolean {
+    const { concurrency, rate } = this.#limits.current;
+    return concurrency !== undefined || rate !== undefined;
   }
 
   /** Whether there is no slot for another job, as of now. */

@@ -31,7 +31,7 @@ import { SharedClaims } from './shared-claims.ts';
 import type { Swept } from './sweep.ts';
 
 export type WorkerOptions<T> = ConsumerOptions<T> & {
-  /** Jobs handled at a time. @default 1 */
+  /** Jobs handled at a time; one whose handler is done, and that is being settled, is not counted. @default 1 */
   readonly concurrency?: number;
   /** The wait before another attempt. @default exponential() */
   readonly backoff?: Backoff;
@@ -213,25 +213,20 @@ export class Worker<T, R> implements AsyncDisposable {
    * so that one exchange does both.
    */
   async #slot(): Promise<void> {
-    const settling = new Set<Promise<void>>();
-    await this.#untilStopped(settling);
-    await Promise.all(settling);
-  }
-
-  async #untilStopped(settling: Set<Promise<void>>): Promise<void> {
     const { signal } = this.#stopping;
     const { clock, random } = this.#context.session.client;
+    let settled: Promise<void> = Promise.resolve();
     for (let failures = 0; !signal.aborted; ) {
       let claims: readonly Claim<T>[];
       try {
         claims = await this.#nextOf(this.#handler);
         failures = 0;
       } catch (error) {
-        if (signal.aborted) return;
+        if (signal.aborted) break;
         if (isConclaveError(error, 'CLOSED')) {
           // The session was closed on purpose; a lost one would have been replaced.
           this.#stopping.abort(error);
-          return;
+          break;
         }
         this.#events.emit({ type: 'error', error });
         failures += 1;
@@ -240,32 +235,32 @@ export class Worker<T, R> implements AsyncDisposable {
       }
       if (claims.length === 0) await this.#attention.mayBeJob(signal);
       else {
-        const before = [...settling];
-        await this.#handled(claims, this.#handler, settling);
+        const before = settled;
+        const running = this.#begin(claims, this.#handler);
+        settled = running.settled;
+        await running.handled;
         // A slot of the queue's own concurrency is free when its job is settled.
-        await Promise.all(this.#consumer.hasSlots ? settling : before);
+        await (this.#consumer.hasSlots ? settled : before);
       }
     }
+    await settled;
   }
 
-  /** Resolves when the handlers are done; their jobs may be settled later. */
-  #handled(
+  /** `handled`: the handlers are done; `settled`: so are their jobs. Neither rejects. */
+  #begin(
     claims: readonly Claim<T>[],
     handler: Handler<T, R> | Batching<T, R>,
-    settling: Set<Promise<void>>,
-  ): Promise<void> {
-    return new Promise((resolve) => {
-      let running = claims.length;
-      const onHandled = () => {
-        running -= 1;
-        if (running === 0) resolve();
-      };
-      const settled = this.#handleAll(claims, handler, onHandled).then(() => {
-        settling.delete(settled);
-        resolve();
-      });
-      settling.add(settled);
+  ): { readonly handled: Promise<void>; readonly settled: Promise<void> } {
+    let tell: () => void = () => undefined;
+    const handled = new Promise<void>((resolve) => {
+      tell = resolve;
     });
+    let running = claims.length;
+    const onHandled = () => {
+      running -= 1;
+      if (running === 0) tell();
+    };
+    return { handled, settled: this.#handleAll(claims, handler, onHandled).then(tell) };
   }
 
   async #nextOf(handler: Handler<T, R> | Batching<T, R>): Promise<readonly Claim<T>[]> {

@@ -7,7 +7,7 @@ import { afterPromises } from '../../sdk/clock.ts';
 const { signal } = new AbortController();
 
 /** Answers each request for claims with the next of these counts, or error. */
-function consumerOf(answers: (number | Error)[]) {
+function consumerOf(answers: (number | Error)[], isNarrow = false) {
   const asked: number[] = [];
   let made = 0;
   const claimMany = async (count: number) => {
@@ -16,7 +16,7 @@ function consumerOf(answers: (number | Error)[]) {
     if (answer instanceof Error) throw answer;
     return Array.from({ length: answer }, () => ({ id: `${++made}` }) as Claim<string>);
   };
-  return { asked, claimMany };
+  return { asked, claimMany, isNarrow };
 }
 
 const idsOf = async (claims: readonly Promise<Claim<string> | null>[]) =>
@@ -29,12 +29,12 @@ test('slots of one turn ask together, and get their jobs in the order in which t
   expect(consumer.asked).toEqual([3]);
 });
 
-test('at most 64 are asked for at once', async () => {
-  const consumer = consumerOf([64, 8]);
+test('at most 32 are asked for at once, and two times', async () => {
+  const consumer = consumerOf([32, 32, 8]);
   const shared = new SharedClaims(consumer, signal);
   const ids = await idsOf(Array.from({ length: 72 }, () => shared.next()));
   expect(ids).toEqual(Array.from({ length: 72 }, (_, index) => `${index + 1}`));
-  expect(consumer.asked).toEqual([64, 8]);
+  expect(consumer.asked).toEqual([32, 32, 8]);
 });
 
 test('who got none while others got some asks again: only no claim at all means that there is none', async () => {
@@ -52,12 +52,24 @@ test('an error is told to all who asked, and to nobody else', async () => {
   expect(await idsOf([shared.next()])).toEqual(['1']);
 });
 
-test('who asks while an answer is awaited asks after it', async () => {
-  const consumer = consumerOf([1, 2]);
+test('who asks while two answers are awaited asks after one of them', async () => {
+  const consumer = consumerOf([1, 1, 3]);
+  const shared = new SharedClaims(consumer, signal);
+  const asked = [];
+  for (let times = 1; times <= 2; times++) {
+    asked.push(shared.next());
+    while (consumer.asked.length < times) await new Promise<void>(afterPromises);
+  }
+  const later = [shared.next(), shared.next(), shared.next()];
+  expect(await idsOf([...asked, ...later])).toEqual(['1', '2', '3', '4', '5']);
+  expect(consumer.asked).toEqual([1, 1, 3]);
+});
+
+test('where claims get in each other’s way one is awaited before the next', async () => {
+  const consumer = consumerOf([1, 2], true);
   const shared = new SharedClaims(consumer, signal);
   const first = shared.next();
   while (consumer.asked.length === 0) await new Promise<void>(afterPromises);
-  const later = [shared.next(), shared.next()];
-  expect(await idsOf([first, ...later])).toEqual(['1', '2', '3']);
+  expect(await idsOf([first, shared.next(), shared.next()])).toEqual(['1', '2', '3']);
   expect(consumer.asked).toEqual([1, 2]);
 });
