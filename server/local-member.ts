@@ -187,27 +187,20 @@ export class LocalMember implements Member {
   }
 
   async renewLease(id: LeaseId, caller?: Caller): Promise<number | undefined> {
-    const { ttlSeconds } = await this.#options.questions.ask<'renew-lease'>(
-      { kind: 'renew-lease', id },
-      () => this.renewLeaseHere(id),
-      { isRepeatable: true, caller },
-    );
+    const [ttlSeconds] = await this.renewLeases([id], caller);
     return ttlSeconds;
   }
 
-  renewLeases(ids: readonly LeaseId[], caller?: Caller): Promise<readonly (number | undefined)[]> {
-    const each = () => Promise.all(ids.map((id) => this.renewLease(id, caller)));
-    if (!this.#options.replica.isServingLeader) return each();
-    return this.#proveLeadership().then(
-      () => {
-        const nowMs = this.#options.clock.nowMs();
-        return ids.map((id) => this.#machine.leases.renew(id, nowMs));
-      },
-      (error: unknown) => {
-        if (error instanceof Fault && error.code === 'leader-changed') return each();
-        throw error;
-      },
+  async renewLeases(
+    ids: readonly LeaseId[],
+    caller?: Caller,
+  ): Promise<readonly (number | undefined)[]> {
+    const { ttlSeconds } = await this.#options.questions.ask<'renew-leases'>(
+      { kind: 'renew-leases', ids },
+      () => this.renewLeasesHere(ids),
+      { isRepeatable: true, caller },
     );
+    return ttlSeconds;
   }
 
   async describeLease(
@@ -234,10 +227,11 @@ export class LocalMember implements Member {
     return ids;
   }
 
-  renewLeaseHere(id: LeaseId): Promise<Replies['renew-lease']> {
+  renewLeasesHere(ids: readonly LeaseId[]): Promise<Replies['renew-leases']> {
     return this.#proveLeadership().then(() => {
-      const ttlSeconds = this.#machine.leases.renew(id, this.#options.clock.nowMs());
-      return { kind: 'lease-renewed', ttlSeconds };
+      const nowMs = this.#options.clock.nowMs();
+      const ttlSeconds = ids.map((id) => this.#machine.leases.renew(id, nowMs));
+      return { kind: 'leases-renewed', ttlSeconds };
     });
   }
 

@@ -169,8 +169,8 @@ export class Peering implements TransportHandlers {
   async answer(question: Question): Promise<Reply> {
     const { member, changes } = this.#options;
     switch (question.kind) {
-      case 'renew-lease':
-        return member.renewLeaseHere(question.id);
+      case 'renew-leases':
+        return member.renewLeasesHere(question.ids);
       case 'describe-lease':
         return member.describeLeaseHere(question.id, question.withKeys);
       case 'leases':

@@ -9,7 +9,8 @@ import { decodeReplies, encodeQuestions } from './questions.ts';
 import type { AskOptions, Question, Reply } from './transport.ts';
 
 export const ASK_PATH = '/conclave.v1.Peer/Ask';
-const MAX_RENEWALS = 1_024;
+/** Renewed by one call, or a few more. */
+const MAX_LEASES = 1_024;
 
 type Asked = {
   readonly question: Question;
@@ -26,6 +27,8 @@ export type AskerOptions = {
 export class Asker {
   readonly #options: AskerOptions;
   #renewals: Asked[] = [];
+  /** That they are about. */
+  #leases = 0;
 
   constructor(options: AskerOptions) {
     this.#options = options;
@@ -59,20 +62,22 @@ export class Asker {
       const onAbort = () => giveUp(new Fault('canceled'));
       const stopTimer = timers.after(timeoutMs, () => giveUp(new Fault('timeout')));
       signal?.addEventListener('abort', onAbort);
-      if (question.kind === 'renew-lease') this.#renew(asked);
+      if (question.kind === 'renew-leases') this.#renew(asked, question.ids.length);
       else call = this.#send([asked]);
     });
   }
 
-  #renew(asked: Asked): void {
+  #renew(asked: Asked, leases: number): void {
     this.#renewals.push(asked);
-    if (this.#renewals.length === 1) this.#options.timers.soon(() => this.#flush());
-    else if (this.#renewals.length === MAX_RENEWALS) this.#flush();
+    this.#leases += leases;
+    if (this.#leases >= MAX_LEASES) this.#flush();
+    else if (this.#renewals.length === 1) this.#options.timers.soon(() => this.#flush());
   }
 
   #flush(): void {
     const renewals = this.#renewals.filter(({ isSettled }) => !isSettled);
     this.#renewals = [];
+    this.#leases = 0;
     if (renewals.length > 0) this.#send(renewals);
   }
 
@@ -102,7 +107,7 @@ export class Asker {
 }
 
 const replyKinds = {
-  'renew-lease': 'lease-renewed',
+  'renew-leases': 'leases-renewed',
   'describe-lease': 'lease',
   leases: 'leases',
   'propose-membership': 'membership-changed',

@@ -10,6 +10,9 @@ import {
 import { MalformedFrame } from './protobuf.ts';
 import type { Question, Reply } from './transport.ts';
 
+/** A lease that is there has more. */
+const NO_SUCH_LEASE_TTL = 0;
+
 export function encodeQuestions(questions: readonly Question[]): Uint8Array {
   return WireQuestions.encode({ questions: questions.map(wireQuestion) }).finish();
 }
@@ -39,8 +42,8 @@ function parse<T>(decode: () => T): T {
 
 function wireQuestion(question: Question): WireQuestion {
   switch (question.kind) {
-    case 'renew-lease':
-      return { question: { $case: 'renewLease', value: { id: question.id } } };
+    case 'renew-leases':
+      return { question: { $case: 'renewLeases', value: { ids: [...question.ids] } } };
     case 'describe-lease': {
       const { id, withKeys } = question;
       return { question: { $case: 'describeLease', value: { id, withKeys } } };
@@ -58,8 +61,8 @@ function wireQuestion(question: Question): WireQuestion {
 
 function questionOf({ question }: WireQuestion): Question {
   switch (question?.$case) {
-    case 'renewLease':
-      return { kind: 'renew-lease', id: question.value.id };
+    case 'renewLeases':
+      return { kind: 'renew-leases', ids: question.value.ids };
     case 'describeLease':
       return { kind: 'describe-lease', ...question.value };
     case 'leases':
@@ -76,9 +79,9 @@ function questionOf({ question }: WireQuestion): Question {
 function wireReply(reply: Reply | Fault): WireReply {
   if (reply instanceof Fault) return { reply: { $case: 'fault', value: reply.code } };
   switch (reply.kind) {
-    case 'lease-renewed': {
-      const ttlSeconds = reply.ttlSeconds === undefined ? undefined : BigInt(reply.ttlSeconds);
-      return { reply: { $case: 'leaseRenewed', value: { ttlSeconds } } };
+    case 'leases-renewed': {
+      const ttlSeconds = reply.ttlSeconds.map((seconds = NO_SUCH_LEASE_TTL) => BigInt(seconds));
+      return { reply: { $case: 'leasesRenewed', value: { ttlSeconds } } };
     }
     case 'lease': {
       const { lease } = reply;
@@ -103,11 +106,11 @@ function replyOf({ reply }: WireReply): Reply | Fault {
   switch (reply?.$case) {
     case 'fault':
       return new Fault(faultCode(reply.value));
-    case 'leaseRenewed': {
-      const { ttlSeconds } = reply.value;
+    case 'leasesRenewed': {
+      const ttlSeconds = reply.value.ttlSeconds.map(safe);
       return {
-        kind: 'lease-renewed',
-        ttlSeconds: ttlSeconds === undefined ? undefined : safe(ttlSeconds),
+        kind: 'leases-renewed',
+        ttlSeconds: ttlSeconds.map((ttl) => (ttl === NO_SUCH_LEASE_TTL ? undefined : ttl)),
       };
     }
     case 'lease': {

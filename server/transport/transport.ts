@@ -97,7 +97,7 @@ export type RefusalCode =
 
 /** What only the leader can answer. */
 export type Question =
-  | { readonly kind: 'renew-lease'; readonly id: bigint }
+  | { readonly kind: 'renew-leases'; readonly ids: readonly bigint[] }
   | { readonly kind: 'describe-lease'; readonly id: bigint; readonly withKeys: boolean }
   | { readonly kind: 'leases' }
   /** A membership command, encoded as in the log. */
@@ -112,10 +112,10 @@ export type LeaseDescription = {
 };
 
 export type Replies = {
-  'renew-lease': {
-    readonly kind: 'lease-renewed';
-    /** The granted TTL. Undefined: no such lease. */
-    readonly ttlSeconds: number | undefined;
+  'renew-leases': {
+    readonly kind: 'leases-renewed';
+    /** The granted TTLs, in the order of the ids. Undefined: no such lease. */
+    readonly ttlSeconds: readonly (number | undefined)[];
   };
   'describe-lease': {
     readonly kind: 'lease';
@@ -155,9 +155,10 @@ export type MembersReply = {
 
 /**
  * The version of everything that members say to each other, the entries of the log included: a member
- * that cannot read one would have to stop. Since 2 an entry may be a `refuse`.
+ * that cannot read one would have to stop. Since 2 an entry may be a `refuse`; since 3 one question renews
+ * many leases.
  */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 /** How a member introduces itself on every connection. */
 export type Hello = {

@@ -4,9 +4,9 @@ import { LeaderQuestions } from '../../server/leader-questions.ts';
 import type { Replies, Transport } from '../../server/transport/transport.ts';
 import { VirtualTime } from '../support/virtual-time.ts';
 
-const answer = (ttlSeconds: number): Replies['renew-lease'] => ({
-  kind: 'lease-renewed',
-  ttlSeconds,
+const answer = (ttlSeconds: number): Replies['renew-leases'] => ({
+  kind: 'leases-renewed',
+  ttlSeconds: [ttlSeconds],
 });
 
 class Rig {
@@ -25,7 +25,7 @@ class Rig {
     requestTimeoutMs: 7_000,
   });
 
-  async #answer(from: bigint): Promise<Replies['renew-lease']> {
+  async #answer(from: bigint): Promise<Replies['renew-leases']> {
     this.asked.push(from);
     const answers = this.says.get(from) ?? [];
     const next = answers.length > 1 ? answers.shift() : answers[0];
@@ -35,8 +35,8 @@ class Rig {
 
   renew(options: { readonly isRepeatable?: boolean; readonly signal?: AbortSignal } = {}) {
     const { isRepeatable = true, signal } = options;
-    return this.questions.ask<'renew-lease'>(
-      { kind: 'renew-lease', id: 1n },
+    return this.questions.ask<'renew-leases'>(
+      { kind: 'renew-leases', ids: [1n] },
       () => this.#answer(1n),
       { isRepeatable, ...(signal === undefined ? {} : { caller: { signal } }) },
     );

@@ -25,7 +25,7 @@ const options = { timeoutMs: 5_000 };
 
 test('every question arrives as it was asked, and its reply as it was given', async () => {
   const replies: Record<string, Reply> = {
-    'renew-lease': { kind: 'lease-renewed', ttlSeconds: 9_000_000_000 },
+    'renew-leases': { kind: 'leases-renewed', ttlSeconds: [9_000_000_000, undefined, 5] },
     'describe-lease': {
       kind: 'lease',
       lease: { ttlSeconds: -1, grantedTtlSeconds: 60, keys: [Buffer.from('k'), Buffer.alloc(0)] },
@@ -39,7 +39,7 @@ test('every question arrives as it was asked, and its reply as it was given', as
     return replies[question.kind] as Reply;
   });
   const questions: Question[] = [
-    { kind: 'renew-lease', id: 2n ** 63n - 1n },
+    { kind: 'renew-leases', ids: [2n ** 63n - 1n, -1n, 3n] },
     { kind: 'describe-lease', id: 7n, withKeys: true },
     { kind: 'leases' },
     { kind: 'propose-membership', command: Buffer.from('command') },
@@ -52,13 +52,13 @@ test('every question arrives as it was asked, and its reply as it was given', as
 
 test('that there is no such lease is an answer', async () => {
   const { asking } = await pair(async ({ kind }) =>
-    kind === 'renew-lease'
-      ? { kind: 'lease-renewed', ttlSeconds: undefined }
+    kind === 'renew-leases'
+      ? { kind: 'leases-renewed', ttlSeconds: [undefined] }
       : { kind: 'lease', lease: undefined },
   );
-  expect(await asking.transport.ask(2n, { kind: 'renew-lease', id: 1n }, options)).toEqual({
-    kind: 'lease-renewed',
-    ttlSeconds: undefined,
+  expect(await asking.transport.ask(2n, { kind: 'renew-leases', ids: [1n] }, options)).toEqual({
+    kind: 'leases-renewed',
+    ttlSeconds: [undefined],
   });
   const describe = { kind: 'describe-lease', id: 1n, withKeys: false } as const;
   expect(await asking.transport.ask(2n, describe, options)).toEqual({
@@ -73,7 +73,7 @@ test('a fault travels as its code; what is no fault leaves open what happened', 
     throw new Fault('not-leader');
   });
   await expect(
-    asking.transport.ask(2n, { kind: 'renew-lease', id: 1n }, options),
+    asking.transport.ask(2n, { kind: 'renew-leases', ids: [1n] }, options),
   ).rejects.toMatchObject({ name: 'Fault', code: 'not-leader' });
   await expect(asking.transport.ask(2n, { kind: 'leases' }, options)).rejects.toMatchObject({
     code: 'timeout',
@@ -85,20 +85,37 @@ test('renewals of one turn travel together, and each gets its own answer', async
   const signals = new Set<AbortSignal>();
   const { asking } = await pair(async (question, _, signal) => {
     signals.add(signal);
-    const id = question.kind === 'renew-lease' ? question.id : 0n;
+    const [id = 0n] = question.kind === 'renew-leases' ? question.ids : [];
     if (id % 3n === 0n) throw new Fault('lease-not-found');
-    return { kind: 'lease-renewed', ttlSeconds: Number(id) };
+    return { kind: 'leases-renewed', ttlSeconds: [Number(id)] };
   });
   const answers = await Promise.allSettled(
     Array.from({ length: 100 }, (_, at) =>
-      asking.transport.ask(2n, { kind: 'renew-lease', id: BigInt(at) }, options),
+      asking.transport.ask(2n, { kind: 'renew-leases', ids: [BigInt(at)] }, options),
     ),
   );
   answers.forEach((answer, at) => {
     if (at % 3 === 0) expect(answer).toMatchObject({ reason: { code: 'lease-not-found' } });
-    else expect(answer).toMatchObject({ value: { ttlSeconds: at } });
+    else expect(answer).toMatchObject({ value: { ttlSeconds: [at] } });
   });
   expect(signals.size).toBe(1);
+});
+
+test('renewals of very many leases are parted', async () => {
+  const calls: AbortSignal[] = [];
+  const { asking } = await pair(async (question, _, signal) => {
+    const ids = question.kind === 'renew-leases' ? question.ids : [];
+    if (!calls.includes(signal)) calls.push(signal);
+    return { kind: 'leases-renewed', ttlSeconds: ids.map(() => calls.length) };
+  });
+  const ids = Array.from({ length: 600 }, (_, at) => BigInt(at + 1));
+  const renewals = Array.from({ length: 3 }, () =>
+    asking.transport.ask(2n, { kind: 'renew-leases', ids }, options),
+  );
+  const firsts = (await Promise.all(renewals)).map((reply) =>
+    reply.kind === 'leases-renewed' ? reply.ttlSeconds[0] : undefined,
+  );
+  expect(firsts).toEqual([1, 1, 2]);
 });
 
 test('a question that takes too long, or is called off, ends on both sides', async () => {
@@ -131,7 +148,7 @@ test('whether a question arrived is left open when the connection is lost or was
   const lost = { code: 'timeout-due-to-connection-lost' };
   const hanging = [
     asking.transport.ask(2n, { kind: 'leases' }, options),
-    asking.transport.ask(2n, { kind: 'renew-lease', id: 1n }, options),
+    asking.transport.ask(2n, { kind: 'renew-leases', ids: [1n] }, options),
   ];
   const failed = Promise.all(hanging.map((each) => expect(each).rejects.toMatchObject(lost)));
   setTimeout(() => void asked.transport.close(), 20);

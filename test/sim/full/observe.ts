@@ -40,7 +40,7 @@ export function observe(member: FullMember, observer: Observer): void {
   peering.snapshotNeeded = before('snapshot-needed', peering.snapshotNeeded.bind(peering));
   peering.membersChanged = before('configuration-applied', peering.membersChanged.bind(peering));
   const { member: local } = running;
-  local.renewLeaseHere = before('lease-renewed', local.renewLeaseHere.bind(local));
+  local.renewLeasesHere = before('lease-renewed', local.renewLeasesHere.bind(local));
   let wasLeader = false;
   const leadershipChanged = peering.leadershipChanged.bind(peering);
   peering.leadershipChanged = () => {

@@ -227,15 +227,15 @@ export interface Questions {
 
 export interface Question {
   question:
-    | { $case: "renewLease"; value: RenewLease }
+    | { $case: "renewLeases"; value: RenewLeases }
     | { $case: "describeLease"; value: DescribeLease }
     | { $case: "leases"; value: ListLeases }
     | { $case: "proposeMembership"; value: ProposeMembership }
     | undefined;
 }
 
-export interface RenewLease {
-  id: bigint;
+export interface RenewLeases {
+  ids: bigint[];
 }
 
 export interface DescribeLease {
@@ -261,16 +261,16 @@ export interface Reply {
     | //
     /** The name of a fault of the server, such as `lease-not-found`. */
     { $case: "fault"; value: string }
-    | { $case: "leaseRenewed"; value: LeaseRenewed }
+    | { $case: "leasesRenewed"; value: LeasesRenewed }
     | { $case: "lease"; value: LeaseDescription }
     | { $case: "leases"; value: LeaseIds }
     | { $case: "membershipChanged"; value: MembershipChanged }
     | undefined;
 }
 
-export interface LeaseRenewed {
-  /** Absent: there is no such lease. */
-  ttlSeconds?: bigint | undefined;
+export interface LeasesRenewed {
+  /** In the order of the ids. 0: there is no such lease. */
+  ttlSeconds: bigint[];
 }
 
 export interface LeaseDescription {
@@ -2568,8 +2568,8 @@ function createBaseQuestion(): Question {
 export const Question: MessageFns<Question> = {
   encode(message: Question, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     switch (message.question?.$case) {
-      case "renewLease":
-        RenewLease.encode(message.question.value, writer.uint32(10).fork()).join();
+      case "renewLeases":
+        RenewLeases.encode(message.question.value, writer.uint32(10).fork()).join();
         break;
       case "describeLease":
         DescribeLease.encode(message.question.value, writer.uint32(18).fork()).join();
@@ -2602,7 +2602,7 @@ export const Question: MessageFns<Question> = {
               break;
             }
 
-            message.question = { $case: "renewLease", value: RenewLease.decode(reader, reader.uint32()) };
+            message.question = { $case: "renewLeases", value: RenewLeases.decode(reader, reader.uint32()) };
             continue;
           }
           case 2: {
@@ -2647,9 +2647,9 @@ export const Question: MessageFns<Question> = {
   fromPartial(object: DeepPartial<Question>): Question {
     const message = createBaseQuestion();
     switch (object.question?.$case) {
-      case "renewLease": {
+      case "renewLeases": {
         if (object.question?.value !== undefined && object.question?.value !== null) {
-          message.question = { $case: "renewLease", value: RenewLease.fromPartial(object.question.value) };
+          message.question = { $case: "renewLeases", value: RenewLeases.fromPartial(object.question.value) };
         }
         break;
       }
@@ -2679,22 +2679,26 @@ export const Question: MessageFns<Question> = {
   },
 };
 
-function createBaseRenewLease(): RenewLease {
-  return { id: 0n };
+function createBaseRenewLeases(): RenewLeases {
+  return { ids: [] };
 }
 
-export const RenewLease: MessageFns<RenewLease> = {
-  encode(message: RenewLease, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.id !== 0n) {
-      if (BigInt.asIntN(64, message.id) !== message.id) {
-        throw new globalThis.Error("value provided for field message.id of type int64 too large");
+export const RenewLeases: MessageFns<RenewLeases> = {
+  encode(message: RenewLeases, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ids.length !== 0) {
+      writer.uint32(10).fork();
+      for (const v of message.ids) {
+        if (BigInt.asIntN(64, v) !== v) {
+          throw new globalThis.Error("a value provided in array field ids of type int64 is too large");
+        }
+        writer.int64(v);
       }
-      writer.uint32(8).int64(message.id);
+      writer.join();
     }
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): RenewLease {
+  decode(input: BinaryReader | Uint8Array, length?: number): RenewLeases {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -2703,17 +2707,27 @@ export const RenewLease: MessageFns<RenewLease> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseRenewLease();
+      const message = createBaseRenewLeases();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
           case 1: {
-            if (tag !== 8) {
-              break;
+            if (tag === 8) {
+              message.ids.push(reader.int64() as bigint);
+
+              continue;
             }
 
-            message.id = reader.int64() as bigint;
-            continue;
+            if (tag === 10) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.ids.push(reader.int64() as bigint);
+              }
+
+              continue;
+            }
+
+            break;
           }
         }
         if ((tag & 7) === 4 || tag === 0) {
@@ -2727,12 +2741,12 @@ export const RenewLease: MessageFns<RenewLease> = {
     }
   },
 
-  create(base?: DeepPartial<RenewLease>): RenewLease {
-    return RenewLease.fromPartial(base ?? {});
+  create(base?: DeepPartial<RenewLeases>): RenewLeases {
+    return RenewLeases.fromPartial(base ?? {});
   },
-  fromPartial(object: DeepPartial<RenewLease>): RenewLease {
-    const message = createBaseRenewLease();
-    message.id = (object.id !== undefined && object.id !== null) ? BigInt(object.id) : 0n;
+  fromPartial(object: DeepPartial<RenewLeases>): RenewLeases {
+    const message = createBaseRenewLeases();
+    message.ids = object.ids?.map((e) => BigInt(e)) || [];
     return message;
   },
 };
@@ -2970,8 +2984,8 @@ export const Reply: MessageFns<Reply> = {
       case "fault":
         writer.uint32(10).string(message.reply.value);
         break;
-      case "leaseRenewed":
-        LeaseRenewed.encode(message.reply.value, writer.uint32(18).fork()).join();
+      case "leasesRenewed":
+        LeasesRenewed.encode(message.reply.value, writer.uint32(18).fork()).join();
         break;
       case "lease":
         LeaseDescription.encode(message.reply.value, writer.uint32(26).fork()).join();
@@ -3012,7 +3026,7 @@ export const Reply: MessageFns<Reply> = {
               break;
             }
 
-            message.reply = { $case: "leaseRenewed", value: LeaseRenewed.decode(reader, reader.uint32()) };
+            message.reply = { $case: "leasesRenewed", value: LeasesRenewed.decode(reader, reader.uint32()) };
             continue;
           }
           case 3: {
@@ -3063,9 +3077,9 @@ export const Reply: MessageFns<Reply> = {
         }
         break;
       }
-      case "leaseRenewed": {
+      case "leasesRenewed": {
         if (object.reply?.value !== undefined && object.reply?.value !== null) {
-          message.reply = { $case: "leaseRenewed", value: LeaseRenewed.fromPartial(object.reply.value) };
+          message.reply = { $case: "leasesRenewed", value: LeasesRenewed.fromPartial(object.reply.value) };
         }
         break;
       }
@@ -3092,22 +3106,26 @@ export const Reply: MessageFns<Reply> = {
   },
 };
 
-function createBaseLeaseRenewed(): LeaseRenewed {
-  return { ttlSeconds: undefined };
+function createBaseLeasesRenewed(): LeasesRenewed {
+  return { ttlSeconds: [] };
 }
 
-export const LeaseRenewed: MessageFns<LeaseRenewed> = {
-  encode(message: LeaseRenewed, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.ttlSeconds !== undefined) {
-      if (BigInt.asIntN(64, message.ttlSeconds) !== message.ttlSeconds) {
-        throw new globalThis.Error("value provided for field message.ttlSeconds of type int64 too large");
+export const LeasesRenewed: MessageFns<LeasesRenewed> = {
+  encode(message: LeasesRenewed, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ttlSeconds.length !== 0) {
+      writer.uint32(10).fork();
+      for (const v of message.ttlSeconds) {
+        if (BigInt.asIntN(64, v) !== v) {
+          throw new globalThis.Error("a value provided in array field ttlSeconds of type int64 is too large");
+        }
+        writer.int64(v);
       }
-      writer.uint32(8).int64(message.ttlSeconds);
+      writer.join();
     }
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): LeaseRenewed {
+  decode(input: BinaryReader | Uint8Array, length?: number): LeasesRenewed {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -3116,17 +3134,27 @@ export const LeaseRenewed: MessageFns<LeaseRenewed> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseLeaseRenewed();
+      const message = createBaseLeasesRenewed();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
           case 1: {
-            if (tag !== 8) {
-              break;
+            if (tag === 8) {
+              message.ttlSeconds.push(reader.int64() as bigint);
+
+              continue;
             }
 
-            message.ttlSeconds = reader.int64() as bigint;
-            continue;
+            if (tag === 10) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.ttlSeconds.push(reader.int64() as bigint);
+              }
+
+              continue;
+            }
+
+            break;
           }
         }
         if ((tag & 7) === 4 || tag === 0) {
@@ -3140,14 +3168,12 @@ export const LeaseRenewed: MessageFns<LeaseRenewed> = {
     }
   },
 
-  create(base?: DeepPartial<LeaseRenewed>): LeaseRenewed {
-    return LeaseRenewed.fromPartial(base ?? {});
+  create(base?: DeepPartial<LeasesRenewed>): LeasesRenewed {
+    return LeasesRenewed.fromPartial(base ?? {});
   },
-  fromPartial(object: DeepPartial<LeaseRenewed>): LeaseRenewed {
-    const message = createBaseLeaseRenewed();
-    message.ttlSeconds = (object.ttlSeconds !== undefined && object.ttlSeconds !== null)
-      ? BigInt(object.ttlSeconds)
-      : undefined;
+  fromPartial(object: DeepPartial<LeasesRenewed>): LeasesRenewed {
+    const message = createBaseLeasesRenewed();
+    message.ttlSeconds = object.ttlSeconds?.map((e) => BigInt(e)) || [];
     return message;
   },
 };
