@@ -39,13 +39,12 @@ export const settleMs = 300;
 
 /**
  * Node and the JVM compile what runs often, while they run it: a process is at its speed after seconds
- * only, and stays there. On two processors Node's rates stop rising after 3 s, ZooKeeper's after 4.
+ * only, and stays there. On two processors Node's rates stop rising after 3 s, ZooKeeper's after 5.
  */
-export const warmUpMs = 4_000;
+export const warmUpMs = 5_000;
 
-/** The same for rows with one operation at a time: as many, unless the slower system needs longer. */
+/** Of rows with one operation at a time, if that takes less. */
 const warmUpOperations = 2_000;
-const warmUpOperationsMs = 5_000;
 
 /** A slow machine gets longer: a rate needs at least one operation of every caller. */
 const maxDurationMs = 20_000;
@@ -85,7 +84,7 @@ export async function coldAndWarm<Measured extends Measurement>(
 
 /** The warm-up of rows with one operation at a time. */
 export async function repeatUntilWarm(operation: () => Promise<unknown>): Promise<void> {
-  const endMs = performance.now() + warmUpOperationsMs;
+  const endMs = performance.now() + warmUpMs;
   for (let count = 0; count < warmUpOperations && performance.now() < endMs; count += 1)
     await operation();
 }
