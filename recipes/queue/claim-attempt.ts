@@ -82,7 +82,7 @@ export function claimAttempt(
   const { kv } = client;
   const { worker, visibilityMs, maxAttempts } = claimedBy;
   const workerKey = keys.worker + worker;
-  const nonce = randomId(client.random);
+  const unique = randomId(client.random);
   const claimedMs = client.clock.wallMs();
   const each = entries.map((entry, index): One => {
     const id = idOfEntry(entry.key);
@@ -92,7 +92,7 @@ export function claimAttempt(
       ...before,
       attempts: before.attempts + 1,
       worker,
-      nonce,
+      nonce: `${unique}-${index}`,
       visibilityMs,
       attemptsMax: before.maxAttempts ?? maxAttempts,
       claimedMs,
@@ -111,14 +111,14 @@ export function claimAttempt(
           op.get(keys.job + id),
           op.delete(entry.key),
           op.put(claim, encodeState(state)),
-          ...slotOf.map((key) => op.put(key, nonce)),
+          ...slotOf.map((key) => op.put(key, state.nonce)),
         )
         .else(...(slot === undefined ? [] : [op.get(entry.key)])),
     );
     return { entry, id, state, operation };
   });
   const limit = limits.current.rate;
-  const paced = limit === undefined ? [] : [rate.take(limit, entries.length, nonce)];
+  const paced = limit === undefined ? [] : [rate.take(limit, entries.length, unique)];
   const txn = kv
     .txn()
     .if(
@@ -150,7 +150,7 @@ export function claimAttempt(
     const { responses } = await untilAnswered(client, () => read.commit({ signal }), signal);
     return ones.flatMap(({ id, state }, index) => {
       const [claim = null, payload = null] = responses[index]?.responses ?? [];
-      return claim !== null && readClaimState(claim).nonce === nonce
+      return claim !== null && readClaimState(claim).nonce === state.nonce
         ? [{ id, createRevision: claim.createRevision, state, payload }]
         : [];
     });

@@ -16,9 +16,9 @@ import type { KeyValue } from '../../sdk/kv.ts';
 import type { CallOptions } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
 import { compare, type Operations, op, type Txn, type TxnResult } from '../../sdk/txn.ts';
-import { AbortCrowd } from '../common/abort-crowd.ts';
 import { LazyAbort } from '../common/lazy-abort.ts';
 import { fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
+import { onAbort } from '../common/signals.ts';
 import type { TxnsTogether } from '../common/txns-together.ts';
 import type { QueueKeys } from '../names.ts';
 import { type ClaimAndOrder, type Ending, leaving, leavingBlindly } from './claim-endings.ts';
@@ -92,7 +92,7 @@ export class ClaimTenure {
     this.#validUntilMs = sentMs + state.visibilityMs;
     this.#armDeadline();
     const { signal } = session;
-    this.#unfollow = AbortCrowd.of(signal).add(() => this.#lose(signal.reason as ConclaveError));
+    this.#unfollow = onAbort(signal, () => this.#lose(signal.reason as ConclaveError));
   }
 
   /** As far as this worker has written it. */

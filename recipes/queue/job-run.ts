@@ -1,10 +1,10 @@
 /** One job from claim to settlement. */
 import { type Codec, encodeWith } from '../../sdk/codec.ts';
 import { ConclaveError, type ErrorCode, isConclaveError } from '../../sdk/errors.ts';
-import { AbortCrowd } from '../common/abort-crowd.ts';
 import { LazyAbort } from '../common/lazy-abort.ts';
 import { closingPatienceMs, fullJitterMs, type Pace } from '../common/repeat.ts';
 import type { ResultLease } from '../common/result-lease.ts';
+import { onAbort } from '../common/signals.ts';
 import type { Backoff } from './backoff.ts';
 import type { Claim } from './claim.ts';
 import {
@@ -120,7 +120,7 @@ async function runHandler<T, R>(
     stop.abort(error);
     return () => conclude({ kind: 'threw', error });
   });
-  const stopWaiting = AbortCrowd.of(graceOver).add(() => {
+  const stopWaiting = onAbort(graceOver, () => {
     stop.abort(graceOver.reason);
     conclude({ kind: 'cut-short' });
   });

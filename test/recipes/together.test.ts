@@ -1,7 +1,5 @@
 /** Work that is done together, transactions that travel together, and signals that are made late. */
-import { getEventListeners } from 'node:events';
 import { describe, expect, test } from 'vitest';
-import { AbortCrowd } from '../../recipes/common/abort-crowd.ts';
 import { LazyAbort } from '../../recipes/common/lazy-abort.ts';
 import { Together } from '../../recipes/common/together.ts';
 import { TxnsTogether } from '../../recipes/common/txns-together.ts';
@@ -66,23 +64,6 @@ describe('signals', () => {
       expect([heard, one.aborted, one.signal.aborted]).toEqual([2, true, true]);
       expect([one.reason, one.signal.reason]).toEqual([reason, reason]);
     }
-  });
-
-  test('a crowd listens once, while there is somebody in it, and tells all who are', () => {
-    const controller = new AbortController();
-    const listeners = () => getEventListeners(controller.signal, 'abort').length;
-    const crowd = AbortCrowd.of(controller.signal);
-    expect(AbortCrowd.of(controller.signal)).toBe(crowd);
-    const told: number[] = [];
-    const leave = [1, 2, 3].map((one) => crowd.add(() => told.push(one)));
-    expect(listeners()).toBe(1);
-    for (const one of leave) one();
-    expect(listeners()).toBe(0);
-    crowd.add(() => told.push(4));
-    crowd.add(() => told.push(5))();
-    controller.abort();
-    crowd.add(() => told.push(6));
-    expect(told).toEqual([4, 6]);
   });
 });
 
