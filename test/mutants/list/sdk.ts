@@ -213,4 +213,26 @@ export const sdkMutants: readonly Mutant[] = [
     ],
     ['sdk/watch-sharing', 'a compaction resets only those'],
   ),
+  mutant(
+    671,
+    'renewals that travel together are told of each other’s leases',
+    ['sdk/lease-renewals.ts', 'renewalOf(ttlSeconds[index])', 'renewalOf(ttlSeconds[0])'],
+    ['sdk/lease-renewals', 'they share calls, and each gets its own answer'],
+  ),
+  mutant(
+    672,
+    'a lost call of many renewals leaves them without an answer',
+    ['sdk/lease-renewals.ts', '      this.#renewEach(group);\n    }', '    }'],
+    ['sdk/lease-renewals', 'a lost call is made again'],
+  ),
+  mutant(
+    673,
+    'stream of watches is left under a watch that came meanwhile',
+    [
+      'sdk/watch-hub.ts',
+      '    this.#cancelRest();\n    group.watches.add(watch);',
+      '    group.watches.add(watch);',
+    ],
+    ['sdk/watch-rest', 'it is not left under a watch'],
+  ),
 ];
