@@ -5,7 +5,7 @@
  */
 import { isConclaveError } from '../../sdk/errors.ts';
 import type { Session } from '../../sdk/session.ts';
-import { Ending } from './ending.ts';
+import { LazyEnd } from './lazy-end.ts';
 import { fullJitterMs, jittered, mayRepeat, pause, untilAnswered } from './repeat.ts';
 import { noLongerWanted, onAbort } from './signals.ts';
 
@@ -35,7 +35,7 @@ export class MachineRunner<State, Event, Effect> {
   readonly #session: Session;
   readonly #machine: Machine<State, Event, Effect>;
   /** Ends waits, reads and watches; never a write that has been sent. */
-  readonly #stop = new Ending();
+  readonly #stop = new LazyEnd();
   #state: State;
   #stopListening = () => {};
   #cancelRecheck = () => {};

@@ -9,7 +9,7 @@ import { StateSource } from '../../sdk/observe.ts';
 import type { Session } from '../../sdk/session.ts';
 import { compare, type Operations, type Txn } from '../../sdk/txn.ts';
 import type { RecipeContext } from '../common/context.ts';
-import { Ending } from '../common/ending.ts';
+import { LazyEnd } from '../common/lazy-end.ts';
 import { measureHold } from '../common/measured-hold.ts';
 import { type Patience, waitPatiently } from '../common/patience.ts';
 import { onAbort } from '../common/signals.ts';
@@ -59,7 +59,7 @@ export class Holding implements AsyncDisposable {
   readonly #context: RecipeContext;
   readonly #subject: HoldSubject;
   readonly #member: HeldMember;
-  readonly #end = new Ending();
+  readonly #end = new LazyEnd();
   readonly #measureEnd: () => void;
   readonly #validUntilMs: number;
   #outcome: 'lost' | 'released' | undefined;

@@ -16,7 +16,7 @@ import type { KeyValue } from '../../sdk/kv.ts';
 import type { CallOptions } from '../../sdk/options.ts';
 import type { Session } from '../../sdk/session.ts';
 import { compare, type Operations, op, type Txn, type TxnResult } from '../../sdk/txn.ts';
-import { LazyAbort } from '../common/lazy-abort.ts';
+import { LazyEnd } from '../common/lazy-end.ts';
 import { fullJitterMs, mayRepeat, pause } from '../common/repeat.ts';
 import { onAbort } from '../common/signals.ts';
 import type { TxnsTogether } from '../common/txns-together.ts';
@@ -58,7 +58,7 @@ export class ClaimTenure {
   /** Called once, when the claim is settled or lost. */
   #ended: (lost?: ErrorCode) => void;
   /** Aborts when the claim is lost, and when the job is to stop: with a JobStoppedError. */
-  readonly over = new LazyAbort();
+  readonly over = new LazyEnd();
   /** Why the claim was lost. */
   #loss: ConclaveError | undefined;
   #order: StopOrder | undefined;
@@ -119,7 +119,7 @@ export class ClaimTenure {
     if (this.#settled) throw settledBefore(this.id);
     if (this.#session.client.clock.monotonicMs() >= this.#validUntilMs)
       this.#lose(overdue(this.id));
-    if (this.over.aborted) throw this.over.reason;
+    if (this.over.isOver) throw this.over.reason;
     if (this.#session.state === 'lost') this.#session.assertLive();
   }
 
@@ -236,7 +236,8 @@ export class ClaimTenure {
   #heed(kv: KeyValue | null): void {
     if (kv === null || this.#order !== undefined) return;
     this.#order = readOrder(kv);
-    this.over.abort(new JobStoppedError(this.id, this.#order));
+    const order = this.#order;
+    this.over.end(() => new JobStoppedError(this.id, order));
   }
 
   async #commit<Then extends Operations, Else extends Operations>(
@@ -283,7 +284,7 @@ export class ClaimTenure {
     this.#loss ??= reason;
     // Being settled, it may be settled all the same: whether it is lost is known when that has ended.
     if (!this.#settled || reason.code === 'CLAIM_LOST') this.#end(reason.code);
-    this.over.abort(reason);
+    this.over.end(() => reason);
     return reason;
   }
 

@@ -97,7 +97,7 @@ export class Claim<T> implements AsyncDisposable {
 
   /** Runs `listener` when the signal aborts, or at once when it has. */
   onStop(listener: () => void): void {
-    this.#tenure.over.heard(listener);
+    this.#tenure.over.onEnd(listener);
   }
 
   /** Why the signal aborted, if it did. */

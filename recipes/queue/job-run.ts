@@ -1,7 +1,7 @@
 /** One job from claim to settlement. */
 import { type Codec, encodeWith } from '../../sdk/codec.ts';
 import { ConclaveError, type ErrorCode, isConclaveError } from '../../sdk/errors.ts';
-import { LazyAbort } from '../common/lazy-abort.ts';
+import { LazyEnd } from '../common/lazy-end.ts';
 import { closingPatienceMs, fullJitterMs, type Pace } from '../common/repeat.ts';
 import type { ResultLease } from '../common/result-lease.ts';
 import { onAbort } from '../common/signals.ts';
@@ -110,25 +110,25 @@ async function runHandler<T, R>(
   options: JobRunOptions<T, R>,
 ): Promise<Outcome<R>> {
   const { handler, pace, graceOver, emit, attemptTimeoutMs } = options;
-  const stop = new LazyAbort();
+  const stop = new LazyEnd();
   let conclude: (outcome: Outcome<R>) => void = () => undefined;
   const concluded = new Promise<Outcome<R>>((resolve) => {
     conclude = resolve;
   });
   const stopExtending = keepExtending(claim, pace);
   const timeout = startTimeout(claim, attemptTimeoutMs, pace, (error) => {
-    stop.abort(error);
+    stop.end(() => error);
     return () => conclude({ kind: 'threw', error });
   });
   const stopWaiting = onAbort(graceOver, () => {
-    stop.abort(graceOver.reason);
+    stop.end(() => graceOver.reason);
     conclude({ kind: 'cut-short' });
   });
   let isOver = false;
   let cancelPatience: () => void = () => undefined;
   claim.onStop(() => {
     if (isOver) return;
-    stop.abort(claim.stopReason);
+    stop.end(() => claim.stopReason);
     const leaveBehind = () => conclude({ kind: 'stopped' });
     if (!claim.isLost) cancelPatience = pace.clock.setTimer(claim.visibilityMs, leaveBehind);
   });

@@ -1,7 +1,7 @@
 /** Listening to signals, and endings that are seldom waited for. */
 import { getEventListeners } from 'node:events';
 import { describe, expect, test, vi } from 'vitest';
-import { Ending } from '../../recipes/common/ending.ts';
+import { LazyEnd } from '../../recipes/common/lazy-end.ts';
 import { onAbort } from '../../recipes/common/signals.ts';
 
 describe('listening to a signal', () => {
@@ -65,7 +65,7 @@ describe('listening to a signal', () => {
 describe('an ending', () => {
   test('makes no reason for nobody, and one for whoever asks, before or after', () => {
     const reason = vi.fn(() => new Error('over'));
-    const unseen = new Ending();
+    const unseen = new LazyEnd();
     unseen.end(reason);
     expect(unseen.isOver).toBe(true);
     expect(reason).not.toHaveBeenCalled();
@@ -74,7 +74,7 @@ describe('an ending', () => {
     expect(() => unseen.throwIfOver()).toThrow('over');
     expect(reason).toHaveBeenCalledTimes(1);
 
-    const seen = new Ending();
+    const seen = new LazyEnd();
     const { signal } = seen;
     seen.throwIfOver();
     expect(signal.aborted).toBe(false);
@@ -84,7 +84,7 @@ describe('an ending', () => {
   });
 
   test('tells those who listen when it comes, and at once when it has', () => {
-    const ending = new Ending();
+    const ending = new LazyEnd();
     const heard: string[] = [];
     ending.onEnd(() => heard.push(`then, over ${ending.isOver}`));
     expect(heard).toEqual([]);

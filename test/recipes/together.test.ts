@@ -1,6 +1,5 @@
-/** Work that is done together, transactions that travel together, and signals that are made late. */
+/** Work that is done together, and transactions that travel together. */
 import { describe, expect, test } from 'vitest';
-import { LazyAbort } from '../../recipes/common/lazy-abort.ts';
 import { Together } from '../../recipes/common/together.ts';
 import { TxnsTogether } from '../../recipes/common/txns-together.ts';
 import { afterPromises, afterThisTurn } from '../../sdk/clock.ts';
@@ -46,24 +45,6 @@ describe('work done together', () => {
     answer();
     await turn();
     expect(begun[2]).toEqual([5, 6]);
-  });
-});
-
-describe('signals', () => {
-  test('a signal that is looked at late tells what has happened, and what will', () => {
-    const early = new LazyAbort();
-    expect(early.signal.aborted).toBe(false);
-    const late = new LazyAbort();
-    const reason = new Error('over');
-    for (const one of [early, late]) {
-      let heard = 0;
-      one.heard(() => (heard += 1));
-      one.abort(reason);
-      one.abort(new Error('again'));
-      one.heard(() => (heard += 1));
-      expect([heard, one.aborted, one.signal.aborted]).toEqual([2, true, true]);
-      expect([one.reason, one.signal.reason]).toEqual([reason, reason]);
-    }
   });
 });
 

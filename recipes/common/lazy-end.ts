@@ -2,7 +2,9 @@
  * The end of something that most often nobody waits for. The AbortSignal is made for the first who asks:
  * making one, and the error that is its reason, costs more than all the rest of a short hold.
  */
-export class Ending {
+import { expectManyListeners } from './signals.ts';
+
+export class LazyEnd {
   /** Set at the end. */
   #reason: (() => unknown) | undefined;
   #controller: AbortController | undefined;
@@ -12,9 +14,15 @@ export class Ending {
     return this.#reason !== undefined;
   }
 
+  /** Of the end; undefined before it. */
+  get reason(): unknown {
+    return this.isOver ? this.signal.reason : undefined;
+  }
+
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
+      expectManyListeners(this.#controller.signal);
       if (this.#reason !== undefined) this.#controller.abort(this.#reason());
     }
     return this.#controller.signal;
