@@ -72,6 +72,7 @@ class Listeners {
       }
     }
     this.#entries.clear();
+    this.#signal.removeEventListener('abort', this.#run);
   };
 }
 

@@ -158,7 +158,7 @@ export class CustomLine {
 
   /** The place as a subscription: subscribing acquires, unsubscribing releases. */
   hold$(options: Omit<WaitLockOptions, 'signal'> = {}): View<LockHandle> {
-    return lockAsObservable((signal) => this.#acquire({ ...options, signal }));
+    return lockAsObservable(options, (wait) => this.#acquire(wait));
   }
 
   /** Everybody in line now, in order. One exchange. */

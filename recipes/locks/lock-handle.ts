@@ -1,6 +1,6 @@
 /** The handle that locks of every kind give out, and the ways to use one. */
 import type { ConclaveError } from '../../sdk/errors.ts';
-import { isConclaveError } from '../../sdk/errors.ts';
+import { invalidArgument, isConclaveError } from '../../sdk/errors.ts';
 import { checkFunction } from '../common/option-checks.ts';
 import { linkedSignal, onAbort } from '../common/signals.ts';
 import { observe } from '../common/streams.ts';
@@ -101,13 +101,27 @@ export async function usingLock<L extends Losable, R>(
 /**
  * A lock as a subscription: emits the handle, completes when it is released, errors when it is lost
  * or cannot be acquired. Unsubscribing releases.
+ *
+ * @throws ConclaveError INVALID_ARGUMENT, to subscribers, for options that bring a signal of their own
  */
-export const lockAsObservable = <L extends Ending>(
-  acquire: (signal: AbortSignal) => Promise<L>,
+export const lockAsObservable = <Options extends object, L extends Ending>(
+  options: Options,
+  acquire: (options: Options & { readonly signal: AbortSignal }) => Promise<L>,
 ): View<L> =>
   observe(async function* (signal) {
-    yield* holdUntil(await acquire(signal), signal);
+    yield* holdUntil(await acquire(withSignal(options, signal)), signal);
   });
+
+/** @throws ConclaveError INVALID_ARGUMENT for options that bring a signal of their own */
+export function withSignal<Options extends object>(
+  options: Options,
+  signal: AbortSignal,
+): Options & { readonly signal: AbortSignal } {
+  if ('signal' in options) {
+    throw invalidArgument('signal', options.signal, 'left out: unsubscribing ends it');
+  }
+  return { ...options, signal };
+}
 
 /** Yields the lock and keeps it until the signal aborts or it ends; throws its loss. */
 export async function* holdUntil<L extends Ending>(

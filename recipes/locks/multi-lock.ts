@@ -112,7 +112,7 @@ export class MultiLock {
 
   /** The locks as a subscription: subscribing acquires, unsubscribing releases. */
   hold$(options: Omit<WaitLockOptions, 'signal'> = {}): View<MultiLockHandle> {
-    return lockAsObservable((signal) => this.#acquire({ ...options, signal }));
+    return lockAsObservable(options, (wait) => this.#acquire(wait));
   }
 
   /** Who holds and who waits, by name, at one revision. One exchange. */

@@ -23,7 +23,7 @@ import { type Membership, memberName } from '../line/line-membership.ts';
 import { inLineOrder, type LineEntry, lineEntry } from '../line/line-record.ts';
 import { tryHold } from '../line/try-hold.ts';
 import { etcdLockPrefix, lockPrefix } from '../names.ts';
-import { holdUntil, lockAsObservable, usingLock } from './lock-handle.ts';
+import { holdUntil, lockAsObservable, usingLock, withSignal } from './lock-handle.ts';
 import {
   knownLockOptions,
   knownTryOptions,
@@ -180,7 +180,7 @@ export class Mutex {
    * completes when it is released, errors when it is lost or cannot be acquired.
    */
   hold$(options: Omit<AcquireOptions, 'signal'> = {}): View<MutexHandle> {
-    return lockAsObservable((signal) => this.#acquire({ ...options, signal }));
+    return lockAsObservable(options, (wait) => this.#acquire(wait));
   }
 
   /**
@@ -188,7 +188,7 @@ export class Mutex {
    * Otherwise as `hold$`. Costs what `onPosition` does.
    */
   progress$(options: Omit<AcquireOptions, 'signal' | 'onPosition'> = {}): View<LockProgress> {
-    const acquire = (wait: AcquireOptions) => this.#acquire({ ...options, ...wait });
+    const acquire = (wait: AcquireOptions) => this.#acquire(wait);
     return observe(async function* (signal): AsyncGenerator<LockProgress> {
       const steps = new AsyncBuffer<LockProgress>();
       let type: 'reserved' | 'moved' = 'reserved';
@@ -196,7 +196,9 @@ export class Mutex {
         steps.push({ type, ahead });
         type = 'moved';
       };
-      const acquiring = acquire({ signal, onPosition }).finally(() => steps.end());
+      const acquiring = acquire({ ...withSignal(options, signal), onPosition }).finally(() =>
+        steps.end(),
+      );
       acquiring.catch(() => undefined);
       yield* steps;
       for await (const lock of holdUntil(await acquiring, signal)) yield { type: 'acquired', lock };

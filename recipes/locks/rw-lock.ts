@@ -157,7 +157,7 @@ export class RwLock {
 
   /** The lock as a subscription: subscribing acquires, unsubscribing releases. */
   hold$(mode: RwMode, options: Omit<WaitLockOptions, 'signal'> = {}): View<RwHandle> {
-    return lockAsObservable((signal) => this.#acquire(mode, { ...options, signal }));
+    return lockAsObservable(options, (wait) => this.#acquire(mode, wait));
   }
 
   /** Who holds and who waits now. One exchange. */

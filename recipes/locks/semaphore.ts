@@ -184,7 +184,7 @@ export class Semaphore {
 
   /** Permits as a subscription: subscribing acquires, unsubscribing releases. */
   hold$(options: Omit<WaitPermitOptions, 'signal'> = {}): View<Permit> {
-    return lockAsObservable((signal) => this.#acquire({ ...options, signal }));
+    return lockAsObservable(options, (wait) => this.#acquire(wait));
   }
 
   /** Limit, holders and waiters now. One exchange. */

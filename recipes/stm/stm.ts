@@ -59,7 +59,7 @@ const leastOperations = 4;
  * one more for each time that somebody else came first.
  *
  * @throws ConclaveError CONFLICT after too many conflicts, TOO_MANY_OPERATIONS, NOT_HELD,
- *   LEASE_NOT_FOUND, SESSION_LOST, ABORTED, TIMEOUT, CODEC, INVALID_ARGUMENT, and whatever the function
+ *   LEASE_NOT_FOUND, SESSION_LOST, CLOSED, ABORTED, TIMEOUT, CODEC, INVALID_ARGUMENT, and whatever the function
  *   throws: nothing is written then
  */
 export async function runStm<R>(
@@ -126,8 +126,10 @@ function endOf(
     return new ConclaveError('TIMEOUT', late.message, { cause: error, outcome });
   }
   if (!session.signal.aborted) return aborted(signal, outcome);
-  const message = 'The session was lost during the transaction';
-  return new ConclaveError('SESSION_LOST', message, { cause: session.signal.reason, outcome });
+  const cause: unknown = session.signal.reason;
+  const isClosed = isConclaveError(cause, 'CLOSED');
+  const message = `The session was ${isClosed ? 'closed' : 'lost'} during the transaction`;
+  return new ConclaveError(isClosed ? 'CLOSED' : 'SESSION_LOST', message, { cause, outcome });
 }
 
 /** 'outdated' when it has seen that its snapshot is gone, whatever it made of that. */

@@ -1,4 +1,5 @@
 /** Signals as callers give them: of whatever make, and nothing else. */
+import { firstValueFrom, type Observable } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { Mutex } from '../../recipes/locks/mutex.ts';
 import { storeMissing } from '../support/store.ts';
@@ -42,5 +43,18 @@ describe.skipIf(storeMissing)('a signal', () => {
       code: 'INVALID_ARGUMENT',
       message: expect.stringContaining("'signal'"),
     });
+  });
+
+  test('is not for what ends when nobody subscribes', async () => {
+    const { context } = await world.actor();
+    const { signal } = new AbortController();
+    const mutex = new Mutex(context, world.name());
+    const views = [mutex.hold$({ signal } as never), mutex.progress$({ signal } as never)];
+    for (const view of views as Observable<unknown>[]) {
+      await expect(firstValueFrom(view)).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringContaining("'signal'"),
+      });
+    }
   });
 });

@@ -218,7 +218,7 @@ describe.skipIf(storeMissing)('stm in trouble', () => {
     const left = stm(actor, add(sum)).catch((error: unknown) => error);
     await eventually('the commit', () => actor.faults.calls.some(({ write }) => write));
     await actor.session.close();
-    expect(await left).toMatchObject({ code: 'SESSION_LOST', outcome: 'unknown' });
+    expect(await left).toMatchObject({ code: 'CLOSED', outcome: 'unknown' });
     // What is still under way arrives twice, when there is a lease of that id again.
     await world.operator().leases.grant('30s', { id: lease });
     const sent = actor.faults.calls.find(({ write }) => write)?.parts;
