@@ -43,8 +43,10 @@ export const settleMs = 300;
  */
 export const warmUpMs = 5_000;
 
-/** Of rows with one operation at a time, if that takes less. */
+/** The same where there is one operation at a time: code is compiled for how often it runs, not how long. */
 const warmUpOperations = 2_000;
+/** What these may take at most, where an operation is a few exchanges. */
+export const warmUpOneByOneMs = 10_000;
 
 /** A slow machine gets longer: a rate needs at least one operation of every caller. */
 const maxDurationMs = 20_000;
@@ -82,9 +84,11 @@ export async function coldAndWarm<Measured extends Measurement>(
   return { ...(await measure()), ...Object.fromEntries(cold) };
 }
 
-/** The warm-up of rows with one operation at a time. */
-export async function repeatUntilWarm(operation: () => Promise<unknown>): Promise<void> {
-  const endMs = performance.now() + warmUpMs;
+export async function repeatUntilWarm(
+  operation: () => Promise<unknown>,
+  longestMs: number,
+): Promise<void> {
+  const endMs = performance.now() + longestMs;
   for (let count = 0; count < warmUpOperations && performance.now() < endMs; count += 1)
     await operation();
 }

@@ -1,5 +1,5 @@
 /** Renews 10,000 leases once, as fast as the client can. */
-import { coldAndWarm, type Measurement, median, repeatUntilWarm } from '../measure.ts';
+import { coldAndWarm, type Measurement, median, repeatUntilWarm, warmUpMs } from '../measure.ts';
 import type { Row } from '../row.ts';
 import { required, type Task } from '../task.ts';
 
@@ -20,7 +20,7 @@ const renewAll: Task<RenewArgument, Measurement> = {
       }
       return { elapsedMs: median(elapsedMs) };
     };
-    return await coldAndWarm(isQuick, measure, () => repeatUntilWarm(renew));
+    return await coldAndWarm(isQuick, measure, () => repeatUntilWarm(renew, warmUpMs));
   },
 };
 

@@ -6,6 +6,7 @@ import {
   type Measurement,
   repeatUntilWarm,
   type Times,
+  warmUpOneByOneMs,
 } from '../measure.ts';
 import type { Row } from '../row.ts';
 import { required, type Task } from '../task.ts';
@@ -43,7 +44,7 @@ const oneByOne: Task<Times, Measurement> = {
     };
     for (let job = 0; job < settlingJobs; job += 1) await spaced();
     const measurement = await coldAndWarm(isQuick, measure, async () => {
-      await repeatUntilWarm(one);
+      await repeatUntilWarm(one, warmUpOneByOneMs);
       await delay(pauseMs);
     });
     await stop();

@@ -1,6 +1,6 @@
 /** 1,000 watchers of one key and ten events a second: from the call of the writer to each watcher. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { coldAndWarm, type Measurement, repeatUntilWarm } from '../measure.ts';
+import { coldAndWarm, type Measurement, repeatUntilWarm, warmUpMs } from '../measure.ts';
 import type { Row } from '../row.ts';
 import { required, type Task } from '../task.ts';
 import { collect, openWatchers, stamp } from './watchers.ts';
@@ -53,7 +53,9 @@ export const watchPaced: Row = {
       const seconds = Math.max(secondsMin, durationMs / 1_000);
       const events = isQuick ? quickEvents : Math.round(eventsPerSecond * seconds);
       const measure = (): Promise<Measurement> => write(events);
-      return await coldAndWarm(isQuick, measure, () => repeatUntilWarm(() => write(1, 0)));
+      return await coldAndWarm(isQuick, measure, () =>
+        repeatUntilWarm(() => write(1, 0), warmUpMs),
+      );
     } finally {
       watchers.stop();
     }
