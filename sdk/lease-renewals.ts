@@ -74,7 +74,9 @@ export class LeaseRenewals {
     try {
       const options = { timeoutMs, movable: true };
       const { ttlSeconds } = await link.unary('leaseKeepAliveMany', { ids }, options);
-      for (const [index, { resolve }] of waiters.entries()) resolve(renewalOf(ttlSeconds[index]));
+      if (ttlSeconds.length !== ids.length) this.#renewEach(group);
+      else
+        for (const [index, { resolve }] of waiters.entries()) resolve(renewalOf(ttlSeconds[index]));
     } catch (failure) {
       if (failure instanceof TransportFailure) {
         if (failure.kind === 'unnumbered' || isUnimplemented(failure)) link.withoutGroups = true;

@@ -127,8 +127,10 @@ export class Link implements Transport {
     options: LinkAttempt & Late<M>,
   ): Promise<ResponseOf<M>> {
     return new Promise((resolve, reject) => {
+      // What cannot be sent at all throws here, and is not waited for.
+      const answer = this.#transport.unary(method, request, options);
       this.#movable.add(reject);
-      this.#transport.unary(method, request, options).then(
+      answer.then(
         (response) => {
           const isAwaited = this.#movable.delete(reject);
           this.#answers += 1;

@@ -203,7 +203,8 @@ export interface Txn<Then extends Operations = readonly [], Else extends Operati
    * what the `else` operations show at a revision at which one does not. The member answers when it
    * happens, so it takes one exchange, where a watch takes two or three and a read after it.
    *
-   * For transactions with conditions on single keys, reads in `else`, and nothing in `then`.
+   * For transactions with conditions on single keys, reads in `else` that are no transactions, and nothing
+   * in `then`. Made again elsewhere when the member stops or is lost, as often as the client's `retry` allows.
    *
    * @throws ConclaveError UNIMPLEMENTED on etcd, which offers no such call: watch the keys there;
    *   RESOURCE_EXHAUSTED when too many calls of the connection wait, INVALID_ARGUMENT, ABORTED

@@ -77,7 +77,7 @@ export const readsOnly = (parts: TxnParts): boolean =>
       : operation.kind !== 'put' && operation.kind !== 'delete',
   );
 
-/** The result of what `toRootRequest` asked for. */
+/** The result of a whole transaction. */
 export const fromRootResponse = (
   keyspace: Keyspace,
   parts: TxnParts,

@@ -2,7 +2,7 @@
  * The end of something that most often nobody waits for. The AbortSignal is made for the first who asks:
  * making one, and the error that is its reason, costs more than all the rest of a short hold.
  */
-import { expectManyListeners } from './signals.ts';
+import { expectManyListeners, tellAll } from './signals.ts';
 
 export class LazyEnd {
   /** Set at the end. */
@@ -33,7 +33,7 @@ export class LazyEnd {
     if (this.#reason !== undefined) return;
     this.#reason = reason;
     this.#controller?.abort(reason());
-    for (const listener of this.#listeners.splice(0)) listener();
+    tellAll(this.#listeners.splice(0));
   }
 
   /** Runs the listener at the end, or now if that has come. */

@@ -61,19 +61,23 @@ class Listeners {
   }
 
   readonly #run = (): void => {
-    for (const entry of this.#entries) {
-      try {
-        entry();
-      } catch (error) {
-        // As if it had been thrown by a listener of its own: it keeps nothing from the others.
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
-    }
+    tellAll(this.#entries);
     this.#entries.clear();
     this.#signal.removeEventListener('abort', this.#run);
   };
+}
+
+/** What one of them throws is thrown by itself, as by a listener of a signal: it keeps nothing from the others. */
+export function tellAll(listeners: Iterable<() => void>): void {
+  for (const listener of listeners) {
+    try {
+      listener();
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  }
 }
 
 const listeners = new WeakMap<AbortSignal, Listeners>();

@@ -36,6 +36,11 @@ export class Together<Item> {
     this.#begin();
   }
 
+  /** Takes back what waits, for who does not want to wait for what is under way. */
+  takeWaiting(): readonly Item[] {
+    return this.#waiting.splice(0);
+  }
+
   #begin(): void {
     const free = underWayMost - this.#underWay;
     const parts = Math.min(free, Math.ceil(this.#waiting.length / this.#most));
@@ -43,7 +48,7 @@ export class Together<Item> {
     const items = this.#waiting.splice(0, parts * this.#most);
     for (let part = 0; part < parts; part++) {
       this.#underWay += 1;
-      void this.#work(items.filter((_, index) => index % parts === part)).then(() => {
+      void this.#work(items.filter((_, index) => index % parts === part)).finally(() => {
         this.#underWay -= 1;
         this.#begin();
       });

@@ -4,6 +4,7 @@
  * repeated by whoever commits them when an answer is lost.
  */
 import type { Client } from '../../sdk/client.ts';
+import { ConclaveError, isConclaveError } from '../../sdk/errors.ts';
 import type { Duration } from '../../sdk/options.ts';
 import { type Operations, op, type Txn, type TxnResult } from '../../sdk/txn.ts';
 import { mayRepeat } from './repeat.ts';
@@ -52,14 +53,26 @@ export class TxnsTogether {
   async #commit(waiting: readonly Waiting[]): Promise<void> {
     const [first] = waiting;
     if (first !== undefined && waiting.length === 1) return this.#commitAlone(first);
-    const txn = this.#client.kv.txn().then(...waiting.map(({ txn }) => op.txn(txn)));
     try {
+      const txn = this.#client.kv.txn().then(...waiting.map(({ txn }) => op.txn(txn)));
       const { responses } = await txn.commit({ timeout: this.#timeout });
       for (const [index, { resolve }] of waiting.entries()) resolve(responses[index] as AnyResult);
     } catch (error) {
-      // Refused for the sake of one of them, perhaps.
-      if (!mayRepeat(error)) await Promise.all(waiting.map((one) => this.#commitAlone(one)));
-      else for (const { reject } of waiting) reject(error);
+      const isRefused = isConclaveError(error) && error.outcome === 'not-applied';
+      if (isRefused && !mayRepeat(error)) {
+        // For the sake of one of them, perhaps.
+        await Promise.all(waiting.map((one) => this.#commitAlone(one)));
+        return;
+      }
+      for (const { reject } of waiting) reject(error);
+      this.#leaveToThemselves(error);
+    }
+  }
+
+  /** The store does not answer: those who have not been sent need not wait for others before they know. */
+  #leaveToThemselves(cause: unknown): void {
+    for (const { reject } of this.#together.takeWaiting()) {
+      reject(new ConclaveError('UNREACHABLE', 'The store did not answer others', { cause }));
     }
   }
 

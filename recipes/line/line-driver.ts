@@ -3,7 +3,7 @@
  * their answers into events.
  *
  * Exchanges: 1 to join and hold a free line; 1 to leave. To wait one turn, beside joining: 1 on conclave
- * (told), 3 on etcd (two watches, look).
+ * (told), 2 on etcd (two watches opened together, look).
  */
 import { isConclaveError } from '../../sdk/errors.ts';
 import type { KeyValue } from '../../sdk/kv.ts';
@@ -68,8 +68,8 @@ export class LineMember {
   /** Of the last write to the own key; undefined while it may be older than this member. */
   #ownModRevision: bigint | undefined;
   #aheadWait: LinkedSignal | undefined;
-  /** The store tells, in one answer, that the wait is over and what a look would show. */
-  #isToldBoth = false;
+  /** The wait under way ends when the own place is gone, too: it needs no watch of its own. */
+  #ownIsToldOf = false;
   /** That answer, for the look that follows. */
   #told: Told | undefined;
   #ownWait: LinkedSignal | undefined;
@@ -329,6 +329,7 @@ export class LineMember {
     wait.unlink();
     if (this.#aheadWait !== wait) return;
     // Gone, or the watch failed: either way only a look can tell what comes next.
+    // If the member still waits for it, the step that this makes is to look, at once: there it is used.
     this.#told = told;
     this.#machine.dispatch({ kind: 'ahead-gone', place: ahead });
     this.#told = undefined;
@@ -340,12 +341,12 @@ export class LineMember {
     const { own } = seen;
     const place = { key: this.key, createRevision: own, modRevision: this.#ownModRevision };
     const conditions = conditionsOf(client, this.#membership, ahead, place);
-    this.#isToldBoth = conditions !== undefined;
+    this.#ownIsToldOf = conditions !== undefined;
     if (conditions === undefined) return undefined;
     const told = await untilTold(client, conditions, this.#lookOperations(own), signal);
     if (told !== undefined) return { ...told, seen };
     if (signal.aborted) return undefined;
-    this.#isToldBoth = false;
+    this.#ownIsToldOf = false;
     this.#watchOwnAfter(own, 0);
     return undefined;
   }
@@ -357,8 +358,8 @@ export class LineMember {
 
   /** A store that tells of the end of a wait tells of the own key as well: it is watched while held. */
   #watchOwnInTime(own: bigint, soon: boolean): void {
-    if (this.#isToldBoth && this.state.kind === 'waiting') return;
-    this.#watchOwnAfter(own, soon && !this.#isToldBoth ? 0 : this.#timing.ownWatchAfterMs);
+    if (this.#ownIsToldOf && this.state.kind === 'waiting') return;
+    this.#watchOwnAfter(own, soon && !this.#ownIsToldOf ? 0 : this.#timing.ownWatchAfterMs);
   }
 
   #watchOwnAfter(own: bigint, delayMs: number): void {
@@ -384,10 +385,20 @@ export class LineMember {
     while (!signal.aborted) {
       const place = { key: this.key, createRevision: own };
       const hears = onOwnWrite && onPut;
-      const options = { from: own + 1n, restMs: this.#machine.restMs(), signal, onPut: hears };
+      const options = {
+        from: this.#heardUntil(own) + 1n,
+        restMs: this.#machine.restMs(),
+        signal,
+        onPut: hears,
+      };
       const gone = await untilGone(this.session.client, place, options);
       if (gone) this.#machine.dispatch({ kind: 'own-gone' });
     }
+  }
+
+  /** Looks have told of what was written to the own key up to here, if they know how it was written before. */
+  #heardUntil(own: bigint): bigint {
+    return this.#ownModRevision === undefined ? own : (this.#view?.revision ?? own);
   }
 
   async #withdraw(own: bigint | undefined): Promise<void> {

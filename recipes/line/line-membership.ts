@@ -57,7 +57,7 @@ export type Membership = {
   /** When to look again: when the place waited for is gone, gone or written to, or a rule of its own. @default 'gone' */
   readonly wake?: 'gone' | 'changed' | Wake;
   /**
-   * Hears of others' writes to the own key once it is watched. True says that it was taken over: the
+   * Hears of others' writes to the own key, from watches and from looks. True says that it was taken over: the
    * place is lost here, and the key stays.
    */
   readonly onOwnWrite?: (kv: KeyValue) => boolean;

@@ -20,7 +20,8 @@
  *   (`settle`). A vanished predecessor is only a reason to read again: it may have given up
  *   while others are still ahead.
  * - L2 No lost wake-up. The watch on the place ahead starts at the revision after the read that
- *   chose it, and a slow re-read covers a store that lost a delete (`wait`).
+ *   chose it; where the store tells instead, it does so as soon as the place is not as that read
+ *   showed it. A slow re-read covers a store that lost a delete (`wait`).
  * - L3 A lost place is never held. Own key missing, or present with another create revision, ends
  *   the membership; so does the end of the session (`lose`).
  * - L4 Leaving is final. After `leave` no grant is ever announced, whatever replies are still

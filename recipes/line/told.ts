@@ -1,6 +1,6 @@
 /**
  * Waiting for a turn with the help of the store: it answers, once, when the place ahead or the own one
- * is gone, with what a look shows then. Where it offers no such answer (etcd), watches and a look do the
+ * is gone, or was written to where that matters, with what a look shows then. Where it offers no such answer (etcd), watches and a look do the
  * same in more exchanges: see `wake.ts`.
  */
 import type { Client } from '../../sdk/client.ts';

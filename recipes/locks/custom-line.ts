@@ -98,7 +98,8 @@ export class CustomLine {
   }
 
   /**
-   * Waits until the rule admits. One exchange when it does at once, three to wait one turn.
+   * Waits until the rule admits. One exchange when it does at once, two (on etcd three) to wait
+   * one turn.
    *
    * @throws ConclaveError MISMATCH when somebody ahead joined by another rule, NOT_ACQUIRED, ABORTED,
    *   SESSION_LOST; LOCK_LOST when somebody removed this waiter's key; what the rule throws

@@ -63,7 +63,8 @@ export class MultiLock {
   }
 
   /**
-   * Waits for all names. One exchange when they are free; each name that is not costs two more.
+   * Waits for all names. One exchange when they are free; each name that is not costs one (on
+   * etcd two) more.
    *
    * @throws ConclaveError NOT_ACQUIRED, ABORTED, SESSION_LOST; LOCK_LOST when somebody removed one of
    *   this waiter's keys

@@ -113,7 +113,8 @@ export class Mutex {
   }
 
   /**
-   * Waits for the lock. One exchange when it is free, three to wait one turn, none to enter again.
+   * Waits for the lock. One exchange when it is free, two (on etcd three) to wait one turn, none to
+   * enter again.
    *
    * @throws ConclaveError NOT_ACQUIRED, ABORTED, SESSION_LOST; LOCK_LOST when somebody removed this
    *   waiter's key; FAILED_PRECONDITION when the owner waits already

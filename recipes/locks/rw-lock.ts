@@ -86,7 +86,8 @@ export class RwLock {
   }
 
   /**
-   * Waits for the lock in this mode. One exchange when nobody is in the way, three to wait one turn.
+   * Waits for the lock in this mode. One exchange when nobody is in the way, two (on etcd
+   * three) to wait one turn.
    *
    * @throws ConclaveError NOT_ACQUIRED, ABORTED, SESSION_LOST; LOCK_LOST when somebody removed this
    *   waiter's key

@@ -220,6 +220,7 @@ export class ClaimTenure {
     const isOneOfMany = group === undefined && dedup === undefined && parent === undefined;
     const isPatient = limits.signal === undefined && limits.timeout === undefined;
     if (!(isOneOfMany && !isParent && isPatient && this.#session.state !== 'lost')) return false;
+    if (bytesOf(txn) > sharedBytes) return false;
     try {
       return (await this.#together.commit(txn)).succeeded;
     } catch (error) {
@@ -294,3 +295,13 @@ export class ClaimTenure {
     ended(lost);
   }
 }
+
+/** Larger ones go alone, so that those that go together stay far below what servers take. */
+const sharedBytes = 4 * 1024;
+
+/** Of the values that it writes. */
+const bytesOf = ({ parts }: Txn<Operations>): number =>
+  parts.success.reduce(
+    (bytes, operation) => bytes + (operation.kind === 'put' ? operation.value.length : 0),
+    0,
+  );

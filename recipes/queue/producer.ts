@@ -134,13 +134,17 @@ export class Producer {
       return this.#sequence.toString(16).padStart(8, '0');
     });
     const [job] = jobs;
-    if (job !== undefined && jobs.length === 1 && this.#isFresh && maySharePush(job, limits)) {
+    // Those that may go together with others must not overtake, nor be overtaken by, those that go alone.
+    const isBounded = limits.agreed.current.capacity !== undefined;
+    const ids = this.#isFresh && !isBounded ? this.#idsOf(sequences) : undefined;
+    if (ids !== undefined && job !== undefined && jobs.length === 1 && maySharePush(job, limits)) {
       return new Promise((resolve, reject) => {
-        const [id = ''] = this.#idsOf(sequences);
+        const [id = ''] = ids;
         this.#sharedPushes(limits.agreed).add({ job, id, limits, resolve, reject });
       });
     }
     return this.#pushAlone(jobs, limits, async (signal) => {
+      if (ids !== undefined) return ids;
       await this.#refresh(signal);
       return this.#idsOf(sequences);
     });

@@ -3,6 +3,7 @@
  * for up to 32 of them, where each for itself would also race the others for the same jobs.
  */
 import { afterPromises } from '../../sdk/clock.ts';
+import { throwIfAborted } from '../../sdk/errors.ts';
 import type { Claim } from './claim.ts';
 import { claimsAtOnce, type QueueConsumer } from './queue-consumer.ts';
 
@@ -50,6 +51,7 @@ export class SharedClaims<T> {
     this.#underWay += 1;
     const asking = this.#waiting.splice(0, claimsAtOnce);
     try {
+      throwIfAborted(this.#signal);
       const claims = await this.#consumer.claimMany(asking.length, this.#signal);
       for (const claim of claims) asking.shift()?.resolve(claim);
       // Some may mean that no more were known, or could be had: only none says that there are none.

@@ -313,7 +313,8 @@ export class Worker<T, R> implements AsyncDisposable {
         this.#events.emit(event);
       },
     });
-    this.#claims.delete(claim.id);
+    // Given back, it may have been claimed again by another slot.
+    if (this.#claims.get(claim.id) === claim) this.#claims.delete(claim.id);
   }
 
   #tell({ returned, dead }: Swept): void {

@@ -61,7 +61,11 @@ export class PrometheusMetrics implements Metrics, RpcObserver {
   }
 
   async expose(): Promise<Exposed> {
-    this.#exposition ??= this.#open();
+    this.#exposition ??= this.#open().catch((error: unknown) => {
+      // The next scrape tries again.
+      this.#exposition = undefined;
+      throw error;
+    });
     return await (await this.#exposition).expose();
   }
 

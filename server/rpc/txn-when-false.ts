@@ -69,7 +69,10 @@ function untilFalse(
       end();
       reject(error);
     };
+    // Only then the member knows what the client knew: before, its state may lack the client's own key.
+    let isCurrent = false;
     const look = () => {
+      if (!isCurrent) return;
       member.readTxn(request, { serializable: true }).then((result) => {
         if (result.succeeded) return;
         end();
@@ -81,6 +84,9 @@ function untilFalse(
     const stopListening = member.hub.nextChange.listen(keys, look);
     streams.add(stream);
     signal.addEventListener('abort', () => fail(new Fault('canceled')), { once: true });
-    member.linearize(signal).then(look, fail);
+    member.linearize(signal).then(() => {
+      isCurrent = true;
+      look();
+    }, fail);
   });
 }

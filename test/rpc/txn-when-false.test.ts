@@ -123,6 +123,31 @@ test('is answered at once when a condition does not hold, behind a read barrier'
   expect((await waiter.answer(2)).error).toBe('etcdserver: no leader');
 });
 
+test('nothing is told before the barrier: what the member has may be older than what the client knows', async () => {
+  await using face = await Face.open();
+  const waiter = new Waiter(face);
+  put(face, 'ahead');
+  let open: () => void = () => undefined;
+  face.member.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  // The client has seen both keys, of which this member has one.
+  const own = created('own', 5n);
+  waiter.wait(1, { compare: [created('ahead', 2n), own], failure: [read('own')] });
+  await waiter.seen(2);
+  put(face, 'ahead');
+  face.member.hub.installed(face.member.revision, face.member.compactRevision);
+  put(face, 'other');
+  put(face, 'own');
+  await waiter.seen(3);
+  expect(waiter.answers().map(({ id }) => id)).toEqual([2, 3]);
+  open();
+  await waiter.seen(4);
+  expect(waiter.answers().map(({ id }) => id)).toEqual([2, 3, 4]);
+  remove(face, 'ahead');
+  expect((await waiter.told(1)).succeeded).toBe(false);
+});
+
 test('a state that was replaced is looked at again', async () => {
   await using face = await Face.open();
   const waiter = new Waiter(face);

@@ -99,8 +99,8 @@ export const watchMutants: readonly Mutant[] = [
   watch(
     660,
     'read that waits looks first without knowing what the client knew',
-    ['rpc/txn-when-false', 'member.linearize(signal).then(look, fail);', 'look();'],
-    test('rpc/txn-when-false', 'behind a read barrier'),
+    ['rpc/txn-when-false', 'let isCurrent = false;', 'let isCurrent = true;'],
+    test('rpc/txn-when-false', 'nothing is told before the barrier'),
   ),
   watch(
     661,
