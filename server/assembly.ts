@@ -138,11 +138,13 @@ export async function assemble(assembly: AssemblyOptions): Promise<Parts> {
       if (machine.members.length > 1) logger.info(leadershipOf(raft), 'leadership');
       questions.leadershipChanged();
       peering.leadershipChanged();
+      changes.somethingChanged();
       introduction.check();
       if (replica.isServingLeader) onServing();
     },
     onMembers: () => {
       peering.membersChanged();
+      changes.somethingChanged();
       if (machine.members.length > 1) onServing();
       // Nobody else could lead.
       const { voters } = raft.configuration;

@@ -280,7 +280,13 @@ export class LocalMember implements Member {
     const index = await changes.make(change, signal);
     // Not by a read: a first member that has just got a second one leads nobody before it comes.
     if (this.appliedIndex >= index) return this.members;
-    const isOwnRemoval = change.kind === 'member-remove' && change.id === this.memberId;
+    const leaves =
+      change.kind === 'member-remove'
+        ? change.id
+        : change.kind === 'member-replace'
+          ? change.old
+          : undefined;
+    const isOwnRemoval = leaves === this.memberId;
     // A member that is no more is not told of it by the log.
     if (isOwnRemoval) return this.members.filter((member) => member.id !== this.memberId);
     await this.linearize(signal);

@@ -23,6 +23,7 @@ export type MembershipChangesOptions = {
 
 export class MembershipChanges {
   readonly #options: MembershipChangesOptions;
+  readonly #waiting = new Set<() => void>();
 
   constructor(options: MembershipChangesOptions) {
     this.#options = options;
@@ -61,7 +62,27 @@ export class MembershipChanges {
     });
     if (fault !== undefined) throw new Fault(fault);
     await node.proposeMembership(change);
+    if (change.kind === 'member-replace') await this.#untilOut(change.old);
     return { kind: 'membership-changed', index: replica.appliedIndex };
+  }
+
+  /** Who takes part, or who leads, is not what it was. */
+  somethingChanged(): void {
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const resolve of waiting) resolve();
+  }
+
+  /**
+   * A member is replaced when it is out, not when the joint configuration is entered: as long as that
+   * lasts its vote counts, and who stops it, as replaced, may stop the cluster.
+   */
+  async #untilOut(id: bigint): Promise<void> {
+    const { replica } = this.#options;
+    while (replica.machine.members.some((member) => member.id === id)) {
+      if (!replica.isServingLeader) throw new Fault('leader-changed');
+      await new Promise<void>((resolve) => this.#waiting.add(resolve));
+    }
   }
 
   /**

@@ -115,6 +115,10 @@ describe.skipIf(storeMissing).each([0, 1, 2])('a watch that breaks after %i noti
   test.each(Object.entries(kinds))('%s: the turn comes', async (_, { acquire }) => {
     const [a, b, c] = [await world.actor(), await world.actor(), await world.actor()];
     const name = world.name();
+    // Also where the store could tell it of its turn.
+    for (const { faults } of [b, c]) {
+      faults.plan = ({ kind }) => (kind === 'wait' ? 'refuse' : 'pass');
+    }
     const first = await acquire(a.context, name, {});
     const { opened, replay } = interruptWatches(b, notices);
     const second = acquire(b.context, name, { timeout: beforeRecheck });

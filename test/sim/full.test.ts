@@ -48,7 +48,7 @@ test('a state that forgets a write is found', async () => {
     term,
   ) {
     applied += 1;
-    real.call(this, index, applied % 50 === 0 ? writes.slice(1) : writes, term);
+    real.call(this, index, applied % 10 === 0 ? writes.slice(1) : writes, term);
   });
   expect((await violations([1, 2, 4])).length).toBeGreaterThan(0);
 });
