@@ -196,9 +196,12 @@ describe('members that come', () => {
     expect((await counts(leader))(sent) - before.sent).toBeGreaterThan(100_000);
     expect((await counts(leader))(sent) - before.sent).toBeLessThan(200_000);
     expect((await counts(follower))(received) - before.received).toBeGreaterThan(100_000);
-    const ofLeader = await counts(leader);
     const to = `{To="${hex(follower)}"}`;
-    expect(ofLeader(`etcd_network_peer_round_trip_time_seconds_count${to}`)).toBeGreaterThan(0);
+    const ofLeader = await waitFor('a round trip', async () => {
+      const ofLeader = await counts(leader);
+      const trips = ofLeader(`etcd_network_peer_round_trip_time_seconds_count${to}`);
+      return trips > 0 ? ofLeader : undefined;
+    });
     expect(ofLeader(`etcd_network_peer_sent_failures_total${to}`)).toBeGreaterThanOrEqual(0);
     const peers = `{Local="${hex(leader)}",Remote="${hex(follower)}"}`;
     expect(ofLeader(`etcd_network_active_peers${peers}`)).toBe(1);
