@@ -42,7 +42,10 @@ export const systemClock: Clock = {
 /** Nanoseconds that count alike in all threads of this process, as `monotonicMs` of one does not. */
 export const threadNs = (): bigint => process.hrtime.bigint();
 
-/** Runs `callback` when all has run that promises settled by now have set going. */
+/**
+ * Runs `callback` when all has run that promises settled by now have set going; called by a timer or from
+ * outside rather than by a promise, it runs before that.
+ */
 export const afterPromises = (callback: () => void): void => {
   process.nextTick(callback);
 };

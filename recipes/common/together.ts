@@ -56,5 +56,5 @@ export class Together<Item> {
   }
 }
 
-/** While the store works on one, the answer to the other is dealt with. */
-const underWayMost = 2;
+/** Exchanges at a time: while the store works on one, the answer to the other is dealt with. */
+export const underWayMost = 2;

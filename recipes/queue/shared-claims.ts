@@ -4,6 +4,7 @@
  */
 import { afterPromises } from '../../sdk/clock.ts';
 import { throwIfAborted } from '../../sdk/errors.ts';
+import { underWayMost } from '../common/together.ts';
 import type { Claim } from './claim.ts';
 import { claimsAtOnce, type QueueConsumer } from './queue-consumer.ts';
 
@@ -11,9 +12,6 @@ type Slot<T> = {
   readonly resolve: (claim: Claim<T> | null) => void;
   readonly reject: (error: unknown) => void;
 };
-
-/** While the store works on one, the jobs of the other are begun. */
-const underWayMost = 2;
 
 export class SharedClaims<T> {
   readonly #consumer: Pick<QueueConsumer<T>, 'claimMany' | 'isNarrow'>;

@@ -124,7 +124,7 @@ describe.skipIf(storeMissing).each(Object.entries(kinds))('%s', (_kind, { prefix
   /** A member that is told of its turn asks once; others watch who is ahead and themselves. */
   const isWaiting = (actor: Actor) => isTold(actor) || actor.faults.calls.length >= 3;
 
-  test('costs one exchange when free, one or three to wait one turn, one to release', async () => {
+  test('costs one exchange when free, two or three to wait one turn, one to release', async () => {
     const [a, b] = [
       await world.actor({ clock: new ManualClock() }),
       await world.actor({ clock: new ManualClock() }),
