@@ -5,9 +5,9 @@ import { createRequire } from 'node:module';
 import { Readable } from 'node:stream';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { runCommandLine } from '../../recipes/cli/command-line.ts';
+import { conclaveProgram } from '../support/servers.ts';
 
 const source = fileURLToPath(new URL('../../recipes/cli/main.ts', import.meta.url));
-const built = fileURLToPath(new URL('../../dist/recipes/cli/main.js', import.meta.url));
 
 export type CliOptions = {
   readonly environment?: Readonly<Record<string, string>>;
@@ -27,7 +27,9 @@ export const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx'
 
 /** CONCLAVE_TEST_BUILT=1 says that what is built is of these sources: it starts in half the time. */
 const command: readonly string[] =
-  process.env['CONCLAVE_TEST_BUILT'] === undefined ? ['--import', loader, source] : [built];
+  process.env['CONCLAVE_TEST_BUILT'] === undefined
+    ? ['--import', loader, source]
+    : [conclaveProgram];
 
 /** Variables of whoever runs the tests must not decide what the tests see. */
 function environmentFor(extra: CliOptions['environment']): NodeJS.ProcessEnv {

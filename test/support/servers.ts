@@ -1,5 +1,5 @@
 /** Real servers for harnesses: etcd from the system and conclave as it is shipped. */
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { freePort } from './ports.ts';
@@ -37,14 +37,22 @@ function findRoot(folder: string): string {
   return isRoot ? folder : findRoot(join(folder, '..'));
 }
 
-const conclaveMain = join(projectRoot, 'dist/recipes/cli/main.js');
+/** The command line that users get: what the package names as its program. */
+export const conclaveProgram = join(projectRoot, programOf(join(projectRoot, 'package.json')));
+
+function programOf(packageFile: string): string {
+  const { bin } = JSON.parse(readFileSync(packageFile, 'utf8')) as { bin: { conclave: string } };
+  return bin.conclave;
+}
 
 /** The command of the shipped CLI; `CONCLAVE_COMMAND` (words separated by spaces) overrides it. */
 export function conclaveCommand(): readonly string[] {
   const given = process.env['CONCLAVE_COMMAND'];
   if (given !== undefined) return given.split(' ');
-  if (!existsSync(conclaveMain)) throw new Error(`${conclaveMain} is missing: run npm run build`);
-  return [process.execPath, conclaveMain];
+  if (!existsSync(conclaveProgram)) {
+    throw new Error(`${conclaveProgram} is missing: run npm run build`);
+  }
+  return [process.execPath, conclaveProgram];
 }
 
 const portAttempts = 5;

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { exitCodes } from '../../../recipes/cli/exit-codes.ts';
@@ -57,6 +57,10 @@ const installed = await suite.check('npm pack, and npm install in an empty folde
     .map((file) => file.path)
     .filter((path) => /^(test|examples\/tour|\.ci)\/|^dist\/(test|examples)\//.test(path));
   assert.deepEqual(strangers, [], 'tests and the tour are not part of the package');
+  const hasAllLicences = packed.files.some(({ path }) =>
+    path.endsWith('/third-party-licences.txt'),
+  );
+  assert.ok(hasAllLicences, 'who passes libraries on passes their licences on');
   mkdirSync(application);
   writeFileSync(join(application, 'package.json'), '{ "private": true, "type": "module" }\n');
   await run(
@@ -88,6 +92,18 @@ if (installed) {
     assert.match(await conclave('kv', 'get', 'greeting'), /hello/);
     await conclave('kv', 'del', 'greeting');
     await assert.rejects(conclave('kv', 'get', 'greeting'));
+  });
+  await suite.check('a command under a lock, and a store without a server', async () => {
+    assert.equal(await conclave('lock', 'deploy', '--', 'echo', 'alone'), 'alone');
+    const embedded = ['--directory', join(folder, 'embedded')];
+    await conclave('kv', 'put', 'here', 'there', ...embedded);
+    assert.match(await conclave('kv', 'get', 'here', ...embedded), /there/);
+  });
+  await suite.check('the command line brings its modules with it', () => {
+    const libraries = join(application, 'node_modules');
+    assert.ok(existsSync(join(libraries, 'lmdb')));
+    assert.ok(!existsSync(join(libraries, 'commander')));
+    assert.ok(!existsSync(join(libraries, 'conclave/dist/recipes/cli')));
   });
   await suite.check('a program with the published entries', async () => {
     const output = await program(
