@@ -247,14 +247,16 @@ export class Node {
   #carryOut(nowMs: number): void {
     const { state, send, onSnapshotNeeded } = this.#options;
     const mayApply = state.backlogBytes < limits.overlayBytes && !this.installation.isRunning;
-    const effects = this.#replica.effects(nowMs, mayApply);
-    if (effects.forgotten !== undefined) {
+    const { write, messages, forgotten } = this.#replica.outgoing(nowMs);
+    if (forgotten !== undefined) {
       this.#halt();
-      this.#options.onForgotten(effects.forgotten);
+      this.#options.onForgotten(forgotten);
       return;
     }
-    if (effects.write !== undefined) this.#write(effects.write, nowMs);
-    if (effects.messages.length > 0) send(effects.messages);
+    if (messages.length > 0) send(messages);
+    const hasMoreToDo = messages.length > 0 || this.#replica.hasEffects;
+    if (write !== undefined) this.#write(write, nowMs, !hasMoreToDo);
+    const effects = this.#replica.effects(nowMs, mayApply);
     if (effects.installed) this.#onInstalled();
     for (const published of effects.published) this.#options.onPublished(published);
     this.#answer(effects);
@@ -289,14 +291,14 @@ export class Node {
     }
   }
 
-  #write(write: StorageWrite, nowMs: number): void {
+  #write(write: StorageWrite, nowMs: number, mayBlock: boolean): void {
     const { observer, log } = this.#options;
     const { sequence, snapshot, ...batch } = write;
     this.retention.stored(batch.entries);
     this.#writeBeganMs = nowMs;
     const stored =
       snapshot === undefined
-        ? log.append(batch).then(() => observer.stored(this.#now() - nowMs))
+        ? log.append(batch, mayBlock).then(() => observer.stored(this.#now() - nowMs))
         : this.installation
             .run(snapshot, batch)
             .then(() => observer.installed(this.#now() - nowMs));

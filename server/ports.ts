@@ -101,11 +101,14 @@ export interface Log {
    * Makes the hard state and the entries durable, in one flush. Entries that begin at or below the
    * last index replace the tail from there (Raft section 5.3). Calls may not overlap: the caller
    * groups. A rejection is final: the log refuses everything after it.
+   *
+   * `mayBlock`: the caller has nothing else to do meanwhile, so that a log whose disk is quick may write
+   * before it returns instead of going through another thread. @default false
    */
-  append(batch: {
-    readonly hardState?: HardState;
-    readonly entries: readonly Entry[];
-  }): Promise<void>;
+  append(
+    batch: { readonly hardState?: HardState; readonly entries: readonly Entry[] },
+    mayBlock?: boolean,
+  ): Promise<void>;
   /** Entries from..to inclusive, cut at `maxBytes` but at least one. Throws when released. */
   entries(from: number, to: number, maxBytes: number): Promise<readonly Entry[]>;
   /** Entries up to `index` are no longer needed; files holding only those go. */

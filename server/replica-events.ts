@@ -36,10 +36,16 @@ export type Outcome =
 
 export type Published = { readonly revision: Revision; readonly events: readonly Event[] };
 
-export type Effects = {
+/** What disk and network can work on while this member applies what is committed. */
+export type Outgoing = {
   /** To storage; then a `stored` event. The next one appears only after that. */
   readonly write: StorageWrite | undefined;
   readonly messages: readonly Message[];
+  /** The disk of this member lost the entry at this index, which it had confirmed, see `Ready`. */
+  readonly forgotten: number | undefined;
+};
+
+export type Effects = {
   readonly outcomes: readonly Outcome[];
   /** Linearizable reads that may be served now. */
   readonly readable: readonly RequestId[];
@@ -56,8 +62,6 @@ export type Effects = {
   readonly membersChanged: boolean;
   /** Members that need the state, as their entries are no longer in memory. Each is named once. */
   readonly needsSnapshot: Ready['needsSnapshot'];
-  /** The disk of this member lost the entry at this index, which it had confirmed, see `Ready`. */
-  readonly forgotten: number | undefined;
   /** Committed entries are left over for the next turn. */
   readonly more: boolean;
 };

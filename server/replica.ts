@@ -1,8 +1,8 @@
 /**
  * One member as a pure state machine: Raft, the store behind it, and the requests that wait.
  *
- * `handle(event)` takes what happened, `effects()` returns what must be done about it. Time, disk,
- * network and dice are arguments, so a simulator runs exactly the code that ships.
+ * `handle(event)` takes what happened; `outgoing()` and then `effects()` return what must be done about
+ * it. Time, disk, network and dice are arguments, so a simulator runs exactly the code that ships.
  *
  * Invariants kept here:
  * - A request is answered only after its entry is applied, and an entry is applied only after it is
@@ -29,12 +29,26 @@ import { INTERNAL, type Proposal, Proposer } from './proposer.ts';
 import { type Configuration, isSameConfiguration } from './raft/configuration.ts';
 import type { Entry, NodeId, Ready, StorageWrite } from './raft/message.ts';
 import type { PeerStatus, Raft } from './raft/raft.ts';
-import type { Effects, Outcome, Published, ReplicaEvent, RequestId } from './replica-events.ts';
+import type {
+  Effects,
+  Outcome,
+  Outgoing,
+  Published,
+  ReplicaEvent,
+  RequestId,
+} from './replica-events.ts';
 import type { MemberFact } from './roster.ts';
 import { Transfers } from './transfers.ts';
 
 export type { ChangeProposal, Proposal } from './proposer.ts';
-export type { Effects, Outcome, Published, ReplicaEvent, RequestId } from './replica-events.ts';
+export type {
+  Effects,
+  Outcome,
+  Outgoing,
+  Published,
+  ReplicaEvent,
+  RequestId,
+} from './replica-events.ts';
 
 export type ReplicaOptions = {
   readonly raft: Raft;
@@ -52,6 +66,7 @@ export type ReplicaOptions = {
  * a turn leave with it: clients go on with the first while the rest is still applied.
  */
 const APPLY_PER_TURN = 64;
+const NOTHING_OUTGOING: Outgoing = { write: undefined, messages: [], forgotten: undefined };
 /** Leases whose expiry is proposed per tick; etcd's rate of 1,000 a second at ten ticks a second. */
 const EXPIRE_PER_TICK = 100;
 /** A client may have thousands of records to remove. */
@@ -171,16 +186,33 @@ export class Replica {
   }
 
   /**
-   * Everything to be done about the events handled so far. Applies what is committed, unless
+   * What is to be stored and sent because of the events handled so far. To be begun before `effects` is
+   * asked: applying takes as long as a disk does.
+   */
+  outgoing(nowMs: number): Outgoing {
+    if (!this.#raft.hasReady()) return NOTHING_OUTGOING;
+    const ready = this.#raft.ready();
+    this.#take(ready, nowMs);
+    return ready;
+  }
+
+  /** Whether `effects` would find something to apply or to answer now. */
+  get hasEffects(): boolean {
+    const applied = this.appliedIndex;
+    return (
+      this.#mayApplyMore ||
+      this.#outcomes.length > 0 ||
+      this.#waitingReads.some((read) => read.index <= applied)
+    );
+  }
+
+  /**
+   * Everything else to be done about the events handled so far. Applies what is committed, unless
    * `mayApply` is false because the state has too much in memory that is not on disk yet.
    */
   effects(nowMs: number, mayApply: boolean): Effects {
-    const ready = this.#raft.hasReady() ? this.#raft.ready() : undefined;
-    if (ready !== undefined) this.#take(ready, nowMs);
     const published = mayApply ? this.#apply(nowMs) : [];
     const effects: Effects = {
-      write: ready?.write,
-      messages: ready?.messages ?? [],
       outcomes: this.#outcomes,
       readable: this.#releaseReads(),
       transferred: this.#transferred,
@@ -190,7 +222,6 @@ export class Replica {
       configuration: this.#takeConfiguration(),
       membersChanged: this.#members !== this.machine.members,
       needsSnapshot: this.#needsSnapshot,
-      forgotten: ready?.forgotten,
       more: this.#mayApplyMore || this.#raft.hasReady(),
     };
     this.#outcomes = [];

@@ -51,8 +51,8 @@ export class Segment {
   }
 
   /** Durable when it resolves. */
-  write(bytes: Uint8Array, position: number): Promise<void> {
-    return this.#file.write(bytes, position);
+  write(bytes: Uint8Array, position: number, mayBlock = false): Promise<void> {
+    return this.#file.write(bytes, position, mayBlock);
   }
 
   /** Records that a newer segment exists. */

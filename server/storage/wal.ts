@@ -172,10 +172,10 @@ class Wal implements Log {
     return segment;
   }
 
-  async append(batch: {
-    readonly hardState?: HardState;
-    readonly entries: readonly Entry[];
-  }): Promise<void> {
+  async append(
+    batch: { readonly hardState?: HardState; readonly entries: readonly Entry[] },
+    mayBlock = false,
+  ): Promise<void> {
     this.#checkUsable();
     assert(!this.#appending, 'appends do not overlap');
     const { hardState, entries } = batch;
@@ -188,7 +188,7 @@ class Wal implements Log {
     try {
       const bytes = frameBytes(hardState, entries);
       if (this.#offset + bytes > this.#current.limit) await this.#roll(content, bytes);
-      else await this.#write(content, bytes);
+      else await this.#write(content, bytes, mayBlock);
     } catch (error) {
       throw this.#fail(error);
     } finally {
@@ -198,7 +198,7 @@ class Wal implements Log {
     if (this.#offset * 2 > this.#current.header.bytes) this.#factory.prepare();
   }
 
-  async #write(content: FrameContent, bytes: number): Promise<void> {
+  async #write(content: FrameContent, bytes: number, mayBlock: boolean): Promise<void> {
     const segment = this.#current;
     const scratch = this.#scratchOf(bytes);
     const checksum = encodeFrame(scratch, 0, {
@@ -207,7 +207,7 @@ class Wal implements Log {
       previousChecksum: this.#checksum,
       ...content,
     });
-    await segment.write(scratch.subarray(0, bytes), this.#offset);
+    await segment.write(scratch.subarray(0, bytes), this.#offset, mayBlock);
     this.#advance(segment, this.#offset, bytes, checksum, content);
   }
 

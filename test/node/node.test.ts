@@ -3,14 +3,17 @@ import { expect, test } from 'vitest';
 import { AutoCompaction } from '../../server/auto-compaction.ts';
 import { Machine } from '../../server/machine.ts';
 import { Node, type NodeOptions } from '../../server/node.ts';
+import type { Log, State } from '../../server/ports.ts';
 import { emptyConfiguration } from '../../server/raft/configuration.ts';
-import type { Effects, Replica } from '../../server/replica.ts';
+import type { Message } from '../../server/raft/message.ts';
+import type { Effects, Outgoing, Replica } from '../../server/replica.ts';
 import { MemoryDirectory } from '../../server/storage/memory-directory.ts';
 import { VirtualTime } from '../support/virtual-time.ts';
 
-const nothing: Effects = {
+const nothing: Outgoing & Effects = {
   write: undefined,
   messages: [],
+  forgotten: undefined,
   outcomes: [],
   readable: [],
   transferred: [],
@@ -20,18 +23,17 @@ const nothing: Effects = {
   configuration: undefined,
   membersChanged: false,
   needsSnapshot: [],
-  forgotten: undefined,
   more: false,
 };
 
 function rig() {
   const time = new VirtualTime();
-  const { log, state } = new MemoryDirectory();
+  const { log, state }: { log: Log; state: State } = new MemoryDirectory();
   const told: string[] = [];
   const tell = (what: string) => () => {
     told.push(what);
   };
-  let next: Partial<Effects> = {};
+  let next: Partial<Outgoing & Effects> = {};
   const replica = {
     machine: new Machine({ minLeaseTtlSeconds: 2, maxTxnOps: 128 }),
     leader: 3n,
@@ -39,6 +41,13 @@ function rig() {
     appliedIndex: 0,
     handle: ({ kind }: { kind: string }) => {
       if (kind !== 'tick') told.push(kind);
+    },
+    outgoing: () => {
+      told.push('outgoing');
+      return { ...nothing, ...next };
+    },
+    get hasEffects() {
+      return (next.outcomes ?? nothing.outcomes).length > 0;
     },
     effects: () => {
       const effects = { ...nothing, ...next };
@@ -79,8 +88,8 @@ function rig() {
     onFatal: (error) => told.push(`fatal: ${error.message}`),
   });
   node.start();
-  const give = (effects: Partial<Effects>): void => {
-    next = effects;
+  const give = (given: Partial<Outgoing & Effects>): void => {
+    next = given;
   };
   return { node, time, log, state, told, give };
 }
@@ -92,7 +101,7 @@ test('a tick in which the log turns out to be lost is the last thing that happen
   told.length = 0;
   give({ forgotten: 50 });
   await time.pass(1_000);
-  expect(told).toEqual(['effects', 'forgotten']);
+  expect(told).toEqual(['outgoing', 'forgotten']);
 });
 
 test('a state that was installed is not gone on with once the log turns out to be lost', async () => {
@@ -120,8 +129,36 @@ test('a state that was installed is not gone on with once the log turns out to b
   installed();
   await node.installation.ended;
   await time.pass(1_000);
-  expect(told).toEqual(['observed', 'stored', 'effects', 'forgotten']);
+  expect(told).toEqual(['observed', 'stored', 'outgoing', 'forgotten']);
 });
+
+const write = { sequence: 1, entries: [] };
+const outcome = { id: 1, fault: 'stopped' } as const;
+const message = { to: 3n } as Message;
+
+test.each([
+  { more: 'nothing', given: {}, mayBlock: true },
+  { more: 'something to answer', given: { outcomes: [outcome] }, mayBlock: false },
+  { more: 'messages for others', given: { messages: [message] }, mayBlock: false },
+])(
+  'with $more to do, the log is told that it may block: $mayBlock',
+  async ({ given, mayBlock }) => {
+    const { node, time, log, told, give } = rig();
+    await time.pass(0);
+    const asked: unknown[] = [];
+    log.append = async (_batch, blocks) => {
+      told.push('append');
+      asked.push(blocks);
+    };
+    told.length = 0;
+    give({ write, ...given });
+    node.wake();
+    await time.pass(0);
+    expect(asked).toEqual([mayBlock]);
+    expect(told.indexOf('append')).toBeLessThan(told.indexOf('effects'));
+    if (told.includes('sent')) expect(told.indexOf('sent')).toBeLessThan(told.indexOf('append'));
+  },
+);
 
 test('what is asked of a loop that has ended is refused, by rejecting', async () => {
   const { node } = rig();

@@ -300,17 +300,18 @@ export class Cluster {
     for (;;) {
       const { replica } = member;
       if (replica === undefined) return;
+      const { write, messages } = replica.outgoing(this.nowMs);
+      this.network.push(...messages);
       const effects = replica.effects(this.nowMs, member.mayApply);
       this.#carryOut(member, effects);
-      if (effects.write !== undefined) {
-        this.#store(member, effects.write);
-        replica.handle({ kind: 'stored', sequence: effects.write.sequence }, this.nowMs);
+      if (write !== undefined) {
+        this.#store(member, write);
+        replica.handle({ kind: 'stored', sequence: write.sequence }, this.nowMs);
       } else if (!effects.more || !member.mayApply) return;
     }
   }
 
   #carryOut(member: Member, effects: Effects): void {
-    this.network.push(...effects.messages);
     for (const outcome of effects.outcomes) {
       assert(!member.outcomes.has(outcome.id), 'a request is answered once');
       member.outcomes.set(outcome.id, outcome);

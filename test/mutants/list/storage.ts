@@ -23,8 +23,8 @@ export const storageMutants: readonly Mutant[] = [
     'error of the flush swallowed',
     [
       'wal',
-      'await segment.write(scratch.subarray(0, bytes), this.#offset);',
-      'await segment.write(scratch.subarray(0, bytes), this.#offset).catch(() => {});',
+      'await segment.write(scratch.subarray(0, bytes), this.#offset, mayBlock);',
+      'await segment.write(scratch.subarray(0, bytes), this.#offset, mayBlock).catch(() => {});',
     ],
     ['storage/wal-crash', 'after a failed write'],
   ),
@@ -59,8 +59,8 @@ export const storageMutants: readonly Mutant[] = [
     'hard state written after the entries',
     [
       'wal',
-      '      if (this.#offset + bytes > this.#current.limit) await this.#roll(content, bytes);\n      else await this.#write(content, bytes);',
-      '      if (this.#offset + 2 * bytes > this.#current.limit) await this.#roll(content, bytes);\n      else {\n        const late = { hardState, termBefore: 0, entries: [] };\n        const first = { ...content, hardState: undefined };\n        await this.#write(first, frameBytes(undefined, entries));\n        await this.#write(late, frameBytes(hardState, []));\n      }',
+      '      if (this.#offset + bytes > this.#current.limit) await this.#roll(content, bytes);\n      else await this.#write(content, bytes, mayBlock);',
+      '      if (this.#offset + 2 * bytes > this.#current.limit) await this.#roll(content, bytes);\n      else {\n        const late = { hardState, termBefore: 0, entries: [] };\n        const first = { ...content, hardState: undefined };\n        await this.#write(first, frameBytes(undefined, entries), false);\n        await this.#write(late, frameBytes(hardState, []), false);\n      }',
     ],
     powerCuts,
   ),
