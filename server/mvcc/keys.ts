@@ -30,6 +30,9 @@ const LEASE = 0x6c; // l
 const FACT = 0x6d; // m
 const CLIENT = 0x73; // s
 
+/** The first bytes of the tables, in order. */
+export const tablePrefixes = [CURRENT, DELETED, HISTORY, ATTACHMENT, LEASE, FACT, CLIENT] as const;
+
 const TWO_POW_32 = 0x1_0000_0000;
 
 /** Half-open bounds of a scan over storage keys. */

@@ -127,6 +127,7 @@ export type DataDirectoryCode =
   | 'incomplete'
   | 'other-identity'
   | 'newer-format'
+  | 'older-format'
   | 'mismatch';
 
 /** A directory that cannot serve as this member's data directory, and what to do about it. */

@@ -1,13 +1,23 @@
 /**
- * One LMDB file, through lmdb-js: physical keys, records, transactions. What lmdb-js needs to be told
- * or guarded against is here and nowhere else.
+ * One LMDB file, through lmdb-js: trees, physical keys, records, transactions. What lmdb-js needs to be
+ * told or guarded against is here and nowhere else.
+ *
+ * The root of the file holds the record of the state itself and, by name, the trees of `trees.ts`. All
+ * of them are made with the file, in one transaction.
  */
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
-import { open, type RootDatabase, type RootDatabaseOptions } from 'lmdb';
+import {
+  type Database,
+  type DatabaseOptions,
+  open,
+  type RootDatabase,
+  type RootDatabaseOptions,
+} from 'lmdb';
 import type { Bytes } from '../mvcc/types.ts';
 import type { LogPosition } from '../ports.ts';
 import { asBuffer } from './byte-order.ts';
+import type { Change } from './changes.ts';
 import { CorruptionError, DataDirectoryError } from './errors.ts';
 import { checkMetaPages } from './lmdb-meta.ts';
 import type { Generation } from './overlay.ts';
@@ -16,21 +26,22 @@ import {
   isBucketMember,
   isLong,
   lowerBound,
-  OWN_KEY,
   physicalKey,
   physicalKeyOfName,
   rawKeyOf,
   upperBound,
 } from './physical-key.ts';
 import { decodeRecord, encodeRecord, longKeyOf, RecordArena, recordBytes } from './record.ts';
+import { treeNames, treeOf, treeOfName, treesBetween } from './trees.ts';
 
 export type BaseRow = { readonly key: Buffer; readonly record: Buffer };
 
-/** Since 2 the term of the last entry applied is kept; a state of format 1 counts as of term 0. */
-const FORMAT = 2;
-/** Format, index and term of the last entry applied. */
+/** Since 3 there are several trees. */
+const FORMAT = 3;
+/** Where the state keeps what it knows of itself: format, index and term of the last entry applied. */
+const OWN_KEY = Buffer.from([0]);
 const OWN_BYTES = 20;
-const OWN_BYTES_WITHOUT_TERM = 12;
+const FORMAT_BYTES = 4;
 export const DATA_FILE = 'data.mdb';
 /** LMDB keeps its locks in it. */
 export const LOCK_FILE = 'lock.mdb';
@@ -46,6 +57,10 @@ const START_BATCH_AT = Number.MAX_SAFE_INTEGER;
 
 const META_PAGES = 2;
 
+type Tree = Database<Buffer, Buffer>;
+
+const binary = { encoding: 'binary', keyEncoding: 'binary', compression: false } as const;
+
 type LmdbStats = {
   readonly pageSize: number;
   readonly treeBranchPageCount: number;
@@ -58,6 +73,8 @@ type LmdbStats = {
 export class LmdbStore {
   readonly #file: string;
   readonly #root: RootDatabase<Buffer, Buffer>;
+  /** In order of their keys. */
+  readonly #trees: readonly Tree[];
   readonly pageBytes: number;
   readonly #arena = new RecordArena();
   #size: { readonly totalBytes: number; readonly usedBytes: number } | undefined;
@@ -65,20 +82,21 @@ export class LmdbStore {
   private constructor(file: string, root: RootDatabase<Buffer, Buffer>) {
     this.#file = file;
     this.#root = root;
-    this.pageBytes = this.#stats().pageSize;
+    if (statsOf(root).entryCount > 0) this.applied();
+    this.#trees = this.#openTrees();
+    this.pageBytes = statsOf(root).pageSize;
+    this.#checkFileLength();
   }
 
-  /** Throws `CorruptionError` when the file is damaged, `DataDirectoryError` when it is too new. */
+  /** Throws `CorruptionError` when the file is damaged, `DataDirectoryError` when it has another format. */
   static open(directory: string): LmdbStore {
     const file = join(directory, DATA_FILE);
     // Commits wait for the disk (overlappingSync off): with lmdb-js's default a file restored on the
     // same boot can show, or crash on, transactions that were never flushed.
     const options: RootDatabaseOptions & { batchStartThreshold: number } = {
-      encoding: 'binary',
-      keyEncoding: 'binary',
-      compression: false,
+      ...binary,
       overlappingSync: false,
-      maxDbs: 1,
+      maxDbs: treeNames.length,
       maxReaders: MAX_READERS,
       mapSize: MAP_BYTES,
       noSubdir: false,
@@ -91,16 +109,32 @@ export class LmdbStore {
     } catch (error) {
       throw asCorruption(file, error);
     }
-    const store = new LmdbStore(file, root);
     try {
-      store.#checkFileLength();
-      store.applied();
+      return new LmdbStore(file, root);
     } catch (error) {
-      // Nothing was written: it may be closed.
-      void store.close();
-      throw error;
+      // Nothing was written, or nothing that anybody counts on: it may be closed.
+      void root.close();
+      throw asCorruption(file, error);
     }
-    return store;
+  }
+
+  /** In a new file they are made, together with the state's own record: both are there or neither. */
+  #openTrees(): Tree[] {
+    const isNew = statsOf(this.#root).entryCount === 0;
+    return this.#root.transactionSync(() => {
+      const trees = treeNames.map((name) => {
+        const options: DatabaseOptions & { name: string; create: boolean } = {
+          ...binary,
+          name,
+          create: isNew,
+        };
+        const tree = this.#root.openDB<Buffer, Buffer>(options);
+        if (tree !== undefined) return tree;
+        throw new CorruptionError(this.#file, undefined, `the tree ${name} is missing`);
+      });
+      if (isNew) void this.#root.put(OWN_KEY, ownRecord({ index: 0, term: 0 }));
+      return trees;
+    });
   }
 
   /**
@@ -109,11 +143,9 @@ export class LmdbStore {
    * more than there are free pages.
    */
   #checkFileLength(): void {
-    const stats = this.#stats();
-    const expected = (stats.lastPageNumber + 1) * stats.pageSize;
+    const { totalBytes: expected, usedBytes } = this.size();
     const bytes = statSync(this.#file).size;
-    const freeBytes = expected - META_PAGES * stats.pageSize - usedBytesOf(stats);
-    if (bytes >= expected - freeBytes) return;
+    if (bytes >= META_PAGES * this.pageBytes + usedBytes) return;
     throw new CorruptionError(
       this.#file,
       bytes,
@@ -123,36 +155,30 @@ export class LmdbStore {
 
   /** What the newest snapshot says was applied; {0, 0} in a new file. */
   applied(): LogPosition {
-    const record = this.#read(OWN_KEY);
+    const record = this.#read(this.#root, OWN_KEY);
     if (record === undefined) {
-      if (this.#stats().entryCount === 0) return { index: 0, term: 0 };
       throw new CorruptionError(this.#file, undefined, 'the applied index is missing');
     }
     const value = decodeRecord(OWN_KEY, record);
-    if (value === undefined || value.length < OWN_BYTES_WITHOUT_TERM) {
+    if (value === undefined || value.length < FORMAT_BYTES) {
       throw new CorruptionError(this.#file, undefined, 'the applied index has a wrong checksum');
     }
     const format = value.readUInt32LE(0);
-    if (format > FORMAT) {
-      throw new DataDirectoryError(
-        'newer-format',
-        this.#file,
-        `${this.#file} has format ${format} and this version reads up to ${FORMAT}. Start the newer version that wrote it.`,
-      );
-    }
+    if (format !== FORMAT) throw otherFormat(this.#file, format);
     return {
       index: Number(value.readBigUInt64LE(4)),
-      term: value.length < OWN_BYTES ? 0 : Number(value.readBigUInt64LE(12)),
+      term: Number(value.readBigUInt64LE(12)),
     };
   }
 
   get(key: Bytes): Buffer | undefined {
-    return this.#read(physicalKey(key));
+    const tree = this.#trees[treeOf(key)];
+    return tree === undefined ? undefined : this.#read(tree, physicalKey(key));
   }
 
-  #read(physical: Buffer): Buffer | undefined {
+  #read(tree: Tree, physical: Buffer): Buffer | undefined {
     try {
-      const record = this.#root.getBinary(physical);
+      const record = tree.getBinary(physical);
       return record === undefined ? undefined : asBuffer(record);
     } catch (error) {
       throw asCorruption(this.#file, error);
@@ -161,10 +187,23 @@ export class LmdbStore {
 
   /** Rows with start <= key < end in order of the keys, from one snapshot. Consume it in one turn. */
   *rows(start: Bytes, end: Bytes | undefined, reverse: boolean): Generator<BaseRow, void> {
+    const { first, last } = treesBetween(start, end);
+    const trees = this.#trees.slice(first, last + 1);
+    for (const tree of reverse ? trees.reverse() : trees) {
+      yield* this.#rowsOf(tree, start, end, reverse);
+    }
+  }
+
+  *#rowsOf(
+    tree: Tree,
+    start: Bytes,
+    end: Bytes | undefined,
+    reverse: boolean,
+  ): Generator<BaseRow, void> {
     // The members of the bucket that the cursor is in, and how their physical keys begin.
     let members: BaseRow[] = [];
     let prefix: Bytes | undefined;
-    for (const { key: physical, value: record } of this.#range(start, end, reverse)) {
+    for (const { key: physical, value: record } of this.#range(tree, start, end, reverse)) {
       const inBucket = isBucketMember(physical);
       if (!inBucket || !isSame(bucketOf(physical), prefix)) {
         yield* sorted(members, reverse);
@@ -185,6 +224,7 @@ export class LmdbStore {
   }
 
   *#range(
+    tree: Tree,
     start: Bytes,
     end: Bytes | undefined,
     reverse: boolean,
@@ -196,7 +236,7 @@ export class LmdbStore {
       ? { start: to, exclusiveStart: true, end: from, inclusiveEnd: true, reverse: true }
       : { start: from, end: to };
     try {
-      for (const { key, value } of this.#root.getRange(options)) {
+      for (const { key, value } of tree.getRange(options)) {
         yield { key: asBuffer(key), value: asBuffer(value) };
       }
     } catch (error) {
@@ -210,11 +250,15 @@ export class LmdbStore {
    */
   async write(generation: Generation): Promise<void> {
     const committed = this.#root.batch(() => {
-      for (const [name, change] of generation.changes.entries()) {
-        const physical = physicalKeyOfName(name);
-        if (change === 'removed') void this.#root.remove(physical);
-        else void this.#root.put(physical, this.#arena.encode(name, change));
-      }
+      this.#byTree(generation).forEach((changes, number) => {
+        const tree = this.#trees[number];
+        if (tree === undefined) return;
+        for (const [name, change] of changes) {
+          const physical = physicalKeyOfName(name);
+          if (change === 'removed') void tree.remove(physical);
+          else void tree.put(physical, this.#arena.encode(name, change));
+        }
+      });
       void this.#root.put(OWN_KEY, ownRecord(generation.applied));
     });
     try {
@@ -223,6 +267,17 @@ export class LmdbStore {
       throw await causeOf(error);
     }
     this.#size = undefined;
+  }
+
+  /**
+   * Tree by tree, and in order: what is written one after the other lies close together in the file,
+   * and keys that come in order leave their pages full.
+   */
+  #byTree({ changes }: Generation): (readonly [name: string, change: Change])[][] {
+    const trees = this.#trees.map((): (readonly [string, Change])[] => []);
+    for (const entry of changes.entries()) trees[treeOfName(entry[0])]?.push(entry);
+    for (const tree of trees) tree.sort(([left], [right]) => (left < right ? -1 : 1));
+    return trees;
   }
 
   /** The next read sees everything committed so far. */
@@ -238,16 +293,16 @@ export class LmdbStore {
   /** Bytes of the file, and how many of them hold live data. */
   size(): { readonly totalBytes: number; readonly usedBytes: number } {
     if (this.#size !== undefined) return this.#size;
-    const stats = this.#stats();
+    let usedPages = 0;
+    for (const tree of [this.#root, ...this.#trees]) {
+      const stats = statsOf(tree);
+      usedPages += stats.treeBranchPageCount + stats.treeLeafPageCount + stats.overflowPages;
+    }
     this.#size = {
-      totalBytes: (stats.lastPageNumber + 1) * stats.pageSize,
-      usedBytes: usedBytesOf(stats),
+      totalBytes: (statsOf(this.#root).lastPageNumber + 1) * this.pageBytes,
+      usedBytes: usedPages * this.pageBytes,
     };
     return this.#size;
-  }
-
-  #stats(): LmdbStats {
-    return this.#root.getStats() as LmdbStats;
   }
 
   async close(): Promise<void> {
@@ -255,9 +310,20 @@ export class LmdbStore {
   }
 }
 
-function usedBytesOf(stats: LmdbStats): number {
-  const pages = stats.treeBranchPageCount + stats.treeLeafPageCount + stats.overflowPages;
-  return pages * stats.pageSize;
+const statsOf = (tree: Tree): LmdbStats => tree.getStats() as LmdbStats;
+
+function otherFormat(file: string, format: number): DataDirectoryError {
+  return format > FORMAT
+    ? new DataDirectoryError(
+        'newer-format',
+        file,
+        `${file} has format ${format} and this version reads format ${FORMAT}. Start the newer version that wrote it.`,
+      )
+    : new DataDirectoryError(
+        'older-format',
+        file,
+        `${file} has format ${format} and this version reads format ${FORMAT}. Start the older version that wrote it, or begin with an empty directory.`,
+      );
 }
 
 function ownRecord({ index, term }: LogPosition): Buffer {

@@ -44,6 +44,9 @@ const AWKWARD_KEYS: readonly Buffer[] = [
   after(PREFIX.subarray(0, 1_899), 'b'),
   after(PREFIX.subarray(0, 1_899), 'bc'),
   after(PREFIX.subarray(0, 1_899), '`'),
+  // Around the first bytes of tables, which may be stored apart.
+  ...['c', 'c\x00', 'c\xff', 'd', 'd\x00', 'g', 'h', 'h\x00', 'i', 's', 't'].map(bytes),
+  filled(1_901, 0x68),
 ];
 
 type Model = Map<string, Buffer>;

@@ -1,12 +1,14 @@
 /** The state on LMDB when things go wrong. What a state does in general is in `test/ports`. */
-import { mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { open } from 'lmdb';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { State, Write } from '../../server/ports.ts';
 import { nodeDisk } from '../../server/storage/disk.ts';
 import { CorruptionError, DamagedValueError, NoSpaceError } from '../../server/storage/errors.ts';
 import { openLmdbState } from '../../server/storage/lmdb.ts';
+import { encodeRecord, recordBytes } from '../../server/storage/record.ts';
 import { hasStrace, startChild } from './child.ts';
 import { receivedFile } from './received.ts';
 
@@ -75,12 +77,51 @@ describe('damage', () => {
       Array.from({ length: 500 }, (_, number) => put(`key-${number}`, 'v'.repeat(500))),
     );
     await state.close();
-    await truncate(join(path, 'data.mdb'), 40_960);
-    await expect(openState()).rejects.toThrow(/the file ends here and should have/);
+    const { size } = await stat(join(path, 'data.mdb'));
+    expect(size).toBeGreaterThan(200_000);
+    for (let end = size - (size % 4_096) - 65_536; end >= 8_192; end -= 4_096) {
+      await truncate(join(path, 'data.mdb'), end);
+      await expect(openState()).rejects.toThrow(/the file ends here and should have/);
+    }
   });
 
   test('of the whole file is refused at the start', async () => {
     await writeFile(join(path, 'data.mdb'), Buffer.alloc(65_536, 0x5a));
+    await expect(openState()).rejects.toBeInstanceOf(CorruptionError);
+  });
+});
+
+describe('another format', () => {
+  async function writeOwnRecord(format: number): Promise<void> {
+    const root = open<Buffer, Buffer>(path, {
+      encoding: 'binary',
+      keyEncoding: 'binary',
+      noSubdir: false,
+    });
+    const key = Buffer.from([0]);
+    const value = Buffer.alloc(20);
+    value.writeUInt32LE(format, 0);
+    value.writeBigUInt64LE(7n, 4);
+    const record = Buffer.alloc(recordBytes(key, value));
+    encodeRecord(record, 0, key, value);
+    await root.put(key, record);
+    await root.close();
+  }
+
+  test.each([
+    ['older', 2, 'older-format'],
+    ['newer', 4, 'newer-format'],
+  ])('that is %s is refused, and nothing is changed', async (_, format, code) => {
+    await writeOwnRecord(format);
+    const before = await readFile(join(path, 'data.mdb'));
+    await expect(openState()).rejects.toMatchObject({ code });
+    await expect(openState()).rejects.toThrow(new RegExp(`has format ${format} and .* format 3`));
+    expect((await readFile(join(path, 'data.mdb'))).equals(before)).toBe(true);
+  });
+
+  test('a file without its trees is not an empty one', async () => {
+    await writeOwnRecord(3);
+    await expect(openState()).rejects.toThrow(/the tree c is missing/);
     await expect(openState()).rejects.toBeInstanceOf(CorruptionError);
   });
 });
