@@ -18,6 +18,7 @@ import type { FaultCode } from './faults.ts';
 import { Lessor } from './lease/lessor.ts';
 import type { MembershipCommand } from './membership.ts';
 import { CompactionState } from './mvcc/compaction-state.ts';
+import { CreationOrders } from './mvcc/creation-orders.ts';
 import { Draft, type ForwardReader } from './mvcc/draft.ts';
 import { readFact, writeFact } from './mvcc/facts.ts';
 import { Crc32c, type HashResult, readHash } from './mvcc/hash.ts';
@@ -83,6 +84,8 @@ export type MachineOptions = {
   readonly maxTxnOps: number;
   /** Records that one compaction step looks at. Default: as many as fit a small number of bytes. */
   readonly compactionStepRecords?: number;
+  /** Keys that a span must have for their order of creation to be kept. Default: when it pays. */
+  readonly minOrderedKeys?: number;
 };
 
 /** The revision of a store in which nothing was ever written. */
@@ -96,11 +99,13 @@ export class Machine implements Horizon {
   readonly #options: MachineOptions;
   readonly #roster = new Roster();
   readonly #compaction: CompactionState;
+  readonly #orders: CreationOrders;
   #revision: Revision = FIRST_REVISION;
 
   constructor(options: MachineOptions) {
     this.#options = options;
     this.#compaction = new CompactionState(options.compactionStepRecords);
+    this.#orders = new CreationOrders(options.minOrderedKeys);
   }
 
   /** The newest revision. */
@@ -145,6 +150,7 @@ export class Machine implements Horizon {
   /** Reads the facts kept in memory, at boot or after a snapshot. Leases get their full time. */
   load(reader: StateReader, nowMs: number): void {
     this.#revision = readFact(reader, 'revision') ?? FIRST_REVISION;
+    this.#orders.clear();
     this.#compaction.load(reader);
     this.#roster.load(reader);
     this.leases.clear();
@@ -275,7 +281,7 @@ export class Machine implements Horizon {
 
   /** Pauses after every `limits.readSliceKeys` keys; pinned to the revision at its first step. */
   range(reader: StateReader, request: RangeRequest): Generator<void, RangeResult | FaultResult> {
-    return readRange(reader, request, this);
+    return readRange(reader, request, this, this.#orders.over(reader));
   }
 
   /**
@@ -284,7 +290,7 @@ export class Machine implements Horizon {
    * @throws {InvariantError} when it could write.
    */
   readTxn(reader: StateReader, request: TxnRequest): TxnResult | FaultResult {
-    const result = readTxn(reader, this, request);
+    const result = readTxn(reader, this, request, this.#orders);
     return typeof result === 'string' ? this.#fault(result) : result;
   }
 
@@ -347,7 +353,7 @@ export class Machine implements Horizon {
     if (fault !== undefined) return this.#refuse(fault);
     const prepared = prepareTxn(reader, this.leases, this, request);
     if (typeof prepared === 'string') return this.#refuse(prepared);
-    const draft = new Draft(reader, this.#revision, prepared.readsOwnWrites);
+    const draft = new Draft(reader, this.#revision, prepared.readsOwnWrites, this.#orders);
     return this.#finish(draft, executeTxn(draft, this.compactRevision, prepared));
   }
 
@@ -379,6 +385,7 @@ export class Machine implements Horizon {
     if (draft.events.length > 0) {
       this.#revision = draft.nextRevision;
       draft.writes.push(writeFact('revision', this.#revision));
+      this.#orders.announce(draft.events);
     }
     return { writes: draft.writes, result, events: draft.events };
   }

@@ -6,6 +6,7 @@
  * told not to build the map.
  */
 import type { Write } from '../ports.ts';
+import type { CreationOrders, Creations } from './creation-orders.ts';
 import { successor } from './keys.ts';
 import { OwnWrites } from './own-writes.ts';
 import type { Bytes, Event, Revision } from './types.ts';
@@ -28,11 +29,23 @@ export class Draft implements ForwardReader {
   readonly #base: ForwardReader;
   readonly #baseRevision: Revision;
   readonly #own: OwnWrites | undefined;
+  readonly #orders: CreationOrders | undefined;
 
-  constructor(base: ForwardReader, baseRevision: Revision, readsOwnWrites: boolean) {
+  constructor(
+    base: ForwardReader,
+    baseRevision: Revision,
+    readsOwnWrites: boolean,
+    orders?: CreationOrders,
+  ) {
     this.#base = base;
     this.#baseRevision = baseRevision;
     this.#own = readsOwnWrites ? new OwnWrites() : undefined;
+    this.#orders = orders;
+  }
+
+  /** Keys in the order of creation, with what was changed so far. */
+  get creations(): Creations | undefined {
+    return this.#orders?.over(this.#base, this.events);
   }
 
   /** The revision that changes made here get. */

@@ -4,9 +4,11 @@
  * A read is pinned to one revision: writes made while it pauses do not show, because whatever is
  * newer is skipped by following a key's versions back. Compaction passing the revision ends it.
  */
+import { assert } from '../assert.ts';
 import type { FaultCode } from '../faults.ts';
 import { limits } from '../limits.ts';
 import { EMPTY } from './binary.ts';
+import type { Creations, Selection } from './creation-orders.ts';
 import type { ForwardReader } from './draft.ts';
 import { currentBounds, historyKey, userKeyOfCurrent } from './keys.ts';
 import { type Current, decodeCurrent, decodeVersion, type Version } from './records.ts';
@@ -71,11 +73,15 @@ export function* readRange(
   reader: ForwardReader,
   request: RangeRequest,
   horizon: Horizon,
+  creations: Creations | undefined,
 ): Generator<void, RangeResult | FaultResult> {
   const { revision } = horizon;
   const fault = revisionFault(request.revision, horizon);
   if (fault !== undefined) return { kind: 'fault', code: fault, revision };
   const at = request.revision <= 0 ? revision : request.revision;
+
+  const selection = at === revision ? creations?.select(request) : undefined;
+  if (selection !== undefined) return selected(reader, request, selection, revision);
 
   const wanted = request.countOnly ? 0 : pushedDownLimit(request);
   const found: Found[] = [];
@@ -112,6 +118,7 @@ export function* readRange(
     }
   }
 
+  if (at === revision) creations?.scanned(request, count);
   const needsAllValues = request.sortTarget === 'value';
   if (needsAllValues && !(yield* fetchValues(reader, found, at, horizon))) {
     return { kind: 'fault', code: 'compacted', revision };
@@ -124,6 +131,25 @@ export function* readRange(
   }
   const kvs = found.map((entry) => toKeyValue(entry, request.keysOnly));
   return { kind: 'range', kvs, more, count, revision };
+}
+
+/** The answer of a listing whose keys are known. */
+function selected(
+  reader: ForwardReader,
+  request: RangeRequest,
+  { keys, count }: Selection,
+  revision: Revision,
+): RangeResult {
+  const { limit, countOnly, keysOnly } = request;
+  const kvs: KeyValue[] = [];
+  for (const key of countOnly ? [] : keys.slice(0, limit)) {
+    const current = readCurrent(reader, key);
+    const found = current && find(reader, key, current, revision);
+    assert(found !== undefined, 'an order of creation names the keys that are there');
+    if (!keysOnly) found.value = readValue(reader, found);
+    kvs.push(toKeyValue(found, keysOnly));
+  }
+  return { kind: 'range', kvs, more: !countOnly && keys.length > limit, count, revision };
 }
 
 /**
@@ -211,12 +237,16 @@ function* fetchValues(
       yield;
       if (at < horizon.compactRevision) return false;
     }
-    const data = reader.get(historyKey(entry.at.revision, entry.at.sub));
-    if (data === undefined) throw new MissingVersionError(entry.key, entry.at.revision);
-    entry.value = decodeVersion(data).value;
+    entry.value = readValue(reader, entry);
     fetched += 1;
   }
   return true;
+}
+
+function readValue(reader: ForwardReader, { key, at }: Found): Bytes {
+  const data = reader.get(historyKey(at.revision, at.sub));
+  if (data === undefined) throw new MissingVersionError(key, at.revision);
+  return decodeVersion(data).value;
 }
 
 /** Equal entries stay in key order. */

@@ -6,6 +6,7 @@
 import { assert } from '../assert.ts';
 import type { FaultCode } from '../faults.ts';
 import { compareHolds } from './compare.ts';
+import type { CreationOrders } from './creation-orders.ts';
 import { Draft, type ForwardReader } from './draft.ts';
 import { currentBounds, currentKey, userKeyOfCurrent } from './keys.ts';
 import { type Horizon, readRange, revisionFault, runToEnd } from './range.ts';
@@ -222,7 +223,7 @@ function execute(draft: Draft, compactRevision: Revision, plan: Plan): TxnResult
     switch (operation.kind) {
       case 'range': {
         const horizon = { revision: draft.revision, compactRevision };
-        result = runToEnd(readRange(draft, operation, horizon));
+        result = runToEnd(readRange(draft, operation, horizon, draft.creations));
         break;
       }
       case 'put':
@@ -250,11 +251,12 @@ export function readTxn(
   reader: ForwardReader,
   horizon: Horizon,
   request: TxnRequest,
+  orders: CreationOrders,
 ): TxnResult | FaultCode {
   assert(isReadOnly(request), 'a transaction outside the log writes nothing');
   const prepared = prepareTxn(reader, NO_LEASES, horizon, request);
   if (typeof prepared === 'string') return prepared;
-  const draft = new Draft(reader, horizon.revision, false);
+  const draft = new Draft(reader, horizon.revision, false, orders);
   return executeTxn(draft, horizon.compactRevision, prepared);
 }
 

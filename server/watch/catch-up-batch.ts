@@ -4,8 +4,9 @@
  * Ten thousand watchers that reconnect want the same revisions: they are read once, and from the
  * second watcher on an index by key makes each pay only for its own events.
  */
+
+import { contains, type Interval, isBelowEnd } from '../mvcc/interval.ts';
 import type { Bytes, Revision } from '../mvcc/types.ts';
-import { contains, type Interval, isBelowEnd } from './interval.ts';
 import type { SharedRevision, WatchEvent } from './watch-event.ts';
 
 type Place = { readonly event: WatchEvent; readonly revision: Revision; readonly order: number };

@@ -4,8 +4,9 @@
  * One queue in one order: nothing of a watcher comes before its `created` or after its `canceled`,
  * and a progress notification stands behind every event it vouches for.
  */
+
+import { intervalOf, isEmpty } from '../mvcc/interval.ts';
 import type { Revision } from '../mvcc/types.ts';
-import { intervalOf, isEmpty } from './interval.ts';
 import {
   type Delivery,
   deliveryBytes,

@@ -1,7 +1,8 @@
 /** Finds the watchers of a key at a cost of those found, not of those there are. */
+
+import { isSingle } from '../mvcc/interval.ts';
+import { IntervalTree } from '../mvcc/interval-tree.ts';
 import type { Bytes } from '../mvcc/types.ts';
-import { isSingle } from './interval.ts';
-import { IntervalTree } from './interval-tree.ts';
 import type { Watcher } from './watcher.ts';
 
 /** Map keys: one character a byte, which is injective. */

@@ -1,6 +1,7 @@
 /** One watch of one client, and what a stream of them is told. */
+
+import type { Interval } from '../mvcc/interval.ts';
 import type { Bytes, Event, Revision } from '../mvcc/types.ts';
-import type { Interval } from './interval.ts';
 import type { WatchEvent } from './watch-event.ts';
 
 /** Chosen by the client or by the stream: any signed 64-bit number. */

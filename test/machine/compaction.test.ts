@@ -107,7 +107,7 @@ test('the revision never falls, even when the last thing that happened was compa
 });
 
 test('a compaction cut short by a restart is taken up where it stopped', () => {
-  const rig = new Rig(new SortedState(), 1);
+  const rig = new Rig(new SortedState(), { compactionStepRecords: 1 });
   for (let n = 0; n < 10; n += 1) rig.apply(put('a', `${n}`));
   rig.apply(compact(11));
   for (let n = 0; n < 4; n += 1) expect(rig.compactionStep()).toBe(false);
@@ -124,7 +124,7 @@ test('a compaction cut short by a restart is taken up where it stopped', () => {
 });
 
 test('a step costs what was written since the last compaction, not the number of keys', () => {
-  const rig = new Rig(new SortedState(), 5);
+  const rig = new Rig(new SortedState(), { compactionStepRecords: 5 });
   for (let n = 0; n < 500; n += 1) rig.apply(put(`k${n}`));
   rig.apply(compact(rig.machine.revision));
   rig.compactToEnd();
@@ -138,7 +138,7 @@ test('a step costs what was written since the last compaction, not the number of
 
 test('a newer compaction takes over from one that is under way', () => {
   for (let stepsBefore = 0; stepsBefore < 8; stepsBefore += 1) {
-    const rig = new Rig(new SortedState(), 1);
+    const rig = new Rig(new SortedState(), { compactionStepRecords: 1 });
     rig.apply(put('a'));
     rig.apply(put('b'));
     rig.apply(del('a', FROM_KEY)); // Two tombstones at the first compacted revision.

@@ -108,7 +108,7 @@ test('a call takes effect once, and is answered the same until it is forgotten',
 test('physical compaction changes no answer', () => {
   fc.assert(
     fc.property(entries, fc.array(fc.nat({ max: 3 })), (log, pace) => {
-      const eager = new Rig(new SortedState(), 2);
+      const eager = new Rig(new SortedState(), { compactionStepRecords: 2 });
       const never = new Rig();
       log.forEach((one, index) => {
         const a = eager.apply(one.command, one.term, one.call);

@@ -1,6 +1,6 @@
 import type { ClientCall } from '../../server/clients/call.ts';
 import { type Command, decodeCommand, encodeCommand } from '../../server/command.ts';
-import { Machine } from '../../server/machine.ts';
+import { Machine, type MachineOptions } from '../../server/machine.ts';
 import {
   decodeMembership,
   encodeMembership,
@@ -19,11 +19,11 @@ export const MAX_TXN_OPS = 16;
 export class Rig {
   machine: Machine;
   readonly state: State;
-  readonly #compactionStepRecords: number | undefined;
+  readonly #options: Partial<MachineOptions>;
 
-  constructor(state: State = new SortedState(), compactionStepRecords?: number) {
+  constructor(state: State = new SortedState(), options: Partial<MachineOptions> = {}) {
     this.state = state;
-    this.#compactionStepRecords = compactionStepRecords;
+    this.#options = options;
     this.machine = this.#boot();
   }
 
@@ -31,9 +31,7 @@ export class Rig {
     const machine = new Machine({
       minLeaseTtlSeconds: MIN_TTL_SECONDS,
       maxTxnOps: MAX_TXN_OPS,
-      ...(this.#compactionStepRecords === undefined
-        ? undefined
-        : { compactionStepRecords: this.#compactionStepRecords }),
+      ...this.#options,
     });
     machine.load(this.state, 0);
     return machine;

@@ -6,9 +6,9 @@
  * a progress notification.
  */
 import { expect } from 'vitest';
+import { contains, intervalOf } from '../../server/mvcc/interval.ts';
 import type { Event, KeyValue } from '../../server/mvcc/types.ts';
 import { Hub } from '../../server/watch/hub.ts';
-import { contains, intervalOf } from '../../server/watch/interval.ts';
 import type { WatchStream } from '../../server/watch/stream.ts';
 import type { RevisionEvents } from '../../server/watch/watch-event.ts';
 import type { Delivery } from '../../server/watch/watcher.ts';

@@ -3,6 +3,7 @@ import type { Killer, Mutant, Patch } from '../mutant.ts';
 import { test } from './killers.ts';
 
 const model = test('machine/machine', 'agrees with the model');
+const ordered = test('machine/creation-order', 'the same answers as from a scan');
 const compacted = test('machine/machine', 'compaction removes what is below');
 
 const mvcc = (number: number, name: string, patch: Patch, ...killers: Killer[]): Mutant => ({
@@ -93,5 +94,37 @@ export const mvccMutants: readonly Mutant[] = [
       replace: 'replaces.revision <= compactRevision',
     },
     test('machine/compaction', 'everything at the compacted revision stays'),
+  ),
+  mvcc(
+    680,
+    'what a transaction deleted is still in the order of creation for it',
+    {
+      file: 'server/mvcc/creation-orders.ts',
+      find: 'if (order.has(name)) gone.add(name);',
+      replace: '',
+    },
+    ordered,
+  ),
+  mvcc(
+    681,
+    'what a transaction made and deleted again is in the order of creation',
+    { file: 'server/mvcc/creation-orders.ts', find: '      created.delete(name);\n', replace: '' },
+    test('machine/creation-order', 'makes and deletes again'),
+  ),
+  mvcc(
+    682,
+    'the order of creation answers for an older revision',
+    {
+      file: 'server/mvcc/range.ts',
+      find: 'at === revision ? creations?.select(request) : undefined',
+      replace: 'creations?.select(request)',
+    },
+    ordered,
+  ),
+  mvcc(
+    683,
+    'the order of creation outlives the state',
+    { file: 'server/machine.ts', find: '    this.#orders.clear();\n', replace: '' },
+    test('machine/creation-order', 'a state that was replaced'),
   ),
 ];

@@ -1,5 +1,5 @@
 /** What a watcher or a range covers, in the form that is cheap to compare. */
-import type { Bytes, KeySpan } from '../mvcc/types.ts';
+import type { Bytes, KeySpan } from './types.ts';
 
 /** The keys with start <= key < end; `end` undefined is open. */
 export type Interval = { readonly start: Bytes; readonly end: Bytes | undefined };

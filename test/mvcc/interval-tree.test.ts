@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { contains, type Interval, isEmpty, isSingle } from '../../server/watch/interval.ts';
-import { IntervalTree } from '../../server/watch/interval-tree.ts';
+import { contains, type Interval, isEmpty, isSingle } from '../../server/mvcc/interval.ts';
+import { IntervalTree } from '../../server/mvcc/interval-tree.ts';
 
 const key = fc.uint8Array({ minLength: 1, maxLength: 2, max: 9 });
 const interval: fc.Arbitrary<Interval> = fc

@@ -5,8 +5,9 @@
  * al., Introduction to Algorithms, "Interval trees"). Items of equal intervals share a node, so ten
  * thousand watchers of one prefix cost one node. A question costs O(log n) for each interval found.
  */
-import type { Bytes } from '../mvcc/types.ts';
+
 import { compareEnds, type Interval, isBelowEnd } from './interval.ts';
+import type { Bytes } from './types.ts';
 
 type Node<Item> = {
   interval: Interval;
