@@ -35,7 +35,7 @@
  *     conclave/config/<name>/{current,op/…}           a configuration
  *     conclave/stm/op/<session>-<attempt>             a transaction that took effect
  *     conclave/gone/<session>-<attempt>               an attempt that may never join a line again
- *     conclave/queue/<name>/job/<id>                  the payload
+ *     conclave/queue/<name>/job/<id>                  the payload, unless that travels with the job
  *     conclave/queue/<name>/ready/<id>                may be claimed
  *     conclave/queue/<name>/at/<due>/<id>             waits for its time
  *     conclave/queue/<name>/claim/<id>                a worker has it

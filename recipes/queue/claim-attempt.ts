@@ -17,13 +17,14 @@ import { type QueueKeys, randomId } from '../names.ts';
 import type { ClaimRate } from './claim-rate.ts';
 import { idOfEntry, slotKey } from './job-places.ts';
 import { type ClaimState, encodeState, readClaimState, readJobState } from './job-record.ts';
+import { payloadOf } from './light-jobs.ts';
 import type { KnownLimits } from './queue-limits.ts';
 
 export type Granted = {
   readonly id: string;
   readonly createRevision: bigint;
   readonly state: ClaimState;
-  readonly payload: KeyValue | null;
+  readonly payload: Uint8Array | undefined;
 };
 
 export type AttemptOutcome = {
@@ -108,10 +109,10 @@ export function claimAttempt(
           ...slotOf.map((key) => compare.createRevision(key, '==', 0n)),
         )
         .then(
-          op.get(keys.job + id),
           op.delete(entry.key),
           op.put(claim, encodeState(state)),
           ...slotOf.map((key) => op.put(key, state.nonce)),
+          ...payloadOf(keys, id, state),
         )
         .else(...(slot === undefined ? [] : [op.get(entry.key)])),
     );
@@ -149,9 +150,9 @@ export function claimAttempt(
       );
     const { responses } = await untilAnswered(client, () => read.commit({ signal }), signal);
     return ones.flatMap(({ id, state }, index) => {
-      const [claim = null, payload = null] = responses[index]?.responses ?? [];
+      const [claim = null, record = null] = responses[index]?.responses ?? [];
       return claim !== null && readClaimState(claim).nonce === state.nonce
-        ? [{ id, createRevision: claim.createRevision, state, payload }]
+        ? [granted(id, claim.createRevision, state, record)]
         : [];
     });
   };
@@ -161,32 +162,31 @@ export function claimAttempt(
     const result = await send(txn);
     const responses: readonly unknown[] = result.responses;
     if (!result.succeeded) {
-      const granted = await claimedBefore(each, signal);
+      const before = await claimedBefore(each, signal);
       const [enlisted, stored = null, paceNow = null] = responses as readonly (KeyValue | null)[];
       return {
-        granted,
+        granted: before,
         lost: 0,
-        untried: each.filter(isNotIn(granted)).map(({ entry }) => entry),
-        notEnlisted: !enlisted && granted.length === 0,
+        untried: each.filter(isNotIn(before)).map(({ entry }) => entry),
+        notEnlisted: !enlisted && before.length === 0,
         ...(enlisted ? { limits: stored, rate: paceNow } : {}),
       };
     }
     for (const { wrote } of paced) wrote(result.revision);
-    const granted: Granted[] = [];
+    const won: Granted[] = [];
     const missed: One[] = [];
     const untried: KeyValue[] = [];
     for (const [index, one] of each.entries()) {
       const nested = responses[index] as TxnResult<Operations, Operations>;
-      const [found = null] = nested.responses as readonly (KeyValue | null)[];
+      const found = nested.responses.at(-1) as KeyValue | null | undefined;
       if (nested.succeeded) {
-        const { id, state } = one;
-        granted.push({ id, createRevision: result.revision, state, payload: found });
+        won.push(granted(one.id, result.revision, one.state, found));
       } else if (found?.modRevision === one.entry.modRevision) untried.push(found);
       else missed.push(one);
     }
     const before = await claimedBefore(missed, signal);
     return {
-      granted: [...granted, ...before],
+      granted: [...won, ...before],
       lost: missed.length - before.length,
       untried,
       notEnlisted: false,
@@ -194,6 +194,16 @@ export function claimAttempt(
     };
   };
   return { commit };
+}
+
+function granted(
+  id: string,
+  createRevision: bigint,
+  state: ClaimState,
+  record: KeyValue | null | undefined,
+): Granted {
+  const payload = state.data === undefined ? record?.value : Buffer.from(state.data);
+  return { id, createRevision, state, payload };
 }
 
 const isNotIn =

@@ -18,6 +18,7 @@ import {
   withoutClaim,
   withoutTurn,
 } from './job-record.ts';
+import { recorded, recordGone } from './light-jobs.ts';
 import { orderDone, readOrder } from './stop-order.ts';
 
 /** What to keep of a finished job: its result under a lease that ends it. */
@@ -41,7 +42,7 @@ export const acknowledged = (
   finishes: true,
   inSpiteOfOrder: true,
   operations: (kv, keys, id, state) => [
-    op.delete(keys.job + id),
+    ...recordGone(keys, id, state),
     ...(kept ? [op.put(keys.result + id, kept.bytes, { lease: kept.lease })] : []),
     ...finishing(
       kv,
@@ -63,9 +64,12 @@ export const putBack = (
 ): Ending => ({
   finishes: false,
   inSpiteOfOrder: false,
-  operations: (kv, keys, id, state) => [
-    arrival(kv, keys, id, rankedAt(change(withoutClaim(state)), token), { dueMs }),
-  ],
+  operations: (kv, keys, id, claimed) => {
+    const left = change(withoutClaim(claimed));
+    const { state, operations } =
+      dueMs === undefined ? { state: left, operations: [] } : recorded(keys, id, left);
+    return [...operations, arrival(kv, keys, id, rankedAt(state, token), { dueMs })];
+  },
 });
 
 export const dead = (why: Pick<DeadState, 'reason' | 'deadMs' | 'error'>): Ending => ({
@@ -79,7 +83,7 @@ export const discarded = (reason: string): Ending => ({
   finishes: true,
   inSpiteOfOrder: false,
   operations: (kv, keys, id, state) => [
-    op.delete(keys.job + id),
+    ...recordGone(keys, id, state),
     ...finishing(kv, keys, id, state, { status: 'dead', reason }),
     ...(state.isParent ? [op.delete({ prefix: `${keys.child}${id}/` })] : []),
   ],

@@ -23,8 +23,11 @@ export async function endedWithoutJob(
       break;
     }
     if (notice.type !== 'events') continue;
-    const job = await kv.get(keys.job + id, { revision: notice.revision, signal });
-    return job === null;
+    // Of a light job, which has no record: given back, it is ready; what goes elsewhere gets its record.
+    for (const key of [keys.job + id, keys.ready + id]) {
+      if ((await kv.get(key, { revision: notice.revision, signal })) !== null) return false;
+    }
+    return true;
   }
   const message = `Whether job ${id} was acknowledged cannot be told: ${reason}`;
   throw new ConclaveError('OUTCOME_UNKNOWN', message);

@@ -12,6 +12,7 @@ import {
   withoutClaim,
   withoutRights,
 } from './job-record.ts';
+import { recorded, recordGone } from './light-jobs.ts';
 
 /** What proves that an entry is still the one that was read. */
 export type Fence = { readonly key: string; readonly revision: bigint };
@@ -92,7 +93,7 @@ export function finishing(
 
 /** Removes a job for good, wherever it was. */
 export const dropped = (kv: Kv, keys: QueueKeys, id: string, state: JobState): Operation[] => [
-  op.delete(keys.job + id),
+  ...recordGone(keys, id, state),
   ...finishing(kv, keys, id, state, { status: 'cancelled' }),
   // Its children go on; nobody waits for them.
   ...(state.isParent ? [op.delete({ prefix: `${keys.wait}${id}/` })] : []),
@@ -119,8 +120,10 @@ export function buried(
   state: ClaimState,
   why: Pick<DeadState, 'reason' | 'deadMs' | 'error'>,
 ): Operation[] {
-  const dead: DeadState = { ...withoutRights(withoutClaim(state)), ...why };
+  const { state: left, operations } = recorded(keys, id, withoutRights(withoutClaim(state)));
+  const dead: DeadState = { ...left, ...why };
   return [
+    ...operations,
     op.put(keys.dead + id, encodeState(dead)),
     ...finishing(kv, keys, id, state, { status: 'dead', reason: why.reason }, false),
   ];

@@ -13,6 +13,11 @@
  * - `blocked`: parents wait for their children.
  * - `cancel`: a job that replaces a running one is written into that one's order to stop, and becomes
  *   ready in the transaction that ends it. The order exists only beside a claim.
+ *
+ * Beside its place a job has a record, `job/<id>`, which holds its payload. A light job has none until
+ * it needs one: its payload travels along (`data`), so that it costs a key where others cost two. Its
+ * places are `ready/<id>` and `claim/<id>`, so that its id tells where it is; what goes elsewhere gets
+ * its record in the same transaction (`light-jobs.ts`).
  */
 import type { KeyValue } from '../../sdk/kv.ts';
 import { parseRecord } from '../common/json-record.ts';
@@ -48,6 +53,8 @@ export type JobState = {
   readonly isParent?: true;
   /** What went wrong last. */
   readonly error?: string;
+  /** The payload of a light job. */
+  readonly data?: string;
 };
 
 /** What a child's failure means for its parent. */
@@ -102,6 +109,7 @@ const optionalFields = [
   'parent',
   'isParent',
   'error',
+  'data',
 ] as const satisfies readonly (keyof JobState)[];
 
 const jobState = (from: Partial<JobState>): JobState => {

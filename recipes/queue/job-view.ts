@@ -46,7 +46,8 @@ export async function* followJob<R>(
   checkId(id);
   checkCodec(codec);
   const { kv, clock, random } = client;
-  const spots = [keys.job, keys.claim, keys.dead, keys.result].map((prefix) => prefix + id);
+  const prefixes = [keys.job, keys.claim, keys.dead, keys.result, keys.ready];
+  const spots = prefixes.map((prefix) => prefix + id);
   const read = kv.txn().then(...spots.map((key) => op.get(key)));
   let wasThere = false;
   let told = '';
@@ -56,10 +57,12 @@ export async function* followJob<R>(
       () => read.commit({ signal }),
       signal,
     );
-    const [job, claim, dead, result] = responses as readonly (KeyValue | null)[];
+    const [record, claim, dead, result, ready] = responses as readonly (KeyValue | null)[];
+    // A light job has no record as long as it is ready or claimed.
+    const job = record ?? ready;
     const view = viewOf(job, claim, dead, result, wasThere, codec);
-    wasThere ||= job != null;
-    const revisions = responses.map((entry) => entry?.modRevision ?? 0n).join();
+    wasThere ||= (job ?? claim) != null;
+    const revisions = [job, claim, dead, result].map((entry) => entry?.modRevision ?? 0n).join();
     if (told !== revisions) yield view;
     told = revisions;
     if (view.state === 'finished' || view.state === 'unknown') return;

@@ -64,6 +64,7 @@ async function locateOnce(
   const entry = ready ?? blocked;
   if (entry) return { place: 'waiting', entry };
   if (dead) return { place: 'dead', entry: dead };
+  // A light job would be ready or claimed.
   if (!job) return { place: 'nowhere' };
   for (const other of orders) {
     const { next }: StopOrder = readOrder(other);

@@ -12,6 +12,7 @@ import { unchanged } from './job-moves.ts';
 import { arrival, lineKey } from './job-places.ts';
 import { encodeState, type JobState } from './job-record.ts';
 import { isRemembered } from './key-memory.ts';
+import { lightData } from './light-jobs.ts';
 import type { Along, NewJob, Producer, Pushed } from './producer.ts';
 import type { Lane } from './push-lanes.ts';
 import type { KnownLimits } from './queue-limits.ts';
@@ -104,7 +105,7 @@ export class PushAttempt {
         keyed.map((dedupKey) => compare.createRevision(dedupKey, '==', 0n))),
     ];
     const crowds = crowdsOf(items);
-    const operations = items.map((item) => this.#operations(item, crowds, replacement));
+    const operations = items.map((item) => this.#operations(item, crowds, replacement, bounded));
     const beside = [
       op.put(lane.key, this.#mark, { lease: lane.session.lease }),
       ...(bounded ? [op.put(this.#producer.keys.gate, this.#mark), ...room.reads] : []),
@@ -127,8 +128,7 @@ export class PushAttempt {
     if (result.succeeded) {
       lane.revision = result.revision;
       if (bounded) {
-        const [gate, jobs, dead] = responses.slice(2) as [KeyValue | null, bigint, bigint];
-        room.see(gate, jobs + BigInt(items.length), dead);
+        room.see(responses.slice(2), items.length);
       }
       await this.#passTurns(crowds, responses.some(linesUp) ? items : [], signal);
       return this.#all(replacement?.replaced);
@@ -164,9 +164,17 @@ export class PushAttempt {
     }
   }
 
-  #operations(item: Item, crowds: Crowds, replacement: Replacement | undefined): Operation[] {
+  #operations(
+    item: Item,
+    crowds: Crowds,
+    replacement: Replacement | undefined,
+    bounded: boolean,
+  ): Operation[] {
     const { kv } = this.#producer.client;
     const { id, keys, job, state, dedupKey } = item;
+    // Who waits for room watches records.
+    const data = bounded ? undefined : lightData(job.payload, state, job.dueMs);
+    if (data !== undefined) return [arrival(kv, keys, id, { ...state, data })];
     const turns = this.#limits.current.groupConcurrency ?? 1;
     const isOwn = keys === this.#producer.keys;
     const isParent = state.isParent === true;

@@ -281,7 +281,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
     for (const { id, createRevision, state, payload } of outcome.granted) {
       this.window.tried(true);
       const grant = { id, createRevision, state, sentMs };
-      const decode = () => this.#decode(payload, id);
+      const decode = () => this.#decode(payload ?? new Uint8Array(), id);
       const ended = payload ? this.#measure(client, state) : () => undefined;
       const claim = new Claim<T>(session, this.#together, this.keys, grant, decode, ended);
       if (payload) claims.push(claim);
@@ -332,7 +332,7 @@ export class QueueConsumer<T> implements AsyncDisposable {
     };
   }
 
-  #decode(payload: KeyValue | null, id: string): T {
-    return decodeWith(this.#codec, payload?.value ?? new Uint8Array(), this.keys.job + id);
+  #decode(payload: Uint8Array, id: string): T {
+    return decodeWith(this.#codec, payload, this.keys.job + id);
   }
 }

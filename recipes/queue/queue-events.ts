@@ -42,6 +42,8 @@ type Changes = {
   pushed?: true;
   gone?: true;
   put?: Place;
+  /** A light job was put where it was not before. */
+  hasArrivedLight?: true;
   left?: true;
   claim?: 'taken' | 'extended' | 'ended';
   dead?: 'buried' | 'raised';
@@ -80,6 +82,7 @@ function note(keys: QueueKeys, job: Changes, change: WatchEvent): void {
     if (put) {
       job.put = place;
       job.entry = change;
+      if (kv.version === 1n && readJobState(kv).data !== undefined) job.hasArrivedLight = true;
     } else job.left = true;
   } else if (isIn(keys.job)) {
     if (!put) job.gone = true;
@@ -103,7 +106,11 @@ type Told = QueueEvent extends infer Event
 
 function readOff(job: Changes): Told | undefined {
   const { put: place, entry } = job;
-  if (job.pushed) return { type: 'pushed', place: place ?? 'next' };
+  // A light job that was claimed gets its record when it goes elsewhere.
+  const wasThere = job.left === true || job.claim !== undefined || job.dead !== undefined;
+  if (!wasThere && (job.pushed || job.hasArrivedLight)) {
+    return { type: 'pushed', place: place ?? 'next' };
+  }
   if (job.dead === 'buried') {
     return { type: 'dead', reason: entry ? readDeadState(entry.kv).reason : '' };
   }
@@ -126,7 +133,7 @@ function readOff(job: Changes): Told | undefined {
     const { error } = readJobState(entry.kv);
     return { type: 'returned', place, ...(error === undefined ? {} : { error }) };
   }
-  if (job.gone) return { type: 'removed' };
+  if (job.gone || (job.left && place === undefined)) return { type: 'removed' };
   if (job.order === 'given') return { type: 'stopping' };
   return place === undefined ? undefined : { type: 'moved', place };
 }

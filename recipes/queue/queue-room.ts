@@ -5,11 +5,15 @@
  * queue take turns at the gate. Dead letters do not count.
  */
 import type { Client } from '../../sdk/client.ts';
-import type { KeyValue } from '../../sdk/kv.ts';
+import type { KeyValue, ListResult } from '../../sdk/kv.ts';
 import { compare, op } from '../../sdk/txn.ts';
 import { pause, untilAnswered } from '../common/repeat.ts';
 import { linkedSignal, onAbort } from '../common/signals.ts';
 import type { QueueKeys } from '../names.ts';
+import { readOrder } from './stop-order.ts';
+
+/** Where jobs are that are not finished; and one may wait in an order to stop another. */
+const places = ['ready', 'claim', 'at', 'line', 'blocked'] as const;
 
 /** The slow, jittered look that covers what a watch does not report. */
 const lookEveryMs = 5_000;
@@ -33,8 +37,12 @@ export class QueueRoom {
 
   /** What tells how many jobs there are; for a transaction, followed by `see`. */
   get reads() {
-    const { gate, job, dead } = this.#keys;
-    return [op.get(gate), op.count({ prefix: job }), op.count({ prefix: dead })] as const;
+    const keys = this.#keys;
+    return [
+      op.get(keys.gate),
+      op.list({ prefix: keys.cancel }),
+      ...places.map((place) => op.count({ prefix: keys[place] })),
+    ] as const;
   }
 
   /** Whether somebody waits for room now. */
@@ -47,9 +55,21 @@ export class QueueRoom {
     return compare.modRevision(this.#keys.gate, '==', this.#gate ?? 0n);
   }
 
-  see(gate: KeyValue | null, jobs: bigint, dead: bigint): void {
+  /**
+   * @param responses to `reads`, and to whatever came after
+   * @param added jobs that were pushed after that, in the same transaction
+   */
+  see(responses: readonly unknown[], added = 0): void {
+    const [gate, orders, ...counts] = responses as readonly [
+      KeyValue | null,
+      ListResult,
+      ...bigint[],
+    ];
+    const successors = orders.kvs.filter((order) => readOrder(order).next !== undefined);
     this.#gate = gate?.modRevision ?? 0n;
-    this.#jobs = Number(jobs - dead);
+    this.#jobs = counts
+      .slice(0, places.length)
+      .reduce((jobs, count) => jobs + Number(count), successors.length + added);
   }
 
   /** The gate may be another by now: look before the next push. */
@@ -83,7 +103,7 @@ export class QueueRoom {
   /** Resolves when a job may have left, or after a while, or when the signal aborts. */
   async mayHaveRoom(signal: AbortSignal): Promise<void> {
     const { kv, clock, random } = this.#client;
-    const { job, dead } = this.#keys;
+    const { job, dead, claim } = this.#keys;
     this.#waiting += 1;
     this.waits += 1;
     const waiting = linkedSignal(signal);
@@ -93,6 +113,8 @@ export class QueueRoom {
     const options = { from: this.#seenAt + 1n, signal: waiting.signal };
     const wakes = [
       hear(kv.watch({ prefix: job }, { ...options, puts: false })),
+      // Of jobs without a record, from before there was a bound.
+      hear(kv.watch({ prefix: claim }, { ...options, puts: false })),
       hear(kv.watch({ prefix: dead }, { ...options, deletes: false })),
       pause(clock, lookEveryMs * (0.75 + 0.5 * random()), waiting.signal),
     ].map((wake) => wake.catch(() => undefined));
@@ -109,8 +131,7 @@ export class QueueRoom {
       () => read.commit({ signal }),
       signal,
     );
-    const [gate, jobs, dead] = responses as readonly [KeyValue | null, bigint, bigint];
-    this.see(gate, jobs, dead);
+    this.see(responses);
     this.#seenAt = revision;
   }
 }

@@ -35,6 +35,7 @@ import { type ActiveJob, type QueueWorker, readActive, readWorkers } from './ins
 import { idOfEntry } from './job-places.ts';
 import { readJobState } from './job-record.ts';
 import { followJob, type JobView, outcomeOf } from './job-view.ts';
+import { payloadOf } from './light-jobs.ts';
 import { type NewJob, Producer, type Pushed } from './producer.ts';
 import {
   type JobToPush,
@@ -315,7 +316,7 @@ export class Queue<T> {
   }
 
   /**
-   * The next jobs in order, without claiming them. Two exchanges.
+   * The next jobs in order, without claiming them. One exchange, or two.
    *
    * @param limit 1 to 100
    */
@@ -325,25 +326,27 @@ export class Queue<T> {
     }
     checkCall(options);
     const { kv } = this.#client;
-    const { ready, job } = this.#keys;
+    const keys = this.#keys;
     const codec = this.#codec;
-    const listed = await kv.list({ prefix: ready }, { ...options, limit });
+    const listed = await kv.list({ prefix: keys.ready }, { ...options, limit });
     if (listed.kvs.length === 0) return [];
-    const ids = listed.kvs.map((entry) => idOfEntry(entry.key));
-    const payloads = await kv
-      .txn()
-      .then(...ids.map((id) => op.get(job + id)))
-      .commit(options);
-    return listed.kvs.flatMap((entry, index) => {
-      const payload = payloads.responses[index];
-      const id = ids[index];
-      if (!payload || id === undefined) return [];
-      const state = readJobState(entry);
+    const jobs = listed.kvs.map((entry) => ({
+      id: idOfEntry(entry.key),
+      state: readJobState(entry),
+    }));
+    const reads = jobs.flatMap(({ id, state }) => payloadOf(keys, id, state));
+    const read = kv.txn().then(...reads);
+    const { responses } = reads.length === 0 ? { responses: [] } : await read.commit(options);
+    const records = responses.values();
+    return jobs.flatMap(({ id, state }) => {
+      const { data } = state;
+      const payload = data === undefined ? records.next().value?.value : Buffer.from(data);
+      if (payload === undefined) return [];
       return [
         {
           id,
           get data() {
-            return decodeWith(codec, payload.value, payload.key);
+            return decodeWith(codec, payload, keys.job + id);
           },
           attempts: state.attempts,
           pushedAt: new Date(state.pushedMs),

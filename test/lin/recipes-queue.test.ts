@@ -63,6 +63,19 @@ describe('every job is in one place', () => {
     expect(broken({}, job('1', 'ready'), changes)).toMatch(wrong);
   });
 
+  test('a light job has its payload along, until it goes where its id does not tell', () => {
+    const light = [put(`${keys.ready}1`, { data: 'payload' })];
+    const claimed = [gone(`${keys.ready}1`), put(`${keys.claim}1`, { data: 'payload' })];
+    const delayed = gone(`${keys.claim}1`);
+    const record = put(`${keys.job}1`, 'payload');
+    expect(broken({}, light, claimed, [delayed])).toBeUndefined();
+    expect(broken({}, light, claimed, [delayed, put(`${keys.at}5/1`, {}), record])).toBeUndefined();
+    expect(broken({}, light, claimed, [delayed, put(`${keys.at}5/1`, {})])).toMatch('no payload');
+    const along = put(`${keys.at}5/1`, { data: 'payload' });
+    expect(broken({}, light, claimed, [delayed, along])).toMatch('has no record');
+    expect(broken({}, light, [record])).toMatch('two payloads');
+  });
+
   test('a successor waits in an order to stop, which needs a claim', () => {
     const order = put(`${keys.cancel}1`, { next: { id: '2', state: {} } });
     const next = [order, put(`${keys.job}2`, 'payload')];

@@ -17,6 +17,8 @@ type State = {
   readonly nonce?: string;
   readonly dedup?: string;
   readonly parent?: { readonly queue: string; readonly id: string };
+  /** The payload of a light job. */
+  readonly data?: string;
 };
 
 type Entry = {
@@ -155,7 +157,15 @@ export class QueueSpace {
         const where = this.#places.get(id)?.map(({ key }) => key) ?? [];
         return `job ${id} is in ${count} places: ${where.join(', ')}`;
       }
-      if (!this.#jobs.has(id)) return `job ${id} has no payload`;
+      const [entry] = this.#places.get(id) ?? [];
+      const isLight = entry?.state.data !== undefined;
+      if (isLight === this.#jobs.has(id)) {
+        return `job ${id} has ${isLight ? 'two payloads' : 'no payload'}`;
+      }
+      const { ready, claim } = this.#keys;
+      if (isLight && entry.key !== ready + id && entry.key !== claim + id) {
+        return `job ${id} has no record, and its id does not tell that it is at ${entry.key}`;
+      }
     }
     for (const id of this.#jobs) if (!places.has(id)) return `job ${id} is nowhere`;
     return undefined;
@@ -275,6 +285,18 @@ export class QueueSpace {
     return undefined;
   }
 }
+
+/** The payloads of the jobs that are left, finished ones excepted, dead ones included. */
+export const payloadsLeft = (
+  keys: QueueKeys,
+  entries: Iterable<readonly [string, { readonly value: string }]>,
+): readonly string[] =>
+  [...entries].flatMap(([key, { value }]) => {
+    if (key.startsWith(keys.job)) return [value];
+    if (!key.startsWith(keys.ready) && !key.startsWith(keys.claim)) return [];
+    const { data } = JSON.parse(value) as State;
+    return data === undefined ? [] : [data];
+  });
 
 /** Every child that a parent waits for is there, in one of the queues. */
 export function waitsForNobody(spaces: readonly QueueSpace[]): string | undefined {

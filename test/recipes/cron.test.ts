@@ -2,7 +2,7 @@
 import { NEVER, of, throwError } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { noMetrics, type RecipeMetrics } from '../../recipes/metrics.ts';
-import { cronKey, queueKeys } from '../../recipes/names.ts';
+import { cronKey } from '../../recipes/names.ts';
 import { constant } from '../../recipes/queue/backoff.ts';
 import { Cron, type CronEvent, type CronOptions } from '../../recipes/queue/cron.ts';
 import type { WorkerEvent } from '../../recipes/queue/job.ts';
@@ -10,6 +10,7 @@ import { type ProcessOptions, type Processor, processor } from '../../recipes/qu
 import { Queue } from '../../recipes/queue/queue.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { storeMissing } from '../support/store.ts';
+import { payloadsOf } from './queue-payloads.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';
 
 const minuteMs = 60_000;
@@ -27,10 +28,7 @@ describe.skipIf(storeMissing)('cron', () => {
     cron.events$.subscribe((event) => events.push(event));
     return { cron, events };
   };
-  const payloads = async (name: string) => {
-    const { kvs } = await world.operator().kv.list({ prefix: queueKeys(name).job });
-    return kvs.map(({ value }) => JSON.parse(Buffer.from(value).toString()));
-  };
+  const payloads = (name: string) => payloadsOf(world.operator().kv, name);
   /** Time passes bit by bit, so that whatever waits can go on in between. */
   const pass = async (clock: ManualClock, ms: number) => {
     for (let left = ms; left > 0; left -= 10_000) {

@@ -137,4 +137,27 @@ export const queueMutants: readonly Mutant[] = [
     ],
     recipe('queue-keys', 'is taken until the time is over'),
   ),
+  mutant(
+    680,
+    'light job that was given back counts as acknowledged',
+    ['claim-history', '[keys.job + id, keys.ready + id]', '[keys.job + id]'],
+    recipe('queue-light', 'is told from a job that was given back'),
+  ),
+  mutant(
+    681,
+    'light job goes where its id does not lead, without a record',
+    [
+      'claim-endings',
+      'dueMs === undefined ? { state: left, operations: [] } : recorded(keys, id, left)',
+      '{ state: left, operations: [] as Operation[] }',
+    ],
+    recipe('queue-light', 'gets a record, and keeps its payload'),
+    runsOf('queue'),
+  ),
+  mutant(
+    682,
+    'jobs that run take no room in a bounded queue',
+    ['queue-room', "'ready', 'claim', 'at'", "'ready', 'at'"],
+    recipe('queue-light', 'take room, until they are done'),
+  ),
 ];

@@ -6,7 +6,7 @@ import { queueKeys } from '../../../../recipes/names.ts';
 import type { QueueLimits } from '../../../../recipes/queue/queue-limits.ts';
 import type { RecipeSession } from '../../../../recipes/session.ts';
 import { checkQueue } from '../../../lin/recipes.ts';
-import { QueueSpace, waitsForNobody } from '../../../lin/recipes-queue.ts';
+import { payloadsLeft, QueueSpace, waitsForNobody } from '../../../lin/recipes-queue.ts';
 import { SECOND } from '../../engine/engine.ts';
 import { hold } from '../../engine/violation.ts';
 import type { CommitLog } from '../commit-log.ts';
@@ -46,9 +46,10 @@ export class QueueWorkload implements Workload {
 
   check(log: CommitLog): void {
     this.#checkSpaces(log);
-    const remaining = [...finalEntries(log)]
-      .filter(([key]) => key.includes('/job/'))
-      .map(([, { value }]) => JSON.parse(value) as string)
+    const entries = finalEntries(log);
+    const remaining = queueNames
+      .flatMap((name) => payloadsLeft(queueKeys(name), entries))
+      .map((payload) => JSON.parse(payload) as string)
       .filter(isItem);
     const [wrong] = checkQueue(this.#record.operations, remaining);
     hold(wrong === undefined, 16, () => `${wrong}`);

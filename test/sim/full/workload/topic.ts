@@ -2,8 +2,10 @@
  * A topic with retention, published to by everybody: readers with cursors of their own, consumers of
  * one durable subscription, and members of one group.
  */
+import { queueKeys } from '../../../../recipes/names.ts';
 import type { Topic } from '../../../../recipes/topic/topic.ts';
 import type { TopicEvent } from '../../../../recipes/topic/topic-events.ts';
+import { payloadsLeft } from '../../../lin/recipes-queue.ts';
 import { hold } from '../../engine/violation.ts';
 import type { CommitLog } from '../commit-log.ts';
 import { ignoreRefusal, inSessions } from './sessions.ts';
@@ -51,11 +53,11 @@ export class TopicWorkload implements Workload {
     }
     const moved = checkPosition(history, `${prefix}position/durable/audit`, this.#toldDurably);
     hold(moved === undefined, 56, () => `${moved}`);
-    const pending = new Set<string>();
-    for (const [key, { value }] of finalEntries(log)) {
-      if (!key.startsWith(`${prefix}conclave/queue/workers/job/`)) continue;
-      pending.add(JSON.parse(value.split('\n')[0] ?? '').id);
-    }
+    const entries = [...finalEntries(log)].flatMap(([key, entry]) =>
+      key.startsWith(prefix) ? [[key.slice(prefix.length), entry] as const] : [],
+    );
+    const payloads = payloadsLeft(queueKeys('workers'), entries);
+    const pending = new Set(payloads.map((text) => JSON.parse(text.split('\n')[0] ?? '').id));
     const group = `${prefix}position/group/workers`;
     const handled = checkGroup(history, group, this.#deeds, pending);
     hold(handled === undefined, 57, () => `${handled}`);
