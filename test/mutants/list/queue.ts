@@ -138,13 +138,13 @@ export const queueMutants: readonly Mutant[] = [
     recipe('queue-keys', 'is taken until the time is over'),
   ),
   mutant(
-    680,
+    690,
     'light job that was given back counts as acknowledged',
     ['claim-history', '[keys.job + id, keys.ready + id]', '[keys.job + id]'],
     recipe('queue-light', 'is told from a job that was given back'),
   ),
   mutant(
-    681,
+    691,
     'light job goes where its id does not lead, without a record',
     [
       'claim-endings',
@@ -155,7 +155,7 @@ export const queueMutants: readonly Mutant[] = [
     runsOf('queue'),
   ),
   mutant(
-    682,
+    692,
     'jobs that run take no room in a bounded queue',
     ['queue-room', "'ready', 'claim', 'at'", "'ready', 'at'"],
     recipe('queue-light', 'take room, until they are done'),
