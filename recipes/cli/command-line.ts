@@ -1,6 +1,7 @@
 import { type Command, CommanderError } from 'commander';
 import { exitCodes } from './exit-codes.ts';
 import { CliError, report, usageError } from './failure.ts';
+import { keepCompiledCode } from './packed/code-cache.ts';
 import { parseErrorText } from './parse-errors.ts';
 import { buildProgram } from './program.ts';
 import { speakJson } from './stderr.ts';
@@ -36,9 +37,12 @@ export async function runCommandLine(argv: readonly string[]): Promise<number> {
   const json = wantsJson(own);
   speakJson(json);
   let verb: Command | undefined;
-  const program = buildProgram().hook('preAction', (_program, action) => {
-    verb = action;
-  });
+  const program = buildProgram()
+    .hook('preAction', (_program, action) => {
+      verb = action;
+    })
+    // Only what did its work has run what the next one will.
+    .hook('postAction', keepCompiledCode);
   try {
     await program.parseAsync(argv, { from: 'user' });
     return Number(process.exitCode ?? exitCodes.done);

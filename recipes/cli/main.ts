@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /** The command line: reads it, runs the verb, ends with an exit code that says what happened. */
 import { runCommandLine } from './command-line.ts';
 import { signalExitCode } from './exit-codes.ts';

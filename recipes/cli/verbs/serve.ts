@@ -12,6 +12,7 @@ import {
 } from '../../../server/index.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { CliError } from '../failure.ts';
+import { keepCompiledCode } from '../packed/code-cache.ts';
 import { addExamples } from '../verb.ts';
 
 function readConfig(argv: readonly string[]): LoadedConfig {
@@ -108,6 +109,7 @@ async function serve(flags: readonly string[]): Promise<void> {
     throw startFailure(error, config);
   });
   sayReady(config, member.endpoints);
+  void keepCompiledCode();
   const expelled = member.expelled.then((reason) => ({ reason }));
   const end = await Promise.race([stopped, expelled]);
   logger.info(typeof end === 'string' ? { signal: end } : end, 'stopping');

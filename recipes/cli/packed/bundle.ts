@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, type Metafile, transform } from 'esbuild';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
+const root = fileURLToPath(new URL('../../..', import.meta.url));
 const target = join(root, 'dist/cli');
 
 /** Native code, which finds its parts by the place of its own files. */
@@ -21,7 +21,7 @@ const external = ['lmdb'];
  * chunks what is started by its file: so modules find both where they look for them.
  */
 const entryPoints = {
-  main: 'recipes/cli/main.ts',
+  main: 'recipes/cli/packed/start.ts',
   'chunks/guard-process': 'recipes/cli/run/guard-process.ts',
   'chunks/keep-alive-worker': 'sdk/keep-alive-worker.ts',
 };
@@ -35,7 +35,11 @@ async function asCommonJs(text: string): Promise<string> {
     ...common,
     format: 'cjs',
     banner: `"use strict";\n${text.includes('import.meta.url') ? moduleUrl : ''}`,
-    define: { 'import.meta.url': 'moduleUrl', 'import.meta.resolve': 'undefined' },
+    define: {
+      'import.meta.dirname': '__dirname',
+      'import.meta.url': 'moduleUrl',
+      'import.meta.resolve': 'undefined',
+    },
     // What is loaded lazily is loaded by require() as well.
     supported: { 'dynamic-import': false },
   });
