@@ -34,7 +34,7 @@ export const limits = {
   /** Keys examined before a long read lets other work run. */
   readSliceKeys: 512,
   /** Recent writes held in memory before they reach LMDB; more makes new writes wait. */
-  overlayBytes: 16 * MiB,
+  overlayBytes: 4 * MiB,
   /** One WAL file. */
   walSegmentBytes: 16 * MiB,
   /** Entries in one WAL write. */

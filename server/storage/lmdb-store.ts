@@ -17,7 +17,6 @@ import {
 import type { Bytes } from '../mvcc/types.ts';
 import type { LogPosition } from '../ports.ts';
 import { asBuffer } from './byte-order.ts';
-import type { Change } from './changes.ts';
 import { CorruptionError, DataDirectoryError } from './errors.ts';
 import { checkMetaPages } from './lmdb-meta.ts';
 import type { Generation } from './overlay.ts';
@@ -58,6 +57,7 @@ const START_BATCH_AT = Number.MAX_SAFE_INTEGER;
 const META_PAGES = 2;
 
 type Tree = Database<Buffer, Buffer>;
+type Row = readonly [name: string, record: Buffer | undefined];
 
 const binary = { encoding: 'binary', keyEncoding: 'binary', compression: false } as const;
 
@@ -245,18 +245,20 @@ export class LmdbStore {
   }
 
   /**
-   * Writes the generation and its position in one transaction: prepared here, committed on the thread
-   * pool. Resolves when it is durable.
+   * Writes the generation, which nobody may change any more, and its position in one transaction:
+   * prepared here, in two turns, and committed on the thread pool. Resolves when it is durable.
    */
   async write(generation: Generation): Promise<void> {
+    const rowsOfTrees = this.#encode(generation);
+    await new Promise((resolve) => setImmediate(resolve));
     const committed = this.#root.batch(() => {
-      this.#byTree(generation).forEach((changes, number) => {
+      rowsOfTrees.forEach((rows, number) => {
         const tree = this.#trees[number];
         if (tree === undefined) return;
-        for (const [name, change] of changes) {
+        for (const [name, record] of rows) {
           const physical = physicalKeyOfName(name);
-          if (change === 'removed') void tree.remove(physical);
-          else void tree.put(physical, this.#arena.encode(name, change));
+          if (record === undefined) void tree.remove(physical);
+          else void tree.put(physical, record);
         }
       });
       void this.#root.put(OWN_KEY, ownRecord(generation.applied));
@@ -270,13 +272,16 @@ export class LmdbStore {
   }
 
   /**
-   * Tree by tree, and in order: what is written one after the other lies close together in the file,
-   * and keys that come in order leave their pages full.
+   * What is to be written, undefined for a key that goes. Tree by tree and in order: what is written
+   * one after the other lies close together in the file, and keys that come in order fill their pages.
    */
-  #byTree({ changes }: Generation): (readonly [name: string, change: Change])[][] {
-    const trees = this.#trees.map((): (readonly [string, Change])[] => []);
-    for (const entry of changes.entries()) trees[treeOfName(entry[0])]?.push(entry);
-    for (const tree of trees) tree.sort(([left], [right]) => (left < right ? -1 : 1));
+  #encode({ changes }: Generation): Row[][] {
+    const trees = this.#trees.map((): Row[] => []);
+    for (const [name, change] of changes.entries()) {
+      const record = change === 'removed' ? undefined : this.#arena.encode(name, change);
+      trees[treeOfName(name)]?.push([name, record]);
+    }
+    for (const rows of trees) rows.sort(([left], [right]) => (left < right ? -1 : 1));
     return trees;
   }
 

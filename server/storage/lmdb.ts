@@ -41,8 +41,8 @@ export type LmdbStateOptions = {
 
 /** Writes are collected for so long, unless one of the next two is reached first. */
 const FLUSH_DELAY_MS = 1_000;
-const FLUSH_BYTES = 4 * 1024 * 1024;
-const FLUSH_WRITES = 2_048;
+const FLUSH_BYTES = 2 * 1024 * 1024;
+const FLUSH_WRITES = 8_192;
 const NO_SPACE_RETRY_MS = 1_000;
 
 /** A changed key may dirty a leaf and its branch. */

@@ -12,8 +12,8 @@ import type { LogPosition, Write } from '../ports.ts';
 import { keyOf } from './byte-order.ts';
 import { type Change, Changes } from './changes.ts';
 
-const GENERATION_WRITES = 2_048;
-const GENERATION_BYTES = 8 * 1024 * 1024;
+const GENERATION_WRITES = 8_192;
+const GENERATION_BYTES = 2 * 1024 * 1024;
 
 export class Generation {
   readonly changes = new Changes();
