@@ -43,8 +43,12 @@ async function asCommonJs(text: string): Promise<string> {
     // What is loaded lazily is loaded by require() as well.
     supported: { 'dynamic-import': false },
   });
-  return code;
+  return code.replace(/[^\0-\x7f]/g, escaped);
 }
+
+/** esbuild escapes in strings, not in patterns. A text that is ASCII is read faster, and takes half the memory. */
+const escaped = (character: string): string =>
+  `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 
 /** The folders of the libraries that were packed. */
 function librariesOf({ inputs }: Metafile): readonly string[] {
