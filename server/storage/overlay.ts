@@ -36,8 +36,6 @@ export class Generation {
 export class Overlay {
   /** Newest first; the first takes writes. */
   #generations: Generation[];
-  /** By key, the newest generation that changes it: while LMDB is behind there are dozens. */
-  readonly #holders = new Map<string, Generation>();
 
   constructor(applied: LogPosition) {
     this.#generations = [new Generation(applied, 0)];
@@ -75,9 +73,7 @@ export class Overlay {
     const generation = this.#newest;
     for (const write of writes) {
       const change = write.kind === 'put' ? write.value : 'removed';
-      const name = keyOf(write.key);
-      generation.changes.set(name, change);
-      this.#holders.set(name, generation);
+      generation.changes.set(keyOf(write.key), change);
       generation.bytes += write.key.length + (change === 'removed' ? 0 : change.length);
     }
     generation.applied = applied;
@@ -99,16 +95,18 @@ export class Overlay {
     assert(this.#generations.length > 1, 'the generation that takes writes stays');
     assert(this.#generations.at(-1) === generation, 'generations become durable in order');
     this.#generations.pop();
-    for (const [name] of generation.changes.entries()) {
-      if (this.#holders.get(name) === generation) this.#holders.delete(name);
-    }
   }
 
   /** undefined: ask LMDB. */
   get(key: Bytes): Change | undefined {
-    if (this.#holders.size === 0) return undefined;
+    const [newest] = this.#generations;
+    if (this.#generations.length === 1 && newest?.changes.size === 0) return undefined;
     const name = keyOf(key);
-    return this.#holders.get(name)?.changes.get(name);
+    for (const { changes } of this.#generations) {
+      const change = changes.get(name);
+      if (change !== undefined) return change;
+    }
+    return undefined;
   }
 
   /** Changes with start <= key < end in order, one source a generation, newest first. */
