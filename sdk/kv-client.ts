@@ -1,8 +1,9 @@
 /** Keys and values over a connection. */
+import type { KeyValue as WireKeyValue } from '../server/wire/mvccpb/kv.ts';
 import { type Codec, decodeWith } from './codec.ts';
 import type { Connection } from './connection.ts';
 import { invalidArgument, isConclaveError } from './errors.ts';
-import type { Key, KeyRange, Keyspace } from './keys.ts';
+import { type Key, type KeyRange, type Keyspace, toBuffer } from './keys.ts';
 import type {
   DeleteOptions,
   DeleteResult,
@@ -24,6 +25,7 @@ import type { Watch, WatchOptions } from './watch.ts';
 import type { WatchHub } from './watch-hub.ts';
 import {
   fromDeleteResponse,
+  fromKeyValue,
   fromPutResponse,
   fromRangeResponse,
   toDeleteRequest,
@@ -46,22 +48,25 @@ export class KvClient implements Kv {
   }
 
   get(key: Key, options: GetOptions = {}): Promise<KeyValue | null> {
-    return promised(() => {
-      const request = toRangeRequest(this.#keyspace, keyOnly(key), options);
-      return this.#connection
-        .call('range', request, settings(options))
-        .then((response) => fromRangeResponse(this.#keyspace, response).kvs[0] ?? null);
-    });
+    return this.#one(key, options, (kv) => fromKeyValue(this.#keyspace, kv));
   }
 
-  async getString(key: Key, options: GetOptions = {}): Promise<string | null> {
-    const kv = await this.get(key, options);
-    return kv === null ? null : Buffer.from(kv.value).toString('utf8');
+  getString(key: Key, options: GetOptions = {}): Promise<string | null> {
+    return this.#one(key, options, ({ value }) => toBuffer(value).toString('utf8'));
   }
 
   async getAs<T>(key: Key, codec: Codec<T>, options: GetOptions = {}): Promise<KeyValue<T> | null> {
     const kv = await this.get(key, options);
     return kv === null ? null : { ...kv, value: decodeWith(codec, kv.value, kv.key) };
+  }
+
+  #one<T>(key: Key, options: GetOptions, shown: (kv: WireKeyValue) => T): Promise<T | null> {
+    return promised(() => {
+      const request = toRangeRequest(this.#keyspace, keyOnly(key), options);
+      return this.#connection.call('range', request, settings(options)).then(({ kvs: [kv] }) => {
+        return kv === undefined ? null : shown(kv);
+      });
+    });
   }
 
   async list(range: Key | KeyRange, options: ListOptions = {}): Promise<ListResult> {
