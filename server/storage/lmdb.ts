@@ -320,6 +320,7 @@ class LmdbState implements CopyableState {
     const { index } = generation.applied;
     assert(shown.index === index, 'a new snapshot shows what was committed');
     this.#overlay.drop(generation);
+    this.#reader.renew();
     this.#durableIndex = index;
     this.#durableSequence = generation.sequence;
     const done = this.#waiters.filter(({ sequence }) => sequence <= generation.sequence);

@@ -7,6 +7,7 @@ import { DamagedValueError } from './errors.ts';
 import type { BaseRow, LmdbStore } from './lmdb-store.ts';
 import { merge } from './merge.ts';
 import type { Overlay } from './overlay.ts';
+import { ReadValues } from './read-values.ts';
 import { decodeRecord } from './record.ts';
 
 /** Reads throw `DamagedValueError` for a value, `CorruptionError` for the file. */
@@ -14,6 +15,8 @@ export class MergedReader implements StateReader {
   readonly #path: string;
   readonly #store: LmdbStore;
   readonly #overlay: Overlay;
+  /** As LMDB has them; the overlay hides what it has changed since. */
+  readonly #read = new ReadValues();
 
   constructor(path: string, store: LmdbStore, overlay: Overlay) {
     this.#path = path;
@@ -22,11 +25,22 @@ export class MergedReader implements StateReader {
   }
 
   get(key: Bytes): Bytes | undefined {
-    const change = this.#overlay.get(key);
+    const name = keyOf(key);
+    const change = this.#overlay.get(name);
     if (change === 'removed') return undefined;
     if (change !== undefined) return change;
+    const known = this.#read.get(name);
+    if (known !== undefined) return known;
     const record = this.#store.get(key);
-    return record === undefined ? undefined : this.#valueOf(key, record);
+    if (record === undefined) return undefined;
+    const value = this.#valueOf(key, record);
+    this.#read.add(name, value);
+    return value;
+  }
+
+  /** To be called when a part of the overlay is dropped: LMDB has later values now. */
+  renew(): void {
+    this.#read.clear();
   }
 
   scan(

@@ -98,10 +98,7 @@ export class Overlay {
   }
 
   /** undefined: ask LMDB. */
-  get(key: Bytes): Change | undefined {
-    const [newest] = this.#generations;
-    if (this.#generations.length === 1 && newest?.changes.size === 0) return undefined;
-    const name = keyOf(key);
+  get(name: string): Change | undefined {
     for (const { changes } of this.#generations) {
       const change = changes.get(name);
       if (change !== undefined) return change;

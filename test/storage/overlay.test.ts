@@ -41,7 +41,7 @@ test('a key shows the newest change of the generations that are left', () => {
         }
         for (const name of names) {
           const newest = model.findLast((generation) => generation.has(name))?.get(name);
-          expect(overlay.get(Buffer.from(name))).toEqual(newest);
+          expect(overlay.get(name)).toEqual(newest);
         }
       }
     }),
