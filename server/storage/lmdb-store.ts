@@ -57,7 +57,14 @@ const START_BATCH_AT = Number.MAX_SAFE_INTEGER;
 const META_PAGES = 2;
 
 type Tree = Database<Buffer, Buffer>;
-type Row = readonly [name: string, record: Buffer | undefined];
+
+/** What a transaction does in one tree. */
+type Section = {
+  readonly tree: Tree;
+  readonly names: string[];
+  /** By position of the name; undefined: the key goes. */
+  readonly records: (Buffer | undefined)[];
+};
 
 const binary = { encoding: 'binary', keyEncoding: 'binary', compression: false } as const;
 
@@ -249,18 +256,17 @@ export class LmdbStore {
    * prepared here, in two turns, and committed on the thread pool. Resolves when it is durable.
    */
   async write(generation: Generation): Promise<void> {
-    const rowsOfTrees = this.#encode(generation);
+    const sections = this.#encode(generation);
     await new Promise((resolve) => setImmediate(resolve));
     const committed = this.#root.batch(() => {
-      rowsOfTrees.forEach((rows, number) => {
-        const tree = this.#trees[number];
-        if (tree === undefined) return;
-        for (const [name, record] of rows) {
+      for (const { tree, names, records } of sections) {
+        names.forEach((name, position) => {
           const physical = physicalKeyOfName(name);
+          const record = records[position];
           if (record === undefined) void tree.remove(physical);
           else void tree.put(physical, record);
-        }
-      });
+        });
+      }
       void this.#root.put(OWN_KEY, ownRecord(generation.applied));
     });
     try {
@@ -268,21 +274,26 @@ export class LmdbStore {
     } catch (error) {
       throw await causeOf(error);
     }
+    this.#arena.clear();
     this.#size = undefined;
   }
 
   /**
-   * What is to be written, undefined for a key that goes. Tree by tree and in order: what is written
-   * one after the other lies close together in the file, and keys that come in order fill their pages.
+   * What is to be written, tree by tree and in order: what is written one after the other lies close
+   * together in the file, and keys that come in order fill their pages.
    */
-  #encode({ changes }: Generation): Row[][] {
-    const trees = this.#trees.map((): Row[] => []);
-    for (const [name, change] of changes.entries()) {
-      const record = change === 'removed' ? undefined : this.#arena.encode(name, change);
-      trees[treeOfName(name)]?.push([name, record]);
+  #encode({ changes }: Generation): Section[] {
+    const sections = this.#trees.map((tree): Section => ({ tree, names: [], records: [] }));
+    for (const [name] of changes.entries()) sections[treeOfName(name)]?.names.push(name);
+    for (const { names, records } of sections) {
+      names.sort();
+      for (const name of names) {
+        const change = changes.get(name);
+        const isGone = change === undefined || change === 'removed';
+        records.push(isGone ? undefined : this.#arena.encode(name, change));
+      }
     }
-    for (const rows of trees) rows.sort(([left], [right]) => (left < right ? -1 : 1));
-    return trees;
+    return sections;
   }
 
   /** The next read sees everything committed so far. */

@@ -61,19 +61,29 @@ export function decodeRecord(key: Bytes, record: Buffer): Buffer | undefined {
 const ARENA_BYTES = 256 * 1024;
 
 /**
- * Encodes records one behind the other in large buffers, which are never written twice: a record may
- * be kept and shared, and costs no allocation of its own.
+ * Encodes records one behind the other in large buffers, so that a record costs no allocation of its
+ * own. A record stays as it is until `clear`.
  */
 export class RecordArena {
-  #slab = Buffer.alloc(0);
+  readonly #slabs: Buffer[] = [];
+  #slab: Buffer = Buffer.alloc(0);
+  /** Slabs in use, the present one among them. */
+  #count = 0;
   #used = 0;
+
+  /** Nobody needs the records of before any more: what comes next takes their place. */
+  clear(): void {
+    this.#slab = Buffer.alloc(0);
+    this.#count = 0;
+    this.#used = 0;
+  }
 
   /** The record of a key, whose name is in the form of `byte-order.ts`. */
   encode(name: string, value: Bytes): Buffer {
     const bytes = Math.max(name.length, CHECKSUM_BYTES) + value.length;
     if (name.length > RAW_BYTES || bytes * 8 > ARENA_BYTES) return ownRecord(name, value);
     if (this.#used + bytes > this.#slab.length) {
-      this.#slab = Buffer.allocUnsafeSlow(ARENA_BYTES);
+      this.#slab = this.#nextSlab();
       this.#used = 0;
     }
     const slab = this.#slab;
@@ -87,6 +97,13 @@ export class RecordArena {
     const recordAt = valueAt - CHECKSUM_BYTES;
     slab.writeUInt32LE(crc32(slab.subarray(keyAt, end)), recordAt);
     return slab.subarray(recordAt, end);
+  }
+
+  #nextSlab(): Buffer {
+    const slab = this.#slabs[this.#count] ?? Buffer.allocUnsafeSlow(ARENA_BYTES);
+    this.#slabs[this.#count] = slab;
+    this.#count += 1;
+    return slab;
   }
 }
 
