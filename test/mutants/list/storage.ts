@@ -322,4 +322,16 @@ export const storageMutants: readonly Mutant[] = [
     ['restore', 'index === 0 ? 0 : Math.max(1, term)', '1'],
     ['storage/snapshot', 'every member restored'],
   ),
+  mutant(
+    330,
+    'what comes before all tables is not looked for',
+    ['trees', 'last > 0 && end.length', 'end.length'],
+    ['storage/trees', 'a range of keys'],
+  ),
+  mutant(
+    331,
+    'a state of an older format passes for one of this format',
+    ['lmdb-store', 'if (format !== FORMAT)', 'if (format > FORMAT)'],
+    ['storage/lmdb', 'that is older is refused'],
+  ),
 ];
