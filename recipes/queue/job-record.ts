@@ -121,6 +121,9 @@ const jobState = (from: Partial<JobState>): JobState => {
   for (const field of optionalFields) {
     if (from[field] !== undefined) state[field] = from[field];
   }
+  const { data } = from;
+  // Written by hand as the value that the text stands for.
+  if (data !== undefined && typeof data !== 'string') state['data'] = JSON.stringify(data);
   return state as JobState;
 };
 

@@ -202,6 +202,19 @@ describe.skipIf(storeMissing)('light jobs', () => {
     ]);
   });
 
+  test('what somebody wrote by hand as a value is read as the text of it', async () => {
+    const actor = await world.actor();
+    const name = world.name();
+    const { id } = await queueOf(actor, name).push('one');
+    const { kv } = world.operator();
+    const entry = { v: 1, attempts: 0, pushedMs: 1, data: { to: 'you' } };
+    await kv.put(queueKeys(name).ready + id, JSON.stringify(entry));
+    const claim = await consumerOf(actor, name).claim();
+    expect(claim?.data).toEqual({ to: 'you' });
+    await claim?.dead('seen');
+    expect((await queueOf(actor, name).dead.list())[0]?.data).toEqual({ to: 'you' });
+  });
+
   test('those from before there was a bound take room, until they are done', async () => {
     // Nothing but what is heard ends the wait.
     const actor = await world.actor({ clock: new ManualClock(), ttl: '1h' });

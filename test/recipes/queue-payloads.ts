@@ -1,5 +1,6 @@
 /** What is in a queue, as its keys tell. */
 import { type QueueKeys, queueKeys } from '../../recipes/names.ts';
+import { encodeState, readJobState } from '../../recipes/queue/job-record.ts';
 import type { Kv } from '../../sdk/kv.ts';
 import { payloadsLeft } from '../lin/recipes-queue.ts';
 
@@ -11,4 +12,12 @@ export async function payloadsOf(kv: Kv, name: string): Promise<readonly unknown
     ({ key, value }) => [key, { value: Buffer.from(value).toString('utf8') }] as const,
   );
   return payloadsLeft(keys, entries).map((payload) => JSON.parse(payload) as unknown);
+}
+
+/** Makes the payload of a light job that is ready one that no JSON codec can read. */
+export async function spoilPayload(kv: Kv, name: string, id: string): Promise<void> {
+  const key = queueKeys(name).ready + id;
+  const entry = await kv.get(key);
+  if (entry === null) throw new Error(`${key} is not there`);
+  await kv.put(key, encodeState({ ...readJobState(entry), data: 'not JSON' }));
 }

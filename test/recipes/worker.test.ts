@@ -5,6 +5,7 @@ import { type Handler, UnrecoverableJobError, type WorkerEvent } from '../../rec
 import { Queue } from '../../recipes/queue/queue.ts';
 import { Worker, type WorkerOptions } from '../../recipes/queue/worker.ts';
 import { storeMissing } from '../support/store.ts';
+import { spoilPayload } from './queue-payloads.ts';
 import { type Actor, eventually, settle, useWorld } from './world.ts';
 
 describe.skipIf(storeMissing)('worker', () => {
@@ -245,7 +246,7 @@ describe.skipIf(storeMissing)('worker', () => {
     const queue = queueOf(actor, name);
     await queue.push(1);
     const { id } = await queue.push(2);
-    await world.operator().kv.put(queueKeys(name).job + id, 'not JSON');
+    await spoilPayload(world.operator().kv, name, id);
     const { happened } = workerOf(actor, name, () => {
       throw new UnrecoverableJobError('no such customer');
     });
@@ -413,7 +414,7 @@ describe.skipIf(storeMissing)('worker', () => {
     const name = world.name();
     const queue = queueOf(actor, name);
     const pushed = await queue.pushMany([1, 2, 3, 4, 5, 6, 7].map((data) => ({ data })));
-    await world.operator().kv.put(queueKeys(name).job + pushed[1]?.id, 'not JSON');
+    await spoilPayload(world.operator().kv, name, pushed[1]?.id ?? '');
     const sizes: number[] = [];
     const worker = new Worker<number, number>(
       actor.context,
