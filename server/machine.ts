@@ -18,7 +18,7 @@ import type { FaultCode } from './faults.ts';
 import { Lessor } from './lease/lessor.ts';
 import type { MembershipCommand } from './membership.ts';
 import { CompactionState } from './mvcc/compaction-state.ts';
-import { CreationOrders } from './mvcc/creation-orders.ts';
+import { CreationOrders, type CreationOrdersOptions } from './mvcc/creation-orders.ts';
 import { Draft, type ForwardReader } from './mvcc/draft.ts';
 import { readFact, writeFact } from './mvcc/facts.ts';
 import { Crc32c, type HashResult, readHash } from './mvcc/hash.ts';
@@ -84,8 +84,7 @@ export type MachineOptions = {
   readonly maxTxnOps: number;
   /** Records that one compaction step looks at. Default: as many as fit a small number of bytes. */
   readonly compactionStepRecords?: number;
-  /** Keys that a span must have for their order of creation to be kept. Default: when it pays. */
-  readonly minOrderedKeys?: number;
+  readonly creationOrders?: CreationOrdersOptions;
 };
 
 /** The revision of a store in which nothing was ever written. */
@@ -105,7 +104,7 @@ export class Machine implements Horizon {
   constructor(options: MachineOptions) {
     this.#options = options;
     this.#compaction = new CompactionState(options.compactionStepRecords);
-    this.#orders = new CreationOrders(options.minOrderedKeys);
+    this.#orders = new CreationOrders(options.creationOrders);
   }
 
   /** The newest revision. */

@@ -254,8 +254,7 @@ export class Node {
       return;
     }
     if (messages.length > 0) send(messages);
-    const hasMoreToDo = messages.length > 0 || this.#replica.hasEffects;
-    if (write !== undefined) this.#write(write, nowMs, !hasMoreToDo);
+    if (write !== undefined) this.#write(write, nowMs, this.#mayBlock(messages));
     const effects = this.#replica.effects(nowMs, mayApply);
     if (effects.installed) this.#onInstalled();
     for (const published of effects.published) this.#options.onPublished(published);
@@ -269,6 +268,14 @@ export class Node {
     if (effects.membersChanged || effects.configuration !== undefined) this.#options.onMembers();
     if (this.#replica.machine.compactRevision !== this.#compactRevision) this.#onCompacted();
     if (effects.more && !this.installation.isRunning) this.#goOn(mayApply);
+  }
+
+  /**
+   * Nobody but clients whose writes wait for the disk anyway may be kept waiting by it: a member of
+   * several goes on hearing and answering the others, however long its disk takes.
+   */
+  #mayBlock(messages: readonly Message[]): boolean {
+    return this.#replica.isSoleVoter && messages.length === 0 && !this.#replica.hasEffects;
   }
 
   #answer(effects: Effects): void {

@@ -196,14 +196,15 @@ export class Replica {
     return ready;
   }
 
-  /** Whether `effects` would find something to apply or to answer now. */
+  /** No other member waits for what this one does. */
+  get isSoleVoter(): boolean {
+    const { voters, outgoing } = this.machine.configuration;
+    return voters.length === 1 && outgoing.length === 0 && voters[0] === this.#raft.id;
+  }
+
+  /** Whether `effects` would find something to apply, or answers to give, beside reads to let go. */
   get hasEffects(): boolean {
-    const applied = this.appliedIndex;
-    return (
-      this.#mayApplyMore ||
-      this.#outcomes.length > 0 ||
-      this.#waitingReads.some((read) => read.index <= applied)
-    );
+    return this.#mayApplyMore || this.#outcomes.length > 0;
   }
 
   /**

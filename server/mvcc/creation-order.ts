@@ -28,7 +28,7 @@ export type CreationQuery = {
 export const nameOf = (key: Bytes): string =>
   Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString('latin1');
 
-export const keyOf = (name: string): Bytes => Buffer.from(name, 'latin1');
+export const bytesOf = (name: string): Bytes => Buffer.from(name, 'latin1');
 
 const precedes = (a: Creation, b: Creation): boolean =>
   a.revision < b.revision || (a.revision === b.revision && a.name < b.name);
@@ -81,12 +81,19 @@ export class CreationOrder {
     const from = this.#lowerBound({ revision: minRevision, name: '' });
     const to =
       maxRevision === 0 ? this.size : this.#lowerBound({ revision: maxRevision + 1, name: '' });
-    for (const creation of descending ? this.#backwards(from, to) : this.#ordered.slice(from, to)) {
+    for (const creation of descending ? this.#backwards(from, to) : this.#forwards(from, to)) {
       if (names.length >= limit) break;
       if (!gone.has(creation.name)) take(creation);
     }
     if (!descending) for (const creation of created) take(creation);
     return names;
+  }
+
+  *#forwards(from: number, to: number): Generator<Creation, void> {
+    for (let at = from; at < to; at += 1) {
+      const creation = this.#ordered[at];
+      if (creation !== undefined) yield creation;
+    }
   }
 
   /** Newest first; those of one revision in key order. */

@@ -5,10 +5,10 @@
  * Invariant: an order shows the span at the revision of the last entry that was announced.
  */
 import {
+  bytesOf,
   type Creation,
   type CreationChanges,
   CreationOrder,
-  keyOf,
   nameOf,
 } from './creation-order.ts';
 import type { ForwardReader } from './draft.ts';
@@ -33,32 +33,53 @@ export interface Creations {
   scanned(request: RangeRequest, count: number): void;
 }
 
-type Kept = { readonly interval: Interval; readonly order: CreationOrder };
+type Kept = {
+  readonly name: string;
+  readonly interval: Interval;
+  readonly order: CreationOrder;
+};
 
-/** A shorter span is scanned as fast. */
-const MIN_KEYS = 24;
-/** A longer one would take too much memory. */
-const MAX_KEYS = 65_536;
-/** In all orders together. */
-const MAX_KEYS_KEPT = 262_144;
+export type CreationOrdersOptions = {
+  /** Spans with fewer keys are scanned as fast. @default 24 */
+  readonly minKeys?: number | undefined;
+  /** Longer ones are left to scans, which pause: an order is made in one go. @default 4096 */
+  readonly maxKeys?: number | undefined;
+  /** In all orders together. @default 262144 */
+  readonly maxKeysKept?: number | undefined;
+};
+
 const MAX_SPANS = 1_024;
 /** More are read from a scan, which pauses. */
 const MAX_LIMIT = 128;
+/** An entry with more events takes longer to follow than the orders that it changes take to make. */
+const MAX_EVENTS = 256;
 
 const NO_EVENTS: readonly Event[] = [];
 
 export class CreationOrders {
   readonly #minKeys: number;
+  readonly #maxKeys: number;
+  readonly #maxKeysKept: number;
   /** The span used last is the last one. */
   readonly #kept = new Map<string, Kept>();
-  readonly #intervals = new IntervalTree<CreationOrder>();
+  readonly #intervals = new IntervalTree<Kept>();
   /** To be kept from the next listing on. */
   readonly #wanted = new Set<string>();
   #keys = 0;
 
-  /** @param minKeys spans with fewer are not kept */
-  constructor(minKeys: number = MIN_KEYS) {
+  constructor({
+    minKeys = 24,
+    maxKeys = 4_096,
+    maxKeysKept = 262_144,
+  }: CreationOrdersOptions = {}) {
     this.#minKeys = minKeys;
+    this.#maxKeys = maxKeys;
+    this.#maxKeysKept = maxKeysKept;
+  }
+
+  /** Keys in all orders. */
+  get keys(): number {
+    return this.#keys;
   }
 
   /**
@@ -74,32 +95,41 @@ export class CreationOrders {
         return order === undefined ? undefined : select(order, request, drafted);
       },
       scanned: (request, count) => {
-        if (!isServed(request) || count < this.#minKeys || count > MAX_KEYS) return;
+        if (!isServed(request) || count < this.#minKeys || count > this.#maxKeys) return;
         if (this.#wanted.size >= MAX_SPANS) this.#wanted.clear();
         this.#wanted.add(spanName(request));
       },
     };
   }
 
-  /** One entry took effect. */
+  /** An entry takes effect: its writes go to the state before anything is asked again. */
   announce(events: readonly Event[]): void {
     if (this.#kept.size === 0) return;
+    const ended = new Set<Kept>();
+    const isTooLong = events.length > MAX_EVENTS;
     for (const { kind, kv } of events) {
       if (kind === 'put' && kv.version > 1) continue;
-      const name = nameOf(kv.key);
-      this.#intervals.stab(kv.key, (order) => {
-        this.#keys -= order.size;
-        if (kind === 'put') order.add({ revision: kv.createRevision, name });
-        else order.remove(name);
-        this.#keys += order.size;
+      const creation = { revision: kv.createRevision, name: nameOf(kv.key) };
+      this.#intervals.stab(kv.key, (kept) => {
+        if (isTooLong) ended.add(kept);
+        else this.#follow(kept, kind, creation);
+        if (kept.order.size === 0 || kept.order.size > this.#maxKeys) ended.add(kept);
       });
     }
+    for (const kept of ended) this.#drop(kept);
     this.#evict();
+  }
+
+  #follow({ order }: Kept, kind: Event['kind'], creation: Creation): void {
+    this.#keys -= order.size;
+    if (kind === 'put') order.add(creation);
+    else order.remove(creation.name);
+    this.#keys += order.size;
   }
 
   /** The state was replaced. */
   clear(): void {
-    for (const name of [...this.#kept.keys()]) this.#drop(name);
+    for (const kept of [...this.#kept.values()]) this.#drop(kept);
     this.#wanted.clear();
   }
 
@@ -115,25 +145,25 @@ export class CreationOrders {
     }
     if (!this.#wanted.delete(name)) return undefined;
     const order = new CreationOrder(readCreations(reader, request));
-    const interval = intervalOf(request);
-    this.#kept.set(name, { interval, order });
-    this.#intervals.add(interval, order);
+    const made = { name, interval: copyOf(intervalOf(request)), order };
+    this.#kept.set(name, made);
+    this.#intervals.add(made.interval, made);
     this.#keys += order.size;
+    this.#evict();
     return order;
   }
 
+  /** Those used longest ago go first. */
   #evict(): void {
-    for (const [name, { order }] of this.#kept) {
-      const isTooMuch = this.#kept.size > MAX_SPANS || this.#keys > MAX_KEYS_KEPT;
-      if (isTooMuch || order.size > MAX_KEYS || order.size === 0) this.#drop(name);
+    for (const kept of this.#kept.values()) {
+      if (this.#kept.size <= MAX_SPANS && this.#keys <= this.#maxKeysKept) return;
+      this.#drop(kept);
     }
   }
 
-  #drop(name: string): void {
-    const kept = this.#kept.get(name);
-    if (kept === undefined) return;
-    this.#kept.delete(name);
-    this.#intervals.remove(kept.interval, kept.order);
+  #drop(kept: Kept): void {
+    this.#kept.delete(kept.name);
+    this.#intervals.remove(kept.interval, kept);
     this.#keys -= kept.order.size;
   }
 }
@@ -146,6 +176,12 @@ const isServed = (request: RangeRequest): boolean =>
   request.limit <= MAX_LIMIT &&
   request.minModRevision === 0 &&
   request.maxModRevision === 0;
+
+/** The request that it came with is not kept for it. */
+const copyOf = ({ start, end }: Interval): Interval => ({
+  start: Uint8Array.from(start),
+  end: end && Uint8Array.from(end),
+});
 
 /** Different for different spans. */
 const spanName = ({ key, rangeEnd }: KeySpan): string =>
@@ -174,7 +210,7 @@ function select(order: CreationOrder, request: RangeRequest, drafted: readonly E
   };
   const names = order.select(query, changes);
   const count = order.size - changes.gone.size + changes.created.length;
-  return { keys: names.map(keyOf), count };
+  return { keys: names.map(bytesOf), count };
 }
 
 const NO_CHANGES: CreationChanges = { gone: new Set(), created: [] };

@@ -5,7 +5,8 @@
 import type { Bytes } from '../mvcc/types.ts';
 
 const MAX_VALUES = 1_024;
-const MAX_VALUE_BYTES = 1_024;
+/** Of a key and its value. */
+const MAX_BYTES = 1_024;
 
 export class ReadValues {
   readonly #values = new Map<string, Bytes>();
@@ -15,7 +16,7 @@ export class ReadValues {
   }
 
   add(name: string, value: Bytes): void {
-    if (value.length > MAX_VALUE_BYTES) return;
+    if (name.length + value.length > MAX_BYTES) return;
     if (this.#values.size >= MAX_VALUES) this.#values.clear();
     this.#values.set(name, value);
   }

@@ -59,6 +59,8 @@ export function decodeRecord(key: Bytes, record: Buffer): Buffer | undefined {
 }
 
 const ARENA_BYTES = 256 * 1024;
+/** Kept for the next records; a transaction that needed more gives the rest back. */
+const KEPT_SLABS = 16;
 
 /**
  * Encodes records one behind the other in large buffers, so that a record costs no allocation of its
@@ -73,6 +75,7 @@ export class RecordArena {
 
   /** Nobody needs the records of before any more: what comes next takes their place. */
   clear(): void {
+    this.#slabs.length = Math.min(this.#slabs.length, KEPT_SLABS);
     this.#slab = Buffer.alloc(0);
     this.#count = 0;
     this.#used = 0;

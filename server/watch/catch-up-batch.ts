@@ -4,7 +4,6 @@
  * Ten thousand watchers that reconnect want the same revisions: they are read once, and from the
  * second watcher on an index by key makes each pay only for its own events.
  */
-
 import { contains, type Interval, isBelowEnd } from '../mvcc/interval.ts';
 import type { Bytes, Revision } from '../mvcc/types.ts';
 import type { SharedRevision, WatchEvent } from './watch-event.ts';

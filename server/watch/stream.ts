@@ -4,7 +4,6 @@
  * One queue in one order: nothing of a watcher comes before its `created` or after its `canceled`,
  * and a progress notification stands behind every event it vouches for.
  */
-
 import { intervalOf, isEmpty } from '../mvcc/interval.ts';
 import type { Revision } from '../mvcc/types.ts';
 import {

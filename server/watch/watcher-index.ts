@@ -1,5 +1,4 @@
 /** Finds the watchers of a key at a cost of those found, not of those there are. */
-
 import { isSingle } from '../mvcc/interval.ts';
 import { IntervalTree } from '../mvcc/interval-tree.ts';
 import type { Bytes } from '../mvcc/types.ts';

@@ -1,5 +1,4 @@
 /** One watch of one client, and what a stream of them is told. */
-
 import type { Interval } from '../mvcc/interval.ts';
 import type { Bytes, Event, Revision } from '../mvcc/types.ts';
 import type { WatchEvent } from './watch-event.ts';

@@ -44,7 +44,7 @@ function circumstances([first]: readonly Line[]): string {
   return [
     `Measured on ${date.slice(0, 10)}: ${machine}, servers and clients on the same processors, of`,
     `which other programs took ${othersBusyPercent} % before the run. Medians of ${repetitions} interleaved`,
-    `repetitions of ${durationMs} ms, after ${warmUpMs} ms of warm-up.`,
+    `repetitions of ${durationMs} ms, after at least ${warmUpMs} ms of warm-up.`,
   ].join('\n');
 }
 

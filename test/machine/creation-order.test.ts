@@ -1,35 +1,43 @@
 /** Listings in the order of creation, from an order that is kept: the same answers as from a scan. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { RangeRequest, TxnRequest } from '../../server/mvcc/types.ts';
+import type { Operation, RangeRequest, TxnRequest } from '../../server/mvcc/types.ts';
 import { plain } from '../support/plain.ts';
 import { SortedState } from '../support/sorted-state.ts';
 import { command, deleteRange, put } from './arbitraries.ts';
 import { del, FROM_KEY, get, put as putOf, txn } from './requests.ts';
 import { Rig } from './rig.ts';
 
-const keeping = () => new Rig(new SortedState(), { minOrderedKeys: 1 });
-const scanning = () => new Rig(new SortedState(), { minOrderedKeys: Number.POSITIVE_INFINITY });
+const keeping = () => new Rig(new SortedState(), { creationOrders: { minKeys: 1 } });
+const scanning = () =>
+  new Rig(new SortedState(), { creationOrders: { minKeys: Number.POSITIVE_INFINITY } });
 
 const revision = fc.oneof(fc.constant(0), fc.integer({ min: -1, max: 30 }));
 /** Few spans, so that the same one is asked for again. */
 const listing: fc.Arbitrary<RangeRequest> = fc
   .record({
     span: fc.constantFrom(['a', 'b'], ['\0', '\0'], ['aa', '\xff']),
-    limit: fc.integer({ min: 1, max: 4 }),
+    limit: fc.integer({ min: 0, max: 4 }),
     sortOrder: fc.constantFrom('ascend' as const, 'descend' as const),
     revision: fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, revision),
     minCreateRevision: revision,
     maxCreateRevision: revision,
     keysOnly: fc.boolean(),
+    countOnly: fc.integer({ min: 0, max: 4 }).map((n) => n === 0),
   })
   .map(({ span: [start = '', end = ''], ...options }) =>
     get(start, end, { ...options, sortTarget: 'create' }),
   );
 
-const mixed: fc.Arbitrary<TxnRequest> = fc
-  .array(fc.oneof(put, deleteRange, listing, listing), { maxLength: 6 })
-  .map((success) => ({ kind: 'txn', compare: [], success, failure: [] }));
+const together = (success: readonly Operation[]): TxnRequest => ({
+  kind: 'txn',
+  compare: [],
+  success,
+  failure: [],
+});
+const operation = fc.oneof(put, deleteRange, listing, listing);
+const nested = fc.array(operation, { maxLength: 3 }).map(together);
+const mixed = fc.array(fc.oneof(operation, nested), { maxLength: 6 }).map(together);
 
 test('the same answers as from a scan, inside transactions and outside', () => {
   fc.assert(

@@ -135,7 +135,10 @@ export function machineSuite(name: string, { open, runs }: SuiteOptions): void {
     await fc.assert(
       fc.asyncProperty(steps, fc.integer({ min: 1, max: 4 }), (taken, stepRecords) =>
         withState((state) => {
-          const rig = new Rig(state, { compactionStepRecords: stepRecords, minOrderedKeys: 1 });
+          const rig = new Rig(state, {
+            compactionStepRecords: stepRecords,
+            creationOrders: { minKeys: 1 },
+          });
           const model = new Model(MIN_TTL_SECONDS);
           for (const one of taken) takeStep(rig, model, one);
           compareFacts(rig, model);
@@ -158,7 +161,10 @@ export function machineSuite(name: string, { open, runs }: SuiteOptions): void {
         fc.integer({ min: 1, max: 3 }),
         (commands, percents, stepRecords) =>
           withState((state) => {
-            const rig = new Rig(state, { compactionStepRecords: stepRecords, minOrderedKeys: 1 });
+            const rig = new Rig(state, {
+              compactionStepRecords: stepRecords,
+              creationOrders: { minKeys: 1 },
+            });
             const model = new Model(MIN_TTL_SECONDS);
             for (const one of commands) {
               if (one.kind === 'compact') continue;
@@ -194,7 +200,7 @@ export function machineSuite(name: string, { open, runs }: SuiteOptions): void {
     await fc.assert(
       fc.asyncProperty(steps, (taken) =>
         withState((state) => {
-          const rig = new Rig(state, { compactionStepRecords: 1, minOrderedKeys: 1 });
+          const rig = new Rig(state, { compactionStepRecords: 1, creationOrders: { minKeys: 1 } });
           for (const one of taken) {
             if (one.kind === 'command') rig.apply(one.command, one.term);
           }

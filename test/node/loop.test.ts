@@ -24,7 +24,9 @@ async function member(founders: readonly Founder[]) {
   const stores = await openStores(undefined, identity, () => {});
   let gate: Promise<void> = Promise.resolve();
   const append = stores.log.append.bind(stores.log);
-  stores.log.append = async (batch) => {
+  const mayBlock: (boolean | undefined)[] = [];
+  stores.log.append = async (batch, blocks) => {
+    mayBlock.push(blocks);
     await gate;
     await append(batch);
   };
@@ -56,7 +58,7 @@ async function member(founders: readonly Founder[]) {
     });
     return open;
   };
-  return { ...parts, stores, time, hold, failures, expulsions };
+  return { ...parts, stores, time, hold, mayBlock, failures, expulsions };
 }
 
 async function leader() {
@@ -68,6 +70,21 @@ async function leader() {
 test('a member founded alone leads at once, without waiting for an election timeout', async () => {
   const { member } = await leader();
   expect(member.members.map(({ name }) => name)).toEqual(['a']);
+});
+
+test('a member alone may block for a write, unless it can apply another one meanwhile', async () => {
+  const { member, time, hold, mayBlock } = await leader();
+  mayBlock.length = 0;
+  await Promise.all([member.propose(put('a')), time.pass(10)]);
+  expect(mayBlock).toEqual([true]);
+  const open = hold();
+  const first = member.propose(put('b'));
+  await time.pass(10);
+  const second = member.propose(put('c'));
+  await time.pass(10);
+  open();
+  await Promise.all([first, second, time.pass(10)]);
+  expect(mayBlock).toEqual([true, true, false]);
 });
 
 test('a leader whose log takes longer than an election steps down, and leads again when it can', async () => {

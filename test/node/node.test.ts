@@ -26,7 +26,7 @@ const nothing: Outgoing & Effects = {
   more: false,
 };
 
-function rig() {
+function rig({ isSoleVoter = true } = {}) {
   const time = new VirtualTime();
   const { log, state }: { log: Log; state: State } = new MemoryDirectory();
   const told: string[] = [];
@@ -38,6 +38,7 @@ function rig() {
     machine: new Machine({ minLeaseTtlSeconds: 2, maxTxnOps: 128 }),
     leader: 3n,
     isServingLeader: false,
+    isSoleVoter,
     appliedIndex: 0,
     handle: ({ kind }: { kind: string }) => {
       if (kind !== 'tick') told.push(kind);
@@ -137,28 +138,37 @@ const outcome = { id: 1, fault: 'stopped' } as const;
 const message = { to: 3n } as Message;
 
 test.each([
-  { more: 'nothing', given: {}, mayBlock: true },
-  { more: 'something to answer', given: { outcomes: [outcome] }, mayBlock: false },
-  { more: 'messages for others', given: { messages: [message] }, mayBlock: false },
-])(
-  'with $more to do, the log is told that it may block: $mayBlock',
-  async ({ given, mayBlock }) => {
-    const { node, time, log, told, give } = rig();
-    await time.pass(0);
-    const asked: unknown[] = [];
-    log.append = async (_batch, blocks) => {
-      told.push('append');
-      asked.push(blocks);
-    };
-    told.length = 0;
-    give({ write, ...given });
-    node.wake();
-    await time.pass(0);
-    expect(asked).toEqual([mayBlock]);
-    expect(told.indexOf('append')).toBeLessThan(told.indexOf('effects'));
-    if (told.includes('sent')) expect(told.indexOf('sent')).toBeLessThan(told.indexOf('append'));
+  { who: 'alone, with nothing', given: {}, isSoleVoter: true, mayBlock: true },
+  {
+    who: 'alone, with answers',
+    given: { outcomes: [outcome] },
+    isSoleVoter: true,
+    mayBlock: false,
   },
-);
+  {
+    who: 'alone, with messages',
+    given: { messages: [message] },
+    isSoleVoter: true,
+    mayBlock: false,
+  },
+  { who: 'with others, with nothing', given: {}, isSoleVoter: false, mayBlock: false },
+])('$who to do, the log is told that it may block: $mayBlock', async (situation) => {
+  const { given, isSoleVoter, mayBlock } = situation;
+  const { node, time, log, told, give } = rig({ isSoleVoter });
+  await time.pass(0);
+  const asked: unknown[] = [];
+  log.append = async (_batch, blocks) => {
+    told.push('append');
+    asked.push(blocks);
+  };
+  told.length = 0;
+  give({ write, ...given });
+  node.wake();
+  await time.pass(0);
+  expect(asked).toEqual([mayBlock]);
+  expect(told.indexOf('append')).toBeLessThan(told.indexOf('effects'));
+  if (told.includes('sent')) expect(told.indexOf('sent')).toBeLessThan(told.indexOf('append'));
+});
 
 test('what is asked of a loop that has ended is refused, by rejecting', async () => {
   const { node } = rig();
