@@ -127,4 +127,14 @@ export const mvccMutants: readonly Mutant[] = [
     { file: 'server/machine.ts', find: '    this.#orders.clear();\n', replace: '' },
     test('machine/creation-order', 'a state that was replaced'),
   ),
+  mvcc(
+    684,
+    'orders of creation are never given up',
+    {
+      file: 'server/mvcc/creation-orders.ts',
+      find: '    this.#keys += order.size;\n    this.#evict();\n    return order;',
+      replace: '    this.#keys += order.size;\n    return order;',
+    },
+    test('mvcc/creation-orders', 'those used longest ago go'),
+  ),
 ];

@@ -330,4 +330,13 @@ export const replicaMutants: readonly Mutant[] = [
     leases,
     'after a snapshot',
   ),
+  replica(
+    685,
+    'a member of several blocks for its disk',
+    'node.ts',
+    'return this.#replica.isSoleVoter && messages',
+    'return messages',
+    'node/node',
+    'with others, with nothing',
+  ),
 ];
