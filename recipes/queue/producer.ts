@@ -69,7 +69,7 @@ type Single = {
 
 export type Along = { readonly key: string; readonly revision: bigint; readonly value: string };
 
-/** Single jobs pushed in one transaction at most: two operations each, of the 128 that servers allow. */
+/** Single jobs pushed in one transaction at most: at most two operations each, of the 128 that servers allow. */
 const singlesAtOnce = 60;
 
 /** Larger ones go alone, so that those that go together stay far below what servers take. */

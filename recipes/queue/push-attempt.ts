@@ -16,6 +16,7 @@ import { lightData } from './light-jobs.ts';
 import type { Along, NewJob, Producer, Pushed } from './producer.ts';
 import type { Lane } from './push-lanes.ts';
 import type { KnownLimits } from './queue-limits.ts';
+import type { RoomRead } from './queue-room.ts';
 import { type Replacement, replacementOf } from './replacement.ts';
 import { passTurns } from './turns.ts';
 
@@ -108,9 +109,8 @@ export class PushAttempt {
     const operations = items.map((item) => this.#operations(item, crowds, replacement, bounded));
     const beside = [
       op.put(lane.key, this.#mark, { lease: lane.session.lease }),
-      ...(bounded ? [op.put(this.#producer.keys.gate, this.#mark), ...room.reads] : []),
+      ...(bounded ? [op.put(this.#producer.keys.gate, this.#mark), op.txn(room.read)] : []),
       ...along.map(({ key, value }) => op.put(key, value)),
-      ...[...crowds.values()].map(({ keys, group }) => op.put(keys.pass + group, this.#mark)),
     ];
     const result = await kv
       .txn()
@@ -127,9 +127,7 @@ export class PushAttempt {
     const responses: readonly unknown[] = result.responses;
     if (result.succeeded) {
       lane.revision = result.revision;
-      if (bounded) {
-        room.see(responses.slice(2), items.length);
-      }
+      if (bounded) room.see(responses[2] as RoomRead, items.length);
       await this.#passTurns(crowds, responses.some(linesUp) ? items : [], signal);
       return this.#all(replacement?.replaced);
     }
@@ -188,6 +186,7 @@ export class PushAttempt {
       op.put(keys.job + id, job.payload),
       ...(replacement?.operations ?? [entry]),
       ...(dedupKey === undefined ? [] : [op.put(dedupKey, id)]),
+      ...(crowd?.last === id ? [op.put(keys.pass + crowd.group, this.#mark)] : []),
       ...(state.parent === undefined ? [] : [op.put(waitKey(item, this.#items), '')]),
     ];
   }
@@ -195,7 +194,7 @@ export class PushAttempt {
   /** Jobs line up in groups that may have free turns. A sweep does what fails here. */
   async #passTurns(crowds: Crowds, linedUp: readonly Item[], signal: AbortSignal): Promise<void> {
     const { client } = this.#producer;
-    const groups = new Map(crowds);
+    const groups = new Map<string, { keys: QueueKeys; group: string }>(crowds);
     if ((this.#limits.current.groupConcurrency ?? 1) > 1) {
       for (const { keys, state } of linedUp) {
         if (state.group !== undefined)
@@ -257,10 +256,21 @@ const withinLevel = (
     : jobs.map((operations) => op.txn(kv.txn().then(...operations)));
 };
 
-/** Of 128, which those nested in one of them share. */
-const operationsOfLevel = 122;
+/**
+ * Of 128, which servers allow on any way from the outermost level to the innermost: what is nested in one
+ * of these are at most the 7 reads of the room.
+ */
+const operationsOfLevel = 121;
 
-type Crowds = ReadonlyMap<string, { readonly keys: QueueKeys; readonly group: string }>;
+type Crowd = {
+  readonly keys: QueueKeys;
+  readonly group: string;
+  /** The job that calls for a look at the group's turns. */
+  readonly last: string;
+};
+
+/** By the key of the group's mark. */
+type Crowds = ReadonlyMap<string, Crowd>;
 
 /** The group an item arrives in, as the key of its mark; '' for none. */
 const crowdOf = ({ keys, state, job }: Item): string =>
@@ -273,13 +283,13 @@ const crowdOf = ({ keys, state, job }: Item): string =>
  * once, and so it cannot decide for each of them whether it gets the turn.
  */
 function crowdsOf(items: readonly Item[]): Crowds {
-  const crowds = new Map<string, { keys: QueueKeys; group: string }>();
+  const crowds = new Map<string, Crowd>();
   const seen = new Set<string>();
   for (const item of items) {
     const crowd = crowdOf(item);
     const { group } = item.state;
     if (seen.has(crowd) && crowd !== '' && group !== undefined) {
-      crowds.set(crowd, { keys: item.keys, group });
+      crowds.set(crowd, { keys: item.keys, group, last: item.id });
     }
     seen.add(crowd);
   }

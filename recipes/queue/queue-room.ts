@@ -18,6 +18,9 @@ const places = ['ready', 'claim', 'at', 'line', 'blocked'] as const;
 /** The slow, jittered look that covers what a watch does not report. */
 const lookEveryMs = 5_000;
 
+/** What `read` is answered. */
+export type RoomRead = { readonly responses: readonly unknown[] };
+
 export class QueueRoom {
   readonly #client: Client;
   readonly #keys: QueueKeys;
@@ -35,14 +38,16 @@ export class QueueRoom {
     this.#keys = keys;
   }
 
-  /** What tells how many jobs there are; for a transaction, followed by `see`. */
-  get reads() {
+  /** What tells how many jobs there are, alone or nested in another transaction; for `see`. */
+  get read() {
     const keys = this.#keys;
-    return [
-      op.get(keys.gate),
-      op.list({ prefix: keys.cancel }),
-      ...places.map((place) => op.count({ prefix: keys[place] })),
-    ] as const;
+    return this.#client.kv
+      .txn()
+      .then(
+        op.get(keys.gate),
+        op.list({ prefix: keys.cancel }),
+        ...places.map((place) => op.count({ prefix: keys[place] })),
+      );
   }
 
   /** Whether somebody waits for room now. */
@@ -55,11 +60,8 @@ export class QueueRoom {
     return compare.modRevision(this.#keys.gate, '==', this.#gate ?? 0n);
   }
 
-  /**
-   * @param responses to `reads`, and to whatever came after
-   * @param added jobs that were pushed after that, in the same transaction
-   */
-  see(responses: readonly unknown[], added = 0): void {
+  /** @param added jobs that were pushed after that was read, in the same transaction */
+  see({ responses }: RoomRead, added = 0): void {
     const [gate, orders, ...counts] = responses as readonly [
       KeyValue | null,
       ListResult,
@@ -67,9 +69,7 @@ export class QueueRoom {
     ];
     const successors = orders.kvs.filter((order) => readOrder(order).next !== undefined);
     this.#gate = gate?.modRevision ?? 0n;
-    this.#jobs = counts
-      .slice(0, places.length)
-      .reduce((jobs, count) => jobs + Number(count), successors.length + added);
+    this.#jobs = counts.reduce((jobs, count) => jobs + Number(count), successors.length + added);
   }
 
   /** The gate may be another by now: look before the next push. */
@@ -125,13 +125,9 @@ export class QueueRoom {
   }
 
   async #look(signal: AbortSignal): Promise<void> {
-    const read = this.#client.kv.txn().then(...this.reads);
-    const { responses, revision } = await untilAnswered(
-      this.#client,
-      () => read.commit({ signal }),
-      signal,
-    );
-    this.see(responses);
-    this.#seenAt = revision;
+    const { read } = this;
+    const seen = await untilAnswered(this.#client, () => read.commit({ signal }), signal);
+    this.see(seen);
+    this.#seenAt = seen.revision;
   }
 }

@@ -108,6 +108,20 @@ describe.skipIf(storeMissing)('the key of a job', () => {
     expect(await waiting).toMatchObject({ duplicate: false });
   });
 
+  test('takes room for its new job, which waits until the running one has stopped', async () => {
+    const { name, queue, consumer } = await setUp();
+    await queue.setLimits({ capacity: 2 });
+    const { id } = await queue.push(1, { key });
+    const running = await claimed(consumer);
+    expect(await queue.push(2, { key, replace: true })).toMatchObject({ replaced: id });
+    // One that has to look how many there are.
+    const other = queueOf(await world.actor(), name);
+    await expect(other.push(3, { whenFull: 'fail' })).rejects.toMatchObject({ code: 'FULL' });
+    await running.stop();
+    expect(await other.push(3, { whenFull: 'fail' })).toMatchObject({ duplicate: false });
+    expect((await queue.stats()).ready).toBe(2);
+  });
+
   test('costs one exchange more in each tenth of the time, and nothing where it is not asked for', async () => {
     const { actor, clock, queue, consumer, kinds } = await setUp();
     const grant = vi.spyOn(actor.client.leases, 'grant');

@@ -160,4 +160,10 @@ export const queueMutants: readonly Mutant[] = [
     ['queue-room', "'ready', 'claim', 'at'", "'ready', 'at'"],
     recipe('queue-light', 'take room, until they are done'),
   ),
+  mutant(
+    693,
+    'job that is to replace a running one takes no room in a bounded queue',
+    ['queue-room', 'successors.length + added', 'added'],
+    recipe('queue-keys', 'takes room for its new job'),
+  ),
 ];
