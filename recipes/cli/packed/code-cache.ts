@@ -2,14 +2,16 @@
  * Keeps what V8 compiled of the packed program beside it: the next start need not compile it again,
  * which is a fifth of the way to the first request.
  *
- * Only code of the same version of Node is looked at, and V8 refuses what does not fit. Where nothing
- * can be kept, as in an installation that is only read, everything is compiled at each start.
+ * Only code of the same version of Node is looked at. What is damaged, or was compiled from something
+ * else, is compiled and kept anew. Where nothing can be kept, as in an installation that is only read,
+ * everything is compiled at each start.
  */
-import { readFileSync } from 'node:fs';
-import { mkdir, open, rename } from 'node:fs/promises';
+import { constants, readFileSync } from 'node:fs';
+import { access, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import { Script } from 'node:vm';
+import { seal, unseal } from './kept-code.ts';
 
 type ModuleFunction = (
   exports: unknown,
@@ -19,13 +21,15 @@ type ModuleFunction = (
   folder: string,
 ) => void;
 
-/** What was compiled in this process, by the file where it is to be kept. */
-const compiled = new Map<string, Script>();
+interface Compiled {
+  readonly script: Script;
+  readonly source: Buffer;
+}
 
-/**
- * From now on CommonJS modules of `folder` are loaded with the code that was kept of them. The name of a
- * module must change with its content.
- */
+/** What was compiled in this process, by the file where it is to be kept. */
+const compiled = new Map<string, Compiled>();
+
+/** From now on CommonJS modules of `folder` are loaded with the code that was kept of them. */
 export function useCodeCache(folder: string): void {
   const platform = `${process.version}-${process.platform}-${process.arch}`;
   const { extensions } = createRequire(join(folder, 'index.js'));
@@ -33,8 +37,9 @@ export function useCodeCache(folder: string): void {
   extensions['.js'] = (module, path) => {
     if (dirname(path) !== folder) return load(module, path);
     const kept = join(folder, '../compiled', platform, `${basename(path)}.bin`);
-    const script = compile(path, readIfThere(kept));
-    if (script.cachedDataRejected !== false) compiled.set(kept, script);
+    const source = readFileSync(path);
+    const script = compile(path, source, readKept(kept, source));
+    if (script.cachedDataRejected !== false) compiled.set(kept, { script, source });
     const run = script.runInThisContext() as ModuleFunction;
     run.call(module.exports, module.exports, createRequire(path), module, path, folder);
   };
@@ -42,14 +47,13 @@ export function useCodeCache(folder: string): void {
 
 /** Keeps what was compiled anew, with all functions that ran so far. Never rejects. */
 export async function keepCompiledCode(): Promise<void> {
-  const code = [...compiled].map(([path, script]) => [path, script.createCachedData()] as const);
+  const code = [...compiled];
   compiled.clear();
-  // A file that cannot be written is one that will be compiled again.
-  await Promise.allSettled(code.map(([path, content]) => replace(path, content)));
+  // What cannot be kept is compiled again by the next start.
+  await Promise.allSettled(code.map(([path, what]) => keep(path, what)));
 }
 
-function compile(path: string, cachedData: Buffer | undefined): Script {
-  const source = readFileSync(path, 'utf8');
+function compile(path: string, source: Buffer, cachedData: Buffer | undefined): Script {
   const text = `(function (exports, require, module, __filename, __dirname) {${source}\n})`;
   return new Script(text, {
     filename: path,
@@ -57,24 +61,32 @@ function compile(path: string, cachedData: Buffer | undefined): Script {
   });
 }
 
-function readIfThere(path: string): Buffer | undefined {
+function readKept(path: string, source: Buffer): Buffer | undefined {
   try {
-    return readFileSync(path);
+    return unseal(readFileSync(path), source);
   } catch {
     return undefined;
   }
 }
 
-/** All of it or nothing, also when the machine stops: V8 does not check every byte that it reads. */
-async function replace(path: string, content: Buffer): Promise<void> {
+/** Looks first whether it can be kept: to make the code costs more than all the rest. */
+async function keep(path: string, { script, source }: Compiled): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  const unfinished = `${path}.${process.pid}`;
-  const file = await open(unfinished, 'w');
+  await access(dirname(path), constants.W_OK);
+  await replace(path, seal(script.createCachedData(), source));
+}
+
+/**
+ * All of it or nothing, also when the machine stops. The name until it is complete is random: containers
+ * that share the folder may share their process ids as well.
+ */
+async function replace(path: string, content: Buffer): Promise<void> {
+  const unfinished = `${path}.${crypto.randomUUID()}`;
   try {
-    await file.writeFile(content);
-    await file.sync();
-  } finally {
-    await file.close();
+    await writeFile(unfinished, content, { flag: 'wx', flush: true });
+    await rename(unfinished, path);
+  } catch (error) {
+    await rm(unfinished, { force: true });
+    throw error;
   }
-  await rename(unfinished, path);
 }
