@@ -1,6 +1,6 @@
 /**
  * The spans of which the order of creation is kept: those that were listed in that order while they were
- * long. So a look at a line costs what it finds, not what waits.
+ * long. So a look at a line costs what it finds, not what waits; unless the line is very long.
  *
  * Invariant: an order shows the span at the revision of the last entry that was announced.
  */
