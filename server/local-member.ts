@@ -4,6 +4,7 @@ import type { ClientCall } from './clients/call.ts';
 import type { Command } from './command.ts';
 import { Fault } from './faults.ts';
 import type { LeaderQuestions } from './leader-questions.ts';
+import { LongReads } from './long-reads.ts';
 import type { Machine } from './machine.ts';
 import type { MembershipCommand } from './membership.ts';
 import type { MembershipChanges } from './membership-changes.ts';
@@ -32,7 +33,7 @@ import type {
   ResultOf,
 } from './rpc/member.ts';
 import { DamagedValueError } from './storage/errors.ts';
-import { SLICE_MS, sleep, yieldTurn } from './time-slice.ts';
+import { sleep } from './time-slice.ts';
 import type { Replies } from './transport/transport.ts';
 import type { Hub } from './watch/hub.ts';
 
@@ -67,6 +68,7 @@ export class LocalMember implements Member {
   readonly hub: Hub;
   readonly #options: LocalMemberOptions;
   readonly #machine: Machine;
+  readonly #longReads: LongReads;
   #isStopping = false;
   /** Asked for by what came in the message that is being read. */
   #proof: Promise<void> | undefined;
@@ -75,6 +77,7 @@ export class LocalMember implements Member {
   constructor(options: LocalMemberOptions) {
     this.#options = options;
     this.#machine = options.replica.machine;
+    this.#longReads = new LongReads(options);
     this.clusterId = options.clusterId;
     this.memberId = options.memberId;
     this.name = options.name;
@@ -353,20 +356,19 @@ export class LocalMember implements Member {
   }
 
   async #inSlices<T>(work: Generator<void, T>, caller: Caller | undefined): Promise<T> {
-    const { clock, timers, node } = this.#options;
+    const { node } = this.#options;
     while (node.installation.isRunning) await node.installation.ended;
     const { generation } = node.installation;
-    let sliceEndsMs = clock.nowMs() + SLICE_MS;
-    for (;;) {
-      const step = this.#undamaged(() => work.next());
-      if (step.done === true) return step.value;
-      if (clock.nowMs() < sliceEndsMs) continue;
+    const next = () => this.#undamaged(() => work.next());
+    const first = next();
+    // Nearly every read is short.
+    if (first.done === true) return first.value;
+    const check = () => {
       caller?.signal.throwIfAborted();
-      await yieldTurn(timers);
       // What was read so far is of a state that is no more.
       if (node.installation.generation !== generation) throw new Fault('leader-changed');
-      sliceEndsMs = clock.nowMs() + SLICE_MS;
-    }
+    };
+    return this.#longReads.run(next, check);
   }
 }
 
