@@ -10,17 +10,15 @@ import { SLICE_MS } from './time-slice.ts';
 
 const TAKING_TURNS = 4;
 
-type Read = {
-  /** Runs for a slice at most. Returns whether it is over. */
-  readonly runUntil: (endMs: number) => boolean;
-};
+/** Runs a read for a slice at most. Returns whether it is over. */
+type Slice = (endMs: number) => boolean;
 
 export class LongReads {
   readonly #clock: Clock;
   readonly #timers: Timers;
-  readonly #waiting: Read[] = [];
+  readonly #waiting: Slice[] = [];
   /** Whose turn is next is the first. */
-  readonly #running: Read[] = [];
+  readonly #running: Slice[] = [];
   #isScheduled = false;
 
   constructor({ clock, timers }: { readonly clock: Clock; readonly timers: Timers }) {
@@ -36,22 +34,22 @@ export class LongReads {
    */
   run<T>(next: () => IteratorResult<void, T>, check: () => void): Promise<T> {
     return new Promise((resolve, reject) => {
-      const runUntil = (endMs: number): boolean => {
+      this.#waiting.push((endMs) => {
         try {
           check();
           do {
             const step = next();
-            if (step.done !== true) continue;
-            resolve(step.value);
-            return true;
+            if (step.done === true) {
+              resolve(step.value);
+              return true;
+            }
           } while (this.#clock.nowMs() < endMs);
           return false;
         } catch (error) {
           reject(error);
           return true;
         }
-      };
-      this.#waiting.push({ runUntil });
+      });
       this.#goOn();
     });
   }
@@ -73,7 +71,7 @@ export class LongReads {
   #turn(): void {
     const read = this.#running.shift();
     if (read === undefined) return;
-    const isOver = read.runUntil(this.#clock.nowMs() + SLICE_MS);
+    const isOver = read(this.#clock.nowMs() + SLICE_MS);
     if (!isOver) this.#running.push(read);
     this.#goOn();
   }

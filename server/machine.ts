@@ -280,7 +280,7 @@ export class Machine implements Horizon {
 
   /** Pauses after every `limits.readSliceKeys` keys; pinned to the revision at its first step. */
   range(reader: StateReader, request: RangeRequest): Generator<void, RangeResult | FaultResult> {
-    return readRange(reader, request, this, this.#orders.over(reader));
+    return readRange(reader, request, this, this.#orders.over(reader, request));
   }
 
   /**

@@ -18,9 +18,11 @@ import type { MembershipCommand } from './membership.ts';
 import type { Revision } from './mvcc/types.ts';
 import { PendingProposals } from './pending-proposals.ts';
 import type { Clock, Log, State, Timers } from './ports.ts';
+import type { Proposal } from './proposer.ts';
 import { type Message, NO_NODE, type SnapshotOutcome, type StorageWrite } from './raft/message.ts';
 import { ReadRounds } from './read-rounds.ts';
-import type { Effects, Proposal, Published, Replica, ReplicaEvent } from './replica.ts';
+import type { Replica } from './replica.ts';
+import type { Effects, Published, ReplicaEvent } from './replica-events.ts';
 import type { ReceivedSnapshot } from './storage/transfer.ts';
 import { orAborted, Waiting } from './waiting.ts';
 

@@ -40,16 +40,6 @@ import type {
 import type { MemberFact } from './roster.ts';
 import { Transfers } from './transfers.ts';
 
-export type { ChangeProposal, Proposal } from './proposer.ts';
-export type {
-  Effects,
-  Outcome,
-  Outgoing,
-  Published,
-  ReplicaEvent,
-  RequestId,
-} from './replica-events.ts';
-
 export type ReplicaOptions = {
   readonly raft: Raft;
   readonly machine: Machine;

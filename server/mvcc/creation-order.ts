@@ -4,9 +4,9 @@
  *
  * A derived copy of the newest revision: it decides nothing, and is dropped and made anew at will.
  */
-import type { Bytes, Revision } from './types.ts';
+import type { Revision } from './types.ts';
 
-/** `name` is the key, one character a byte: strings compare by content, and in the order of bytes. */
+/** `name` is the key in the form of `key-name.ts`. */
 export type Creation = { readonly revision: Revision; readonly name: string };
 
 /** What an entry that is being applied has done to the span so far. */
@@ -24,11 +24,6 @@ export type CreationQuery = {
   readonly maxRevision: Revision;
   readonly limit: number;
 };
-
-export const nameOf = (key: Bytes): string =>
-  Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString('latin1');
-
-export const bytesOf = (name: string): Bytes => Buffer.from(name, 'latin1');
 
 const precedes = (a: Creation, b: Creation): boolean =>
   a.revision < b.revision || (a.revision === b.revision && a.name < b.name);

@@ -4,16 +4,11 @@
  *
  * Invariant: an order shows the span at the revision of the last entry that was announced.
  */
-import {
-  bytesOf,
-  type Creation,
-  type CreationChanges,
-  CreationOrder,
-  nameOf,
-} from './creation-order.ts';
+import { type Creation, type CreationChanges, CreationOrder } from './creation-order.ts';
 import type { ForwardReader } from './draft.ts';
-import { type Interval, intervalOf } from './interval.ts';
+import { contains, type Interval, intervalOf } from './interval.ts';
 import { IntervalTree } from './interval-tree.ts';
+import { bytesOf, nameOf } from './key-name.ts';
 import { currentBounds, userKeyOfCurrent } from './keys.ts';
 import { decodeCurrent } from './records.ts';
 import { slices } from './slices.ts';
@@ -26,11 +21,11 @@ export type Selection = {
   readonly count: number;
 };
 
-/** Answers listings of the newest revision in the order of creation, or leaves them to a scan. */
+/** Answers one listing of the newest revision in the order of creation, or leaves it to a scan. */
 export interface Creations {
-  select(request: RangeRequest): Selection | undefined;
+  select(): Selection | undefined;
   /** A scan found so many keys. */
-  scanned(request: RangeRequest, count: number): void;
+  scanned(count: number): void;
 }
 
 type Kept = {
@@ -83,19 +78,24 @@ export class CreationOrders {
   }
 
   /**
-   * The view over a state.
+   * What can be done for a listing; undefined when it is none of those in the order of creation.
    *
    * @param reader the state as of the last entry that was announced
    * @param drafted the events so far of an entry that is being applied to it
    */
-  over(reader: ForwardReader, drafted: readonly Event[] = NO_EVENTS): Creations {
+  over(
+    reader: ForwardReader,
+    request: RangeRequest,
+    drafted: readonly Event[] = NO_EVENTS,
+  ): Creations | undefined {
+    if (!isServed(request)) return undefined;
     return {
-      select: (request) => {
+      select: () => {
         const order = this.#find(reader, request);
         return order === undefined ? undefined : select(order, request, drafted);
       },
-      scanned: (request, count) => {
-        if (!isServed(request) || count < this.#minKeys || count > this.#maxKeys) return;
+      scanned: (count) => {
+        if (count < this.#minKeys || count > this.#maxKeys) return;
         if (this.#wanted.size >= MAX_SPANS) this.#wanted.clear();
         this.#wanted.add(spanName(request));
       },
@@ -134,7 +134,6 @@ export class CreationOrders {
   }
 
   #find(reader: ForwardReader, request: RangeRequest): CreationOrder | undefined {
-    if (!isServed(request)) return undefined;
     if (this.#kept.size === 0 && this.#wanted.size === 0) return undefined;
     const name = spanName(request);
     const kept = this.#kept.get(name);
@@ -221,13 +220,11 @@ function changesOf(
   drafted: readonly Event[],
 ): CreationChanges {
   if (drafted.length === 0) return NO_CHANGES;
-  const { start, end } = intervalOf(span);
+  const interval = intervalOf(span);
   const gone = new Set<string>();
   const created = new Map<string, Revision>();
   for (const { kind, kv } of drafted) {
-    if (kind === 'put' && kv.version > 1) continue;
-    if (Buffer.compare(kv.key, start) < 0) continue;
-    if (end !== undefined && Buffer.compare(kv.key, end) >= 0) continue;
+    if ((kind === 'put' && kv.version > 1) || !contains(interval, kv.key)) continue;
     const name = nameOf(kv.key);
     if (kind === 'put') created.set(name, kv.createRevision);
     else {

@@ -9,7 +9,7 @@ import type { Write } from '../ports.ts';
 import type { CreationOrders, Creations } from './creation-orders.ts';
 import { successor } from './keys.ts';
 import { OwnWrites } from './own-writes.ts';
-import type { Bytes, Event, Revision } from './types.ts';
+import type { Bytes, Event, RangeRequest, Revision } from './types.ts';
 
 /** What the store reads: the forward part of `StateReader`. */
 export interface ForwardReader {
@@ -44,8 +44,8 @@ export class Draft implements ForwardReader {
   }
 
   /** Keys in the order of creation, with what was changed so far. */
-  get creations(): Creations | undefined {
-    return this.#orders?.over(this.#base, this.events);
+  creations(request: RangeRequest): Creations | undefined {
+    return this.#orders?.over(this.#base, request, this.events);
   }
 
   /** The revision that changes made here get. */

@@ -3,6 +3,7 @@
  * of the keys is made up when a scan asks for it.
  */
 import { ByteMap } from './byte-map.ts';
+import { nameOf } from './key-name.ts';
 import type { Bytes } from './types.ts';
 
 /** `value` undefined: the key was removed. */
@@ -35,7 +36,3 @@ export class OwnWrites {
     return this.#ordered.entries(from);
   }
 }
-
-/** One character a byte: maps compare strings by content. */
-const nameOf = (key: Bytes): string =>
-  Buffer.from(key.buffer, key.byteOffset, key.length).toString('latin1');

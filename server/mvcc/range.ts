@@ -80,7 +80,7 @@ export function* readRange(
   if (fault !== undefined) return { kind: 'fault', code: fault, revision };
   const at = request.revision <= 0 ? revision : request.revision;
 
-  const selection = at === revision ? creations?.select(request) : undefined;
+  const selection = at === revision ? creations?.select() : undefined;
   if (selection !== undefined) return selected(reader, request, selection, revision);
 
   const wanted = request.countOnly ? 0 : pushedDownLimit(request);
@@ -118,7 +118,7 @@ export function* readRange(
     }
   }
 
-  if (at === revision) creations?.scanned(request, count);
+  if (at === revision) creations?.scanned(count);
   const needsAllValues = request.sortTarget === 'value';
   if (needsAllValues && !(yield* fetchValues(reader, found, at, horizon))) {
     return { kind: 'fault', code: 'compacted', revision };

@@ -223,7 +223,7 @@ function execute(draft: Draft, compactRevision: Revision, plan: Plan): TxnResult
     switch (operation.kind) {
       case 'range': {
         const horizon = { revision: draft.revision, compactRevision };
-        result = runToEnd(readRange(draft, operation, horizon, draft.creations));
+        result = runToEnd(readRange(draft, operation, horizon, draft.creations(operation)));
         break;
       }
       case 'put':

@@ -2,8 +2,8 @@
  * Who wants to hear of the next change of a key: for reads that wait. Unlike a watcher a listener gets
  * no events and has no place in history; it reads the state itself, after it has begun to listen.
  */
+import { nameOf } from '../mvcc/key-name.ts';
 import type { Bytes, Event } from '../mvcc/types.ts';
-import { nameOf } from './watcher-index.ts';
 
 export class NextChange {
   readonly #listeners = new Map<string, Set<() => void>>();

@@ -1,12 +1,9 @@
 /** Finds the watchers of a key at a cost of those found, not of those there are. */
 import { isSingle } from '../mvcc/interval.ts';
 import { IntervalTree } from '../mvcc/interval-tree.ts';
+import { nameOf } from '../mvcc/key-name.ts';
 import type { Bytes } from '../mvcc/types.ts';
 import type { Watcher } from './watcher.ts';
-
-/** Map keys: one character a byte, which is injective. */
-export const nameOf = (key: Bytes): string =>
-  Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString('latin1');
 
 export class WatcherIndex {
   readonly #byKey = new Map<string, Set<Watcher>>();

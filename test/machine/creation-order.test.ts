@@ -55,7 +55,7 @@ test('the same answers as from a scan, inside transactions and outside', () => {
         }
       },
     ),
-    { numRuns: 400 },
+    { numRuns: 1_000 },
   );
 });
 
@@ -131,6 +131,16 @@ test('what a transaction makes and deletes again is not in the order', () => {
   const request = txn([], [putOf('line/x'), del(name(99), FROM_KEY), line({})]);
   const { responses } = rig.result(request) as { responses: unknown[] };
   expect(responses[2]).toMatchObject({ kvs: [{ key: name(98) }], count: 99 });
+});
+
+test('an older revision is answered as it was', () => {
+  const { rig } = lineOf(100);
+  rig.range(line({}));
+  rig.range(line({}));
+  const { revision } = rig.machine;
+  rig.apply(del(name(99)));
+  expect(rig.range(line({ revision }))).toMatchObject({ kvs: [{ key: name(99) }], count: 100 });
+  expect(rig.range(line({}))).toMatchObject({ kvs: [{ key: name(98) }], count: 99 });
 });
 
 test('an expired lease takes its keys out of the order', () => {

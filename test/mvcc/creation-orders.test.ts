@@ -30,10 +30,10 @@ function rig(lines: readonly string[], places: number, options: CreationOrdersOp
     }
   }
   const orders = new CreationOrders({ minKeys: 1, ...options });
-  const view = orders.over(state);
-  const select = (line: string) => view.select(newestOf(line))?.keys.map(text);
+  const view = (line: string) => orders.over(state, newestOf(line));
+  const select = (line: string) => view(line)?.select()?.keys.map(text);
   const list = (line: string) => {
-    view.scanned(newestOf(line), places);
+    view(line)?.scanned(places);
     return select(line);
   };
   return { orders, list, select };

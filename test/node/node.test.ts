@@ -6,7 +6,8 @@ import { Node, type NodeOptions } from '../../server/node.ts';
 import type { Log, State } from '../../server/ports.ts';
 import { emptyConfiguration } from '../../server/raft/configuration.ts';
 import type { Message } from '../../server/raft/message.ts';
-import type { Effects, Outgoing, Replica } from '../../server/replica.ts';
+import type { Replica } from '../../server/replica.ts';
+import type { Effects, Outgoing } from '../../server/replica-events.ts';
 import { MemoryDirectory } from '../../server/storage/memory-directory.ts';
 import { VirtualTime } from '../support/virtual-time.ts';
 

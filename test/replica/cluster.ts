@@ -13,7 +13,8 @@ import type { RaftLimits } from '../../server/raft/config.ts';
 import { type Configuration, singleMember } from '../../server/raft/configuration.ts';
 import type { Entry, HardState, Message, StorageWrite } from '../../server/raft/message.ts';
 import { Raft } from '../../server/raft/raft.ts';
-import { type Effects, type Outcome, Replica } from '../../server/replica.ts';
+import { Replica } from '../../server/replica.ts';
+import type { Effects, Outcome } from '../../server/replica-events.ts';
 import { SortedState } from '../support/sorted-state.ts';
 
 export const TICK_MS = 100;
