@@ -140,10 +140,12 @@ export const etcd3Checks: readonly ClientCheck[] = [
     const observer = await client.election('office', 10).observe();
     assert.equal(observer.leader(), 'ada');
     const second = client.election('office', 10).campaign('grace');
+    // Listened for from here on: the client tells of it once, perhaps before `resign` returns.
+    const secondTerm = second.wait();
     await first.proclaim('ada again');
     await waitFor('the new value', () => (observer.leader() === 'ada again' ? true : undefined));
     await first.resign();
-    await within(second.wait(), 5_000, 'the second term');
+    await within(secondTerm, 5_000, 'the second term');
     await waitFor('the new leader', () => (observer.leader() === 'grace' ? true : undefined));
     await second.resign();
     await observer.cancel();
