@@ -24,6 +24,7 @@ import { ReadRounds } from './read-rounds.ts';
 import type { Replica } from './replica.ts';
 import type { Effects, Published, ReplicaEvent } from './replica-events.ts';
 import type { ReceivedSnapshot } from './storage/transfer.ts';
+import { SLICE_MS } from './time-slice.ts';
 import { orAborted, Waiting } from './waiting.ts';
 
 /** Told what the loop measures. */
@@ -257,7 +258,8 @@ export class Node {
     }
     if (messages.length > 0) send(messages);
     if (write !== undefined) this.#write(write, nowMs, this.#mayBlock(messages));
-    const effects = this.#replica.effects(nowMs, mayApply);
+    const endMs = this.#now() + SLICE_MS;
+    const effects = this.#replica.effects(nowMs, mayApply, () => this.#now() >= endMs);
     if (effects.installed) this.#onInstalled();
     for (const published of effects.published) this.#options.onPublished(published);
     this.#answer(effects);

@@ -52,8 +52,8 @@ export type ReplicaOptions = {
 };
 
 /**
- * Committed entries applied in one turn: bounds how long one turn can take. Few, because the answers of
- * a turn leave with it: clients go on with the first while the rest is still applied.
+ * Committed entries applied in one turn, however quick they are. Few, because the answers of a turn leave
+ * with it: clients go on with the first while the rest is still applied.
  */
 const APPLY_PER_TURN = 64;
 const NOTHING_OUTGOING: Outgoing = { write: undefined, messages: [], forgotten: undefined };
@@ -200,9 +200,12 @@ export class Replica {
   /**
    * Everything else to be done about the events handled so far. Applies what is committed, unless
    * `mayApply` is false because the state has too much in memory that is not on disk yet.
+   *
+   * @param isTurnOver asked after each entry, which may be a single put or a transaction of thousands:
+   *   once it is, the rest waits for the next turn
    */
-  effects(nowMs: number, mayApply: boolean): Effects {
-    const published = mayApply ? this.#apply(nowMs) : [];
+  effects(nowMs: number, mayApply: boolean, isTurnOver: () => boolean): Effects {
+    const published = mayApply ? this.#apply(nowMs, isTurnOver) : [];
     const effects: Effects = {
       outcomes: this.#outcomes,
       readable: this.#releaseReads(),
@@ -331,13 +334,17 @@ export class Replica {
 
   // Entries.
 
-  #apply(nowMs: number): Published[] {
+  #apply(nowMs: number, isTurnOver: () => boolean): Published[] {
     if (!this.#mayApplyMore) return [];
     const published: Published[] = [];
-    const batch = this.#committed.splice(0, APPLY_PER_TURN);
-    for (const entry of batch) this.#applyEntry(entry, nowMs, published);
-    const last = batch.at(-1);
-    if (last !== undefined) this.#raft.applied(last.index);
+    let count = 0;
+    for (const entry of this.#committed) {
+      this.#applyEntry(entry, nowMs, published);
+      count += 1;
+      if (count === APPLY_PER_TURN || isTurnOver()) break;
+    }
+    this.#committed.splice(0, count);
+    this.#raft.applied(this.appliedIndex);
     this.#proposer.proposeHeld(nowMs);
     return published;
   }

@@ -54,6 +54,9 @@ const MAX_READERS = 32;
 /** Above any batch: the write thread must not start before the whole transaction is prepared. */
 const START_BATCH_AT = Number.MAX_SAFE_INTEGER;
 
+/** Encoded between two turns: some 2 ms. */
+const RECORDS_PER_TURN = 2_048;
+
 const META_PAGES = 2;
 
 type Tree = Database<Buffer, Buffer>;
@@ -253,11 +256,11 @@ export class LmdbStore {
 
   /**
    * Writes the generation, which nobody may change any more, and its position in one transaction:
-   * prepared here, in two turns, and committed on the thread pool. Resolves when it is durable.
+   * prepared here, in several turns, and committed on the thread pool. Resolves when it is durable.
    */
   async write(generation: Generation): Promise<void> {
-    const sections = this.#encode(generation);
-    await new Promise((resolve) => setImmediate(resolve));
+    const sections = await this.#encode(generation);
+    await nextTurn();
     const committed = this.#root.batch(() => {
       for (const { tree, names, records } of sections) {
         names.forEach((name, position) => {
@@ -282,12 +285,15 @@ export class LmdbStore {
    * What is to be written, tree by tree and in order: what is written one after the other lies close
    * together in the file, and keys that come in order fill their pages.
    */
-  #encode({ changes }: Generation): Section[] {
+  async #encode({ changes }: Generation): Promise<Section[]> {
     const sections = this.#trees.map((tree): Section => ({ tree, names: [], records: [] }));
     for (const [name] of changes.entries()) sections[treeOfName(name)]?.names.push(name);
+    let count = 0;
     for (const { names, records } of sections) {
       names.sort();
       for (const name of names) {
+        count += 1;
+        if (count % RECORDS_PER_TURN === 0) await nextTurn();
         const change = changes.get(name);
         const isGone = change === undefined || change === 'removed';
         records.push(isGone ? undefined : this.#arena.encode(name, change));
@@ -325,6 +331,8 @@ export class LmdbStore {
     await this.#root.close();
   }
 }
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 const statsOf = (tree: Tree): LmdbStats => tree.getStats() as LmdbStats;
 

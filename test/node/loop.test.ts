@@ -6,6 +6,8 @@ import { systemRandom } from '../../server/clock.ts';
 import type { Founder } from '../../server/membership.ts';
 import type { PutRequest } from '../../server/mvcc/types.ts';
 import { openStores } from '../../server/stores.ts';
+import { SLICE_MS } from '../../server/time-slice.ts';
+import { CountByTurn } from '../support/turns.ts';
 import { VirtualTime } from '../support/virtual-time.ts';
 
 const put = (key: string): PutRequest => ({
@@ -85,6 +87,22 @@ test('a member alone may block for a write, unless it can apply another one mean
   open();
   await Promise.all([first, second, time.pass(10)]);
   expect(mayBlock).toEqual([true, true, false]);
+});
+
+test('entries that take long to apply are applied in several turns, in their order', async () => {
+  const { member, stores, time } = await leader();
+  const applies = new CountByTurn(queueMicrotask);
+  const apply = stores.state.apply.bind(stores.state);
+  stores.state.apply = (...applied) => {
+    apply(...applied);
+    applies.count();
+    time.spend(SLICE_MS / 2);
+  };
+  const written = ['a', 'b', 'c', 'd', 'e'].map((key) => member.propose(put(key)));
+  await time.pass(100);
+  const revisions = (await Promise.all(written)).map(({ revision }) => revision);
+  expect(revisions).toEqual([2, 3, 4, 5, 6]);
+  expect(applies.counts).toEqual([2, 2, 1]);
 });
 
 test('a leader whose log takes longer than an election steps down, and leads again when it can', async () => {

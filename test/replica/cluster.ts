@@ -303,7 +303,7 @@ export class Cluster {
       if (replica === undefined) return;
       const { write, messages } = replica.outgoing(this.nowMs);
       this.network.push(...messages);
-      const effects = replica.effects(this.nowMs, member.mayApply);
+      const effects = replica.effects(this.nowMs, member.mayApply, () => false);
       this.#carryOut(member, effects);
       if (write !== undefined) {
         this.#store(member, write);

@@ -3,12 +3,13 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { open } from 'lmdb';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { State, Write } from '../../server/ports.ts';
 import { nodeDisk } from '../../server/storage/disk.ts';
 import { CorruptionError, DamagedValueError, NoSpaceError } from '../../server/storage/errors.ts';
 import { openLmdbState } from '../../server/storage/lmdb.ts';
-import { encodeRecord, recordBytes } from '../../server/storage/record.ts';
+import { encodeRecord, RecordArena, recordBytes } from '../../server/storage/record.ts';
+import { CountByTurn } from '../support/turns.ts';
 import { hasStrace, startChild } from './child.ts';
 import { receivedFile } from './received.ts';
 
@@ -306,6 +307,33 @@ test('reads see every write, whatever is being flushed', async () => {
     expect(text(state.get(Buffer.from('k0')))).toBe(`${index}`);
   }
   await state.close();
+});
+
+test('what one apply writes is prepared in several turns, and durable as one', async () => {
+  const encoded = new CountByTurn();
+  const { encode } = RecordArena.prototype;
+  const spy = vi.spyOn(RecordArena.prototype, 'encode').mockImplementation(function (
+    this: RecordArena,
+    ...record
+  ) {
+    encoded.count();
+    return encode.apply(this, record);
+  });
+  const state = await openState();
+  const keys = Array.from({ length: 10_000 }, (_, number) => `k${10_000 + number}`);
+  state.apply(
+    1,
+    keys.map((key) => put(key, key)),
+  );
+  await state.flush();
+  spy.mockRestore();
+  expect(encoded.counts.length).toBeGreaterThan(3);
+  expect(Math.max(...encoded.counts)).toBeLessThan(5_000);
+  await state.close();
+  const again = await openState();
+  const rows = again.scan(Buffer.from('k'), undefined, { limit: 20_000 });
+  expect(rows.map(([, value]) => text(value))).toEqual(keys);
+  await again.close();
 });
 
 /** Every apply of the child wrote its index to the same keys. */

@@ -38,6 +38,11 @@ export class VirtualTime implements Clock, Timers {
     this.after(0, run);
   }
 
+  /** What runs now takes so long. */
+  spend(ms: number): void {
+    this.#nowMs += ms;
+  }
+
   /** Everything due within the time runs, each at its moment, and what follows from it. */
   async pass(ms: number): Promise<void> {
     const untilMs = this.#nowMs + ms;
@@ -46,10 +51,10 @@ export class VirtualTime implements Clock, Timers {
       const next = [...this.#due].sort((a, b) => a.atMs - b.atMs || a.order - b.order)[0];
       if (next === undefined || next.atMs > untilMs) break;
       this.#due.delete(next);
-      this.#nowMs = next.atMs;
+      this.#nowMs = Math.max(this.#nowMs, next.atMs);
       next.run();
     }
-    this.#nowMs = untilMs;
+    this.#nowMs = Math.max(this.#nowMs, untilMs);
     await settled();
   }
 }
