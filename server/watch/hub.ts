@@ -56,6 +56,8 @@ export type HubOptions = {
 
 /** Held although nobody is behind, for those who listed a range and watch it from there on. */
 const RECENT_REVISIONS = 256;
+/** More would outlive two collections of young objects, and be garbage for long once it is dropped. */
+const RECENT_BYTES = 256 * 1024;
 /** One catch-up batch: small enough to be read within a turn of the event loop. */
 const CATCH_UP_BYTES = 1024 * 1024;
 
@@ -118,7 +120,7 @@ export class Hub implements StreamHub {
     if (!this.#synced.isEmpty) this.#handOver(entry, events);
     this.nextChange.announce(events);
     // What is older nobody waits for: who starts in the past can read it from history.
-    if (this.#behind === 0) this.#ring.keep(RECENT_REVISIONS);
+    if (this.#behind === 0) this.#ring.keep(RECENT_REVISIONS, RECENT_BYTES);
   }
 
   #handOver(entry: SharedRevision, events: readonly Event[]): void {

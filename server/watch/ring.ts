@@ -36,9 +36,11 @@ export class Ring {
     while (this.#bytes > this.#maxBytes && this.#count > 1) this.#dropOldest();
   }
 
-  /** Holds no more than so many. */
-  keep(maxRevisions: number): void {
-    while (this.#count > maxRevisions) this.#dropOldest();
+  /** Holds no more than so many, nor more than so many bytes; the newest one stays. */
+  keep(maxRevisions: number, maxBytes: number): void {
+    while (this.#count > maxRevisions || (this.#bytes > maxBytes && this.#count > 1)) {
+      this.#dropOldest();
+    }
   }
 
   clear(): void {

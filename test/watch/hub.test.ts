@@ -312,3 +312,22 @@ test('only for those behind is more than the newest revisions held', () => {
   world.publish([put('a')]);
   expect(world.hub.counts.ringBytes).toBe(ringBytes);
 });
+
+test('of large revisions that nobody is behind only the newest are held, one at least', () => {
+  const world = new HubWorld({ ringBytes: 9_000_000, streamBytes: 500, catchUpRevisions: 1_000 });
+  const publish = (count: number, size: number) => {
+    for (let done = 0; done < count; done += 1) world.publish([put('a', size)]);
+  };
+  publish(50, 50_000);
+  expect(world.hub.counts.ringBytes).toBeGreaterThan(100_000);
+  expect(world.hub.counts.ringBytes).toBeLessThan(300_000);
+  publish(1, 1_000_000);
+  expect(world.hub.counts.ringBytes).toBeGreaterThan(1_000_000);
+  const slow = world.connect();
+  world.ask(slow, all);
+  publish(50, 50_000);
+  expect(world.hub.counts.behind).toBe(1);
+  expect(world.hub.counts.ringBytes).toBeGreaterThan(2_500_000);
+  world.settle();
+  expect(world.historyReads).toBe(0);
+});
