@@ -33,6 +33,8 @@ export const limits = {
   watchersPerStream: 100_000,
   /** Keys examined before a long read lets other work run. */
   readSliceKeys: 512,
+  /** Keys counted before a long read lets other work run. */
+  countSliceKeys: 65_536,
   /** Recent writes held in memory before they reach LMDB; more makes new writes wait. */
   overlayBytes: 4 * MiB,
   /** One WAL file. */

@@ -34,6 +34,13 @@ export type Write =
   | { readonly kind: 'put'; readonly key: Bytes; readonly value: Bytes }
   | { readonly kind: 'remove'; readonly key: Bytes };
 
+/** One step of counting: how many entries were there, and where the next step begins. */
+export type Counted = {
+  readonly count: number;
+  /** All before it are counted. undefined: there are no more. */
+  readonly next: Bytes | undefined;
+};
+
 /** A sorted map of byte strings, any length, ordered as unsigned bytes. */
 export interface StateReader {
   get(key: Bytes): Bytes | undefined;
@@ -46,6 +53,11 @@ export interface StateReader {
     end: Bytes | undefined,
     options: { readonly limit: number; readonly reverse?: boolean },
   ): readonly (readonly [key: Bytes, value: Bytes])[];
+  /**
+   * Counts entries with start <= key < end without reading them, about `step` of them at a time: more
+   * or fewer where that is cheaper.
+   */
+  count(start: Bytes, end: Bytes | undefined, step: number): Counted;
 }
 
 /** A place in the log: an entry, and the term in which its leader made it. {0, 0} is before the first. */

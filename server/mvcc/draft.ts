@@ -5,7 +5,7 @@
  * The view is a small map over the state. An entry of one operation never reads its own writes, so it is
  * told not to build the map.
  */
-import type { Write } from '../ports.ts';
+import type { Counted, Write } from '../ports.ts';
 import type { CreationOrders, Creations } from './creation-orders.ts';
 import { successor } from './keys.ts';
 import { OwnWrites } from './own-writes.ts';
@@ -19,6 +19,7 @@ export interface ForwardReader {
     end: Bytes | undefined,
     options: { readonly limit: number },
   ): readonly (readonly [key: Bytes, value: Bytes])[];
+  count(start: Bytes, end: Bytes | undefined, step: number): Counted;
 }
 
 type Pair = readonly [key: Bytes, value: Bytes];
@@ -87,6 +88,20 @@ export class Draft implements ForwardReader {
       if (last === undefined || upTo === undefined) return found;
       from = upTo;
     }
+  }
+
+  count(start: Bytes, end: Bytes | undefined, step: number): Counted {
+    const below = this.#base.count(start, end, step);
+    const own = this.#own;
+    if (own === undefined || own.isEmpty) return below;
+    const upTo = below.next ?? end;
+    let { count } = below;
+    for (const [key, value] of own.entries(start)) {
+      if (upTo !== undefined && Buffer.compare(key, upTo) >= 0) break;
+      const wasThere = this.#base.get(key) !== undefined;
+      count += Number(value !== undefined) - Number(wasThere);
+    }
+    return { count, next: below.next };
   }
 }
 

@@ -77,8 +77,8 @@ export function* readHash(
     const { compactRevision } = horizon;
     const crc = new Crc32c();
     let isCurrent = true;
-    for (const slice of traces(reader, allCurrent)) {
-      for (const [stored, data] of slice) {
+    for (const { pairs } of traces(reader, allCurrent)) {
+      for (const [stored, data] of pairs) {
         addKey(
           crc,
           reader,

@@ -10,7 +10,7 @@ import { limits } from '../limits.ts';
 import { EMPTY } from './binary.ts';
 import type { Creations, Selection } from './creation-orders.ts';
 import type { ForwardReader } from './draft.ts';
-import { currentBounds, historyKey, userKeyOfCurrent } from './keys.ts';
+import { type Bounds, currentBounds, historyKey, userKeyOfCurrent } from './keys.ts';
 import { type Current, decodeCurrent, decodeVersion, type Version } from './records.ts';
 import { readCurrent, readTombstone } from './store.ts';
 import { traces } from './traces.ts';
@@ -43,6 +43,9 @@ export class MissingVersionError extends Error {
   }
 }
 
+/** A read and the revision that it sees. */
+type Pinned = { readonly at: Revision; readonly horizon: Horizon };
+
 /** A key found, its value not fetched yet unless finding it did. */
 type Found = {
   readonly key: Bytes;
@@ -52,6 +55,12 @@ type Found = {
   readonly lease: LeaseId;
   value: Bytes | undefined;
 };
+
+/** `count`: of the span, whatever the limit and the filters leave out. */
+type Collected = { readonly found: Found[]; readonly count: number };
+
+/** So many are looked at for less than it takes to begin counting. */
+const FEW_KEYS = 32;
 
 /** Whether a revision that was asked for can be read; 0 or less is the newest. */
 export function revisionFault(revision: Revision, horizon: Horizon): FaultCode | undefined {
@@ -83,54 +92,110 @@ export function* readRange(
   const selection = at === revision ? creations?.select() : undefined;
   if (selection !== undefined) return selected(reader, request, selection, revision);
 
-  const wanted = request.countOnly ? 0 : pushedDownLimit(request);
-  const found: Found[] = [];
-  let count = 0;
-  if (request.rangeEnd.length === 0) {
-    const current =
-      readCurrent(reader, request.key) ??
-      (at < revision ? readTombstone(reader, request.key) : undefined);
-    const single = current && find(reader, request.key, current, at);
-    if (single !== undefined) {
-      count = 1;
-      if (wanted > 0 && passesFilters(single, request)) found.push(single);
-    }
-  } else {
-    const isNewest = () => at === horizon.revision;
-    let isFirst = true;
-    for (const slice of traces(reader, currentBounds(request), isNewest)) {
-      if (!isFirst) {
-        yield;
-        if (at < horizon.compactRevision) return { kind: 'fault', code: 'compacted', revision };
-      }
-      isFirst = false;
-      for (const [stored, data] of slice) {
-        const current = decodeCurrent(data);
-        if (found.length >= wanted) {
-          if (existed(reader, current, at)) count += 1;
-          continue;
-        }
-        const entry = find(reader, userKeyOfCurrent(stored), current, at);
-        if (entry === undefined) continue;
-        count += 1;
-        if (passesFilters(entry, request)) found.push(entry);
-      }
-    }
-  }
+  const pinned: Pinned = { at, horizon };
+  const read =
+    request.rangeEnd.length === 0
+      ? readOne(reader, request, pinned)
+      : yield* readSpan(reader, request, pinned);
+  if (read === undefined) return { kind: 'fault', code: 'compacted', revision };
+  const { found, count } = read;
 
   if (at === revision) creations?.scanned(count);
   const needsAllValues = request.sortTarget === 'value';
-  if (needsAllValues && !(yield* fetchValues(reader, found, at, horizon))) {
+  if (needsAllValues && !(yield* fetchValues(reader, found, pinned))) {
     return { kind: 'fault', code: 'compacted', revision };
   }
   sort(found, request);
   const more = request.limit > 0 && found.length > request.limit;
   if (more) found.length = request.limit;
-  if (!request.keysOnly && !(yield* fetchValues(reader, found, at, horizon))) {
+  if (!request.keysOnly && !(yield* fetchValues(reader, found, pinned))) {
     return { kind: 'fault', code: 'compacted', revision };
   }
   const kvs = found.map((entry) => toKeyValue(entry, request.keysOnly));
   return { kind: 'range', kvs, more, count, revision };
+}
+
+/** What is there of one key. */
+function readOne(reader: ForwardReader, request: RangeRequest, { at, horizon }: Pinned): Collected {
+  const current =
+    readCurrent(reader, request.key) ??
+    (at < horizon.revision ? readTombstone(reader, request.key) : undefined);
+  const single = current && find(reader, request.key, current, at);
+  if (single === undefined) return { found: [], count: 0 };
+  const isShown = !request.countOnly && passesFilters(single, request);
+  return { found: isShown ? [single] : [], count: 1 };
+}
+
+/** Collects what is wanted of a span and counts the rest; undefined when compaction passed the revision. */
+function* readSpan(
+  reader: ForwardReader,
+  request: RangeRequest,
+  pinned: Pinned,
+): Generator<void, Collected | undefined> {
+  const { at, horizon } = pinned;
+  const bounds = currentBounds(request);
+  const wanted = request.countOnly ? 0 : pushedDownLimit(request);
+  const found: Found[] = [];
+  if (wanted === 0) {
+    const count = yield* countSpan(reader, bounds, pinned);
+    return count === undefined ? undefined : { found, count };
+  }
+  let count = 0;
+  const isNewest = () => at === horizon.revision;
+  for (const { pairs, next } of traces(reader, bounds, isNewest, Math.max(wanted, FEW_KEYS))) {
+    for (const [stored, data] of pairs) {
+      const current = decodeCurrent(data);
+      if (found.length >= wanted) {
+        if (existed(reader, current, at)) count += 1;
+        continue;
+      }
+      const entry = find(reader, userKeyOfCurrent(stored), current, at);
+      if (entry === undefined) continue;
+      count += 1;
+      if (passesFilters(entry, request)) found.push(entry);
+    }
+    if (next === undefined) break;
+    if (found.length >= wanted) {
+      const rest = yield* countSpan(reader, { start: next, end: bounds.end }, pinned);
+      return rest === undefined ? undefined : { found, count: count + rest };
+    }
+    if (!(yield* pause(pinned))) return undefined;
+  }
+  return { found, count };
+}
+
+/**
+ * How many keys were there. The newest revision is counted without reading; undefined when compaction
+ * passed an older one.
+ */
+function* countSpan(
+  reader: ForwardReader,
+  { start, end }: Bounds,
+  pinned: Pinned,
+): Generator<void, number | undefined> {
+  const { at, horizon } = pinned;
+  let count = 0;
+  let from = start;
+  while (at === horizon.revision) {
+    const counted = reader.count(from, end, limits.countSliceKeys);
+    count += counted.count;
+    if (counted.next === undefined) return count;
+    from = counted.next;
+    if (!(yield* pause(pinned))) return undefined;
+  }
+  for (const { pairs, next } of traces(reader, { start: from, end })) {
+    for (const [, data] of pairs) {
+      if (existed(reader, decodeCurrent(data), at)) count += 1;
+    }
+    if (next !== undefined && !(yield* pause(pinned))) return undefined;
+  }
+  return count;
+}
+
+/** Lets other work run. Returns whether the revision is readable still. */
+function* pause({ at, horizon }: Pinned): Generator<void, boolean> {
+  yield;
+  return at >= horizon.compactRevision;
 }
 
 /** The answer of a listing whose keys are known. */
@@ -226,16 +291,14 @@ function passesFilters(entry: Found, request: RangeRequest): boolean {
 function* fetchValues(
   reader: ForwardReader,
   found: readonly Found[],
-  at: Revision,
-  horizon: Horizon,
+  pinned: Pinned,
 ): Generator<void, boolean> {
   let fetched = 0;
   for (const entry of found) {
     if (entry.value !== undefined) continue;
     if (fetched === limits.readSliceKeys) {
       fetched = 0;
-      yield;
-      if (at < horizon.compactRevision) return false;
+      if (!(yield* pause(pinned))) return false;
     }
     entry.value = readValue(reader, entry);
     fetched += 1;

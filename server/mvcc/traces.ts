@@ -7,32 +7,41 @@
  */
 import { limits } from '../limits.ts';
 import type { ForwardReader } from './draft.ts';
-import { type Bounds, successor, tombstoneKeyOf, userKeyOfCurrent } from './keys.ts';
+import { type Bounds, currentKey, successor, tombstoneKeyOf, userKeyOfCurrent } from './keys.ts';
 import type { Bytes } from './types.ts';
 
 type Pair = readonly [stored: Bytes, value: Bytes];
 
+export type Traces = {
+  readonly pairs: readonly Pair[];
+  /** In the table `c`: where the next slice begins; undefined after the last one. */
+  readonly next: Bytes | undefined;
+};
+
 /**
  * What is stored of the keys within `bounds` of the table `c`, in slices, each read when it is asked
  * for. `isNewest` is asked before each slice. The user key of a pair is `userKeyOfCurrent` of its key.
+ *
+ * `expected`: how many keys are probably enough. Slices begin with so many, and grow.
  */
 export function* traces(
   reader: ForwardReader,
   { start, end }: Bounds,
   isNewest: () => boolean = () => false,
-): Generator<readonly Pair[], void> {
-  const limit = limits.readSliceKeys;
+  expected: number = limits.readSliceKeys,
+): Generator<Traces, void> {
   let from = start;
-  while (Buffer.compare(from, end) < 0) {
+  for (let keys = expected; Buffer.compare(from, end) < 0; keys *= 2) {
+    const limit = Math.min(keys, limits.readSliceKeys);
     const live = reader.scan(from, end, { limit });
     const dead = isNewest() ? [] : reader.scan(tombstoneKeyOf(from), tombstoneEnd(end), { limit });
     const lastLive = live.length === limit ? live[limit - 1] : undefined;
     const lastDead = dead.length === limit ? dead[limit - 1] : undefined;
     const last = lower(lastLive?.[0], lastDead?.[0]);
-    yield dead.length === 0 ? live : merge(live, dead, last);
-    if (last === undefined) return;
-    from = successor(last);
-    from[0] = start[0] ?? 0;
+    const next = last && currentKey(successor(userKeyOfCurrent(last)));
+    yield { pairs: dead.length === 0 ? live : merge(live, dead, last), next };
+    if (next === undefined) return;
+    from = next;
   }
 }
 

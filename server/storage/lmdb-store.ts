@@ -15,7 +15,7 @@ import {
   type RootDatabaseOptions,
 } from 'lmdb';
 import type { Bytes } from '../mvcc/types.ts';
-import type { LogPosition } from '../ports.ts';
+import type { Counted, LogPosition } from '../ports.ts';
 import { asBuffer } from './byte-order.ts';
 import { CorruptionError, DataDirectoryError } from './errors.ts';
 import { checkMetaPages } from './lmdb-meta.ts';
@@ -58,6 +58,9 @@ const START_BATCH_AT = Number.MAX_SAFE_INTEGER;
 const RECORDS_PER_TURN = 2_048;
 
 const META_PAGES = 2;
+
+/** Keys that counting steps over first, then twice as many, and so on. */
+const FIRST_STEP = 64;
 
 type Tree = Database<Buffer, Buffer>;
 
@@ -204,6 +207,40 @@ export class LmdbStore {
     }
   }
 
+  /**
+   * Counts keys with start <= key < end inside LMDB, up to `step` of them. undefined where reading is the
+   * only way: around long keys, and where the keys lie in several trees.
+   */
+  count(start: Bytes, end: Bytes | undefined, step: number): Counted | undefined {
+    const { first, last } = treesBetween(start, end);
+    const tree = this.#trees[first];
+    if (tree === undefined || first !== last) return undefined;
+    if (isLong(start) || (end !== undefined && isLong(end))) return undefined;
+    const to = upperBound(end);
+    let from = lowerBound(start);
+    if (Buffer.compare(from, to) >= 0) return { count: 0, next: undefined };
+    try {
+      let count = 0;
+      // LMDB steps over as many keys as it is told, also behind the end: few at first.
+      for (let keys = FIRST_STEP; count < step; keys *= 2) {
+        const offset = Math.min(keys, step - count);
+        const next = keyAt(tree, { start: from, end: to }, offset);
+        if (next === undefined) {
+          return { count: count + tree.getKeysCount({ start: from, end: to }), next };
+        }
+        if (isBucketMember(next)) {
+          if (count === 0) return undefined;
+          break;
+        }
+        count += offset;
+        from = next;
+      }
+      return { count, next: rawKeyOf(from) };
+    } catch (error) {
+      throw asCorruption(this.#file, error);
+    }
+  }
+
   *#rowsOf(
     tree: Tree,
     start: Bytes,
@@ -333,6 +370,16 @@ export class LmdbStore {
 }
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** The key so many behind the first one of a range; undefined when that is behind its end. */
+function keyAt(
+  tree: Tree,
+  range: { readonly start: Buffer; readonly end: Buffer },
+  offset: number,
+): Buffer | undefined {
+  for (const key of tree.getKeys({ ...range, offset, limit: 1 })) return asBuffer(key);
+  return undefined;
+}
 
 const statsOf = (tree: Tree): LmdbStats => tree.getStats() as LmdbStats;
 

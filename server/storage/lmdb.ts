@@ -14,7 +14,7 @@
  */
 import { assert } from '../assert.ts';
 import type { Bytes } from '../mvcc/types.ts';
-import type { LogPosition, State, Write } from '../ports.ts';
+import type { Counted, LogPosition, State, Write } from '../ports.ts';
 import type { Disk } from './disk.ts';
 import { CorruptionError, DamagedValueError, NoSpaceError, StorageFailedError } from './errors.ts';
 import { prepareInstall } from './lmdb-install.ts';
@@ -146,6 +146,11 @@ class LmdbState implements CopyableState {
   ): readonly (readonly [key: Bytes, value: Bytes])[] {
     this.#checkUsable();
     return this.#guarded(() => this.#reader.scan(start, end, options));
+  }
+
+  count(start: Bytes, end: Bytes | undefined, step: number): Counted {
+    this.#checkUsable();
+    return this.#guarded(() => this.#reader.count(start, end, step));
   }
 
   flush(): Promise<void> {

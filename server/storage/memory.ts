@@ -4,7 +4,7 @@
  */
 import { assert } from '../assert.ts';
 import type { Bytes } from '../mvcc/types.ts';
-import type { Log, LogPosition, Recovered, State, Write } from '../ports.ts';
+import type { Counted, Log, LogPosition, Recovered, State, Write } from '../ports.ts';
 import type { Entry, HardState } from '../raft/message.ts';
 import { bytesOf, keyOf, pairsBetween, SortedMap } from './byte-order.ts';
 import { LogReleasedError } from './errors.ts';
@@ -105,6 +105,16 @@ export class MemoryState implements State {
       if (found.length === options.limit) break;
     }
     return found;
+  }
+
+  count(start: Bytes, end: Bytes | undefined, step: number): Counted {
+    const to = end === undefined ? undefined : keyOf(end);
+    let count = 0;
+    for (const [name] of pairsBetween(this.#tree, keyOf(start), to, false)) {
+      if (count === step) return { count, next: bytesOf(name) };
+      count += 1;
+    }
+    return { count, next: undefined };
   }
 
   flush(): Promise<void> {

@@ -1,14 +1,19 @@
 /** Overlay and LMDB read as one; what comes from the disk is checked. */
+import { limits } from '../limits.ts';
+import { successor } from '../mvcc/keys.ts';
 import type { Bytes } from '../mvcc/types.ts';
-import type { StateReader } from '../ports.ts';
+import type { Counted, StateReader } from '../ports.ts';
 import { bytesOf, keyOf } from './byte-order.ts';
 import type { Change } from './changes.ts';
 import { DamagedValueError } from './errors.ts';
 import type { BaseRow, LmdbStore } from './lmdb-store.ts';
-import { merge } from './merge.ts';
+import { merge, type Row } from './merge.ts';
 import type { Overlay } from './overlay.ts';
 import { ReadValues } from './read-values.ts';
 import { decodeRecord } from './record.ts';
+
+/** In one step of counting: each is looked up in LMDB, which takes as long as counting dozens of keys. */
+const CHANGES_OF_A_COUNT = 1_024;
 
 /** Reads throw `DamagedValueError` for a value, `CorruptionError` for the file. */
 export class MergedReader implements StateReader {
@@ -55,6 +60,40 @@ export class MergedReader implements StateReader {
     return sources.length === 0
       ? this.#collect(base, options.limit)
       : this.#collectMerged(sources, base, reverse, options.limit);
+  }
+
+  count(start: Bytes, end: Bytes | undefined, step: number): Counted {
+    const { changes, upTo } = this.#changes(start, end);
+    const below = this.#store.count(start, upTo, step);
+    if (below === undefined) return this.#countRows(start, end);
+    const counted = below.next === undefined ? undefined : keyOf(below.next);
+    let { count } = below;
+    for (const [name, change] of changes) {
+      if (counted !== undefined && name >= counted) break;
+      const wasThere = this.#store.get(bytesOf(name)) !== undefined;
+      count += Number(change !== 'removed') - Number(wasThere);
+    }
+    return { count, next: below.next ?? (upTo === end ? undefined : upTo) };
+  }
+
+  /** The first changes of a range; `upTo`: where those begin that are left out, or the end. */
+  #changes(
+    start: Bytes,
+    end: Bytes | undefined,
+  ): { readonly changes: readonly Row<Change>[]; readonly upTo: Bytes | undefined } {
+    const changes: Row<Change>[] = [];
+    for (const row of merge(this.#overlay.sources(start, end, false), false)) {
+      if (changes.length === CHANGES_OF_A_COUNT) return { changes, upTo: bytesOf(row[0]) };
+      changes.push(row);
+    }
+    return { changes, upTo: end };
+  }
+
+  #countRows(start: Bytes, end: Bytes | undefined): Counted {
+    const limit = limits.readSliceKeys;
+    const rows = this.scan(start, end, { limit });
+    const last = rows.length === limit ? rows[limit - 1] : undefined;
+    return { count: rows.length, next: last && successor(last[0]) };
   }
 
   #collect(rows: Iterable<BaseRow>, limit: number): (readonly [Bytes, Bytes])[] {

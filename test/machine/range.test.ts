@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { limits } from '../../server/limits.ts';
 import type { RangeRequest } from '../../server/mvcc/types.ts';
+import type { StateReader } from '../../server/ports.ts';
 import { plain } from '../support/plain.ts';
 import { compact, del, everything, FROM_KEY, get, grant, put } from './requests.ts';
 import { Rig } from './rig.ts';
@@ -119,12 +120,28 @@ function manyKeys(): Rig {
   return rig;
 }
 
+const readsOfMany = [
+  {},
+  { keysOnly: true },
+  { sortTarget: 'value' },
+  { countOnly: true },
+  { limit: 10 },
+  { limit: 600 },
+] as const;
+
+/** Counts a few hundred keys at a time. */
+const countingInSteps = (state: StateReader): StateReader => ({
+  get: (key) => state.get(key),
+  scan: (start, end, options) => state.scan(start, end, options),
+  count: (start, end) => state.count(start, end, 300),
+});
+
 test('a long read pauses, and what is written meanwhile does not show', () => {
-  for (const options of [{}, { keysOnly: true }, { sortTarget: 'value' }] as const) {
+  for (const options of readsOfMany) {
     const rig = manyKeys();
     const request = get('k', 'l', options);
     const expected = rig.range(request);
-    const read = rig.machine.range(rig.state, request);
+    const read = rig.machine.range(countingInSteps(rig.state), request);
     let pauses = 0;
     let written = 0;
     for (;;) {
@@ -145,12 +162,15 @@ test('a long read pauses, and what is written meanwhile does not show', () => {
 });
 
 test('a long read ends when compaction passes its revision', () => {
-  for (const options of [{}, { keysOnly: true }, { sortTarget: 'value' }] as const) {
+  for (const options of readsOfMany) {
     const rig = manyKeys();
     for (let pausesBefore = 1; ; pausesBefore += 1) {
-      const read = rig.machine.range(rig.state, get('k', 'l', options));
+      const read = rig.machine.range(countingInSteps(rig.state), get('k', 'l', options));
       let step = read.next();
-      for (let pause = 1; pause < pausesBefore && !step.done; pause += 1) step = read.next();
+      for (let pause = 1; pause < pausesBefore && !step.done; pause += 1) {
+        rig.apply(put('a'));
+        step = read.next();
+      }
       if (step.done) {
         expect(pausesBefore).toBeGreaterThan(2);
         break;

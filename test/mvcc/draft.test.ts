@@ -36,6 +36,10 @@ test('a draft reads as the state would with its writes applied', () => {
           expect(draft.scan(bytes(start), to, { limit })).toEqual(
             after.scan(bytes(start), to, { limit }),
           );
+          const { count, next } = draft.count(bytes(start), to, limit);
+          expect(next).toEqual(base.count(bytes(start), to, limit).next);
+          const counted = after.scan(bytes(start), next ?? to, { limit: 1_000 });
+          expect(count).toBe(counted.length);
           expect(draft.get(bytes(start))).toEqual(after.get(bytes(start)));
         }
       },

@@ -72,6 +72,16 @@ const scanArbitrary = fc.record({
   limit: fc.oneof(fc.nat({ max: 5 }), fc.constant(1_000)),
   reverse: fc.boolean(),
 });
+const countArbitrary = fc.record({
+  start: keyArbitrary,
+  end: fc.option(keyArbitrary, { nil: undefined }),
+  step: fc.oneof(fc.integer({ min: 1, max: 5 }), fc.constant(1_000)),
+});
+type Counting = {
+  readonly start: Buffer;
+  readonly end: Buffer | undefined;
+  readonly step: number;
+};
 type Step =
   /** `forEntry`: otherwise the index stays, as for the removal of compacted garbage. */
   | { kind: 'apply'; forEntry: boolean; writes: readonly Write[] }
@@ -82,6 +92,7 @@ type Step =
       limit: number;
       reverse: boolean;
     })
+  | ({ kind: 'count' } & Counting)
   | { kind: 'install'; ahead: number; writes: readonly Write[] }
   | { kind: 'flush' | 'pause' | 'reopen' | 'crash' };
 const stepArbitrary: fc.Arbitrary<Step> = fc.oneof(
@@ -95,6 +106,7 @@ const stepArbitrary: fc.Arbitrary<Step> = fc.oneof(
   },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant('get' as const), key: keyArbitrary }) },
   { weight: 6, arbitrary: scanArbitrary.map((scan) => ({ kind: 'scan' as const, ...scan })) },
+  { weight: 4, arbitrary: countArbitrary.map((count) => ({ kind: 'count' as const, ...count })) },
   {
     weight: 1,
     arbitrary: fc.record({
@@ -128,6 +140,22 @@ function modelScan(
     .sort(([left], [right]) => Buffer.compare(left, right));
   if (reverse) rows.reverse();
   return rows.slice(0, limit);
+}
+
+/** Counts in steps, each of which must say how many keys lie before the next. */
+function countInSteps(state: State, model: Model, { start, end, step }: Counting): number {
+  let total = 0;
+  let from: Uint8Array = start;
+  for (;;) {
+    const { count, next } = state.count(from, end, step);
+    const upTo = next === undefined ? end : Buffer.from(next);
+    const all = { start: Buffer.from(from), end: upTo, limit: 10_000, reverse: false };
+    expect(count).toBe(modelScan(model, all).length);
+    total += count;
+    if (next === undefined) return total;
+    expect(Buffer.compare(next, from)).toBeGreaterThan(0);
+    from = next;
+  }
 }
 
 function applied(model: Model, writes: readonly Write[]): Model {
@@ -176,6 +204,9 @@ async function runSteps(open: () => Promise<StateUnderTest>, steps: readonly Ste
         const { start, end, limit, reverse } = step;
         const found = state.scan(start, end, { limit, reverse });
         expect(plain(found)).toEqual(plain(modelScan(modelNow(), step)));
+      } else if (step.kind === 'count') {
+        const all = modelScan(modelNow(), { ...step, limit: 10_000, reverse: false });
+        expect(countInSteps(state, modelNow(), step)).toBe(all.length);
       } else if (step.kind === 'flush') {
         await state.flush();
         expect(state.durableIndex).toBe(index);
@@ -331,7 +362,40 @@ export function describeState(
                 );
               }
             }
+            countInSteps(state, model, { start, end, step: 3 });
           }
+        }
+      });
+
+      test('counts thousands of keys across memory and disk', async () => {
+        const { state } = current;
+        const keys = Array.from({ length: 6_000 }, (_, number) => bytes(`k${100_000 + number}`));
+        const long = ['x', 'y', 'z'].map((end) => after(bytes('k101000'), end.repeat(1_900)));
+        const stored = [...keys.filter((_, number) => number % 3 > 0), ...long.slice(1)];
+        const recent = [...keys.filter((_, number) => number % 3 < 2), ...long.slice(0, 1)];
+        const gone = keys.filter((_, number) => number % 5 === 0);
+        const writes = [...recent.map((key) => put(key, bytes('recent'))), ...gone.map(remove)];
+        const model: Model = new Map();
+        for (const key of [...stored, ...recent]) model.set(nameOf(key), bytes(''));
+        for (const key of gone) model.delete(nameOf(key));
+        state.apply(
+          1,
+          stored.map((key) => put(key, bytes('stored'))),
+        );
+        await state.flush();
+        state.apply(2, writes);
+        for (const _ of ['in memory', 'on disk']) {
+          for (const step of [900, 100_000]) {
+            for (const [start, end] of [
+              [keys[0], keys[5_999]],
+              [keys[7], keys[2_222]],
+              [long[0], keys[1_100]],
+              [bytes('k'), undefined],
+            ]) {
+              countInSteps(state, model, { start: start ?? bytes(''), end, step });
+            }
+          }
+          await state.flush();
         }
       });
 

@@ -1,7 +1,7 @@
 /** A `State` in memory with nothing but the contract: what the state machine is tested on. */
 import { ByteMap } from '../../server/mvcc/byte-map.ts';
 import type { Bytes } from '../../server/mvcc/types.ts';
-import type { LogPosition, State, Write } from '../../server/ports.ts';
+import type { Counted, LogPosition, State, Write } from '../../server/ports.ts';
 
 export class SortedState implements State {
   readonly #entries = new ByteMap<Bytes>();
@@ -33,6 +33,11 @@ export class SortedState implements State {
       found.push([key, value]);
     }
     return options.reverse === true ? found.reverse().slice(0, options.limit) : found;
+  }
+
+  count(start: Bytes, end: Bytes | undefined, step: number): Counted {
+    const rows = this.scan(start, end, { limit: step + 1 });
+    return { count: Math.min(rows.length, step), next: rows[step]?.[0] };
   }
 
   apply(index: number, writes: readonly Write[], term = this.applied.term): void {

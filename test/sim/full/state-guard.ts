@@ -29,6 +29,7 @@ export function guardedState(state: State, life: Life, reached: (point: PointNam
     },
     get: (key) => alive().get(key),
     scan: (start, end, options) => alive().scan(start, end, options),
+    count: (start, end, step) => alive().count(start, end, step),
     apply: (index, writes, term) => {
       reached('before-apply');
       alive().apply(index, writes, term);
