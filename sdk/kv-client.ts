@@ -89,7 +89,11 @@ export class KvClient implements Kv {
     if (!Number.isSafeInteger(pageSize) || pageSize < 1) {
       throw invalidArgument('pageSize', pageSize, 'a whole number from 1');
     }
-    let request = toRangeRequest(this.#keyspace, range, { ...rest, limit: pageSize });
+    let request = toRangeRequest(this.#keyspace, range, {
+      ...rest,
+      limit: pageSize,
+      uncounted: true,
+    });
     for (;;) {
       const response = await this.#connection.call('range', request, settings(options));
       const page = fromRangeResponse(this.#keyspace, response);

@@ -34,6 +34,11 @@ export type ListFields = ReadOptions & {
   readonly limit?: number;
   /** Leave the values out. @default false */
   readonly keysOnly?: boolean;
+  /**
+   * The caller has no use for `count`, so that the store need not count what `limit` leaves out. Of a few
+   * keys among many that makes a fast answer. A real etcd counts all the same. @default false
+   */
+  readonly uncounted?: boolean;
   /** @default 'key' */
   readonly order?: 'key' | 'version' | 'create' | 'mod' | 'value';
   /** Largest first. @default false */
@@ -48,7 +53,7 @@ export type ListOptions = CallOptions & ListFields;
 
 export type ListResult = {
   readonly kvs: readonly KeyValue[];
-  /** Keys in the range, whatever `limit` and the revision filters leave out. */
+  /** Keys in the range, whatever `limit` and the revision filters leave out; unless it was `uncounted`. */
   readonly count: bigint;
   /** Whether `limit` left keys out. */
   readonly more: boolean;

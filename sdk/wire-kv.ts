@@ -57,6 +57,7 @@ export const toRangeRequest = (
     serializable: fields.serializable ?? false,
     keysOnly: fields.keysOnly ?? false,
     countOnly: fields.countOnly ?? false,
+    uncounted: fields.uncounted ?? false,
     minModRevision: revisionOf(fields.minModRevision, 'minModRevision'),
     maxModRevision: revisionOf(fields.maxModRevision, 'maxModRevision'),
     minCreateRevision: revisionOf(fields.minCreateRevision, 'minCreateRevision'),

@@ -217,7 +217,7 @@ export class PrefixFollower {
 
   async #list(reason: ResetReason, signal: AbortSignal): Promise<void> {
     const { prefix, maxEntries } = this.#options;
-    const limit = maxEntries === undefined ? {} : { limit: maxEntries + 1 };
+    const limit = maxEntries === undefined ? {} : { limit: maxEntries + 1, uncounted: true };
     const ask = () => this.#client.kv.list({ prefix }, { ...limit, signal });
     this.#isListing = true;
     const listed = await this.#answer(ask, signal).finally(() => {

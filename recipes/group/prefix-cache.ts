@@ -258,7 +258,7 @@ export class PrefixCache<V> implements AsyncDisposable {
   async #hurry(revision: bigint, signal: AbortSignal): Promise<void> {
     const { client } = this.#context.session;
     const { prefix } = this;
-    const options = { limit: 1, keysOnly: true, signal };
+    const options = { limit: 1, keysOnly: true, uncounted: true, signal };
     try {
       for (let before = this.revision; ; before = this.revision) {
         await pause(client.clock, hurryMs, signal);

@@ -152,7 +152,7 @@ export class DeadLetters<T> {
       after === undefined
         ? { prefix: dead }
         : { from: `${dead}${after}\0`, to: `${dead.slice(0, -1)}0` };
-    const { kvs } = await kv.list(range, { ...options, limit });
+    const { kvs } = await kv.list(range, { ...options, limit, uncounted: true });
     if (kvs.length === 0) return { letters: [], last: undefined };
     const ids = kvs.map((entry) => entry.key.slice(dead.length));
     const { responses } = await kv

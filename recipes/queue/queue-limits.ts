@@ -172,7 +172,7 @@ export async function storeLimits(
   const end = `${keys.line.slice(0, -1)}0`;
   for (let from = keys.line; ; ) {
     const next = { from, to: end };
-    const { kvs } = await kv.list(next, { ...options, limit: 1, keysOnly: true });
+    const { kvs } = await kv.list(next, { ...options, limit: 1, keysOnly: true, uncounted: true });
     const [first] = kvs;
     if (first === undefined) return;
     const [group = ''] = first.key.slice(keys.line.length).split('/');

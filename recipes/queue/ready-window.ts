@@ -125,7 +125,7 @@ export class ReadyWindow {
 
   async #listNow(signal: AbortSignal): Promise<void> {
     const { kv } = this.#client;
-    const options = { limit: pageSize, signal };
+    const options = { limit: pageSize, uncounted: true, signal };
     const overtaking: WatchEvent[] = [];
     this.#overtaking = overtaking;
     const listedBefore = this.#listedAt;

@@ -61,10 +61,10 @@ export class Sweeper {
       .then(
         op.list({ prefix: this.#keys.claim }),
         op.list({ prefix: this.#keys.worker }, { keysOnly: true }),
-        op.list({ prefix: this.#keys.at }, { limit: dueBatch }),
+        op.list({ prefix: this.#keys.at }, { limit: dueBatch, uncounted: true }),
         op.list({ prefix: this.#keys.cancel }),
-        op.list({ prefix: this.#keys.pass }, { limit: dueBatch, keysOnly: true }),
-        op.list({ prefix: this.#keys.freed }, { limit: dueBatch, keysOnly: true }),
+        op.list({ prefix: this.#keys.pass }, { limit: dueBatch, keysOnly: true, uncounted: true }),
+        op.list({ prefix: this.#keys.freed }, { limit: dueBatch, keysOnly: true, uncounted: true }),
       );
     const { responses, revision } = await untilAnswered(
       this.#client,

@@ -139,7 +139,7 @@ export class StmSnapshot {
 }
 
 export const fieldsOf = ({ limit, descending }: RangeRequest): ListFields => ({
-  ...(limit === undefined ? {} : { limit }),
+  ...(limit === undefined ? {} : { limit, uncounted: true }),
   ...(descending ? { order: 'key', descending } : {}),
 });
 

@@ -50,7 +50,7 @@ async function readPages(
   const first = kv
     .txn()
     .then(
-      op.list({ prefix: keys.message }, { keysOnly: true, limit: pageSize }),
+      op.list({ prefix: keys.message }, { keysOnly: true, limit: pageSize, uncounted: true }),
       op.get(keys.floor),
     );
   const { responses, revision } = await untilAnswered(client, () => first.commit(call), signal);
@@ -60,7 +60,7 @@ async function readPages(
     const range = { from: `${kvs.at(-1)?.key}\0`, to: end };
     const page = await untilAnswered(
       client,
-      () => kv.list(range, { ...call, keysOnly: true, limit: pageSize, revision }),
+      () => kv.list(range, { ...call, keysOnly: true, limit: pageSize, uncounted: true, revision }),
       signal,
     );
     kvs.push(...page.kvs);

@@ -32,6 +32,7 @@ const probe: RangeRequest = {
   sortOrder: 'none',
   sortTarget: 'key',
   keysOnly: true,
+  uncounted: false,
   countOnly: false,
   minModRevision: 0,
   maxModRevision: 0,

@@ -146,6 +146,7 @@ function* readSpan(
     for (const [stored, data] of pairs) {
       const current = decodeCurrent(data);
       if (found.length >= wanted) {
+        if (request.uncounted) return { found, count };
         if (existed(reader, current, at)) count += 1;
         continue;
       }
@@ -156,6 +157,7 @@ function* readSpan(
     }
     if (next === undefined) break;
     if (found.length >= wanted) {
+      if (request.uncounted) return { found, count };
       const rest = yield* countSpan(reader, { start: next, end: bounds.end }, pinned);
       return rest === undefined ? undefined : { found, count: count + rest };
     }

@@ -159,12 +159,15 @@ const rangeNumbers = (request: RangeRequest): readonly number[] => [
 
 const RANGE_KEYS_ONLY = 0x40;
 const RANGE_COUNT_ONLY = 0x80;
+/** In the byte of the sort, where there was room. */
+const RANGE_UNCOUNTED = 0x80;
 
 function encodeRange(target: Uint8Array, offset: number, request: RangeRequest): number {
   target[offset] = requestTags.range;
   target[offset + 1] =
-    sortOrders.indexOf(request.sortOrder) * sortTargets.length +
-    sortTargets.indexOf(request.sortTarget);
+    (request.uncounted ? RANGE_UNCOUNTED : 0) |
+    (sortOrders.indexOf(request.sortOrder) * sortTargets.length +
+      sortTargets.indexOf(request.sortTarget));
   let at = writeBytes(target, offset + 2, request.key);
   at = writeBytes(target, at, request.rangeEnd);
   const flagsAt = at++;
@@ -179,7 +182,8 @@ function encodeRange(target: Uint8Array, offset: number, request: RangeRequest):
 }
 
 function decodeRange(reader: BinaryReader): RangeRequest {
-  const sort = reader.byte();
+  const first = reader.byte();
+  const sort = first & ~RANGE_UNCOUNTED;
   const sortOrder = sortOrders[Math.floor(sort / sortTargets.length)];
   const sortTarget = sortTargets[sort % sortTargets.length];
   if (sortOrder === undefined || sortTarget === undefined) throw new DecodeError('unknown sort');
@@ -197,6 +201,7 @@ function decodeRange(reader: BinaryReader): RangeRequest {
     sortTarget,
     keysOnly: (flags & RANGE_KEYS_ONLY) !== 0,
     countOnly: (flags & RANGE_COUNT_ONLY) !== 0,
+    uncounted: (first & RANGE_UNCOUNTED) !== 0,
     minModRevision: number(2),
     maxModRevision: number(3),
     minCreateRevision: number(4),

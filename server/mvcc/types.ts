@@ -52,6 +52,8 @@ export type RangeRequest = KeySpan & {
   readonly sortTarget: SortTarget;
   readonly keysOnly: boolean;
   readonly countOnly: boolean;
+  /** Nobody asks for the count: where a limit in key order leaves keys out, it is one more than the limit. */
+  readonly uncounted: boolean;
   /** 0 is unset for each of the four filters. */
   readonly minModRevision: Revision;
   readonly maxModRevision: Revision;

@@ -52,6 +52,7 @@ export function rangeRequest(request: wire.RangeRequest): RangeRequest {
     sortTarget,
     keysOnly: request.keysOnly,
     countOnly: request.countOnly,
+    uncounted: request.uncounted,
     minModRevision: toNumber(request.minModRevision),
     maxModRevision: toNumber(request.maxModRevision),
     minCreateRevision: toNumber(request.minCreateRevision),

@@ -66,6 +66,7 @@ export const range: fc.Arbitrary<RangeRequest> = fc.record({
   ),
   keysOnly: rarely,
   countOnly: rarely,
+  uncounted: rarely,
   minModRevision: rareRevision,
   maxModRevision: rareRevision,
   minCreateRevision: rareRevision,

@@ -48,6 +48,7 @@ export const get = (
   sortTarget: 'key',
   keysOnly: false,
   countOnly: false,
+  uncounted: false,
   minModRevision: 0,
   maxModRevision: 0,
   minCreateRevision: 0,

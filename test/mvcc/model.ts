@@ -328,7 +328,10 @@ export class Model {
     if (more) kvs = kvs.slice(0, limit);
     if (request.keysOnly) kvs = kvs.map((kv) => ({ ...kv, value: '' }));
     if (request.countOnly) kvs = [];
-    return { kind: 'range', kvs, more, count: all.length, revision: newest };
+    const stopsEarly =
+      request.uncounted && !request.countOnly && !filtered && limit > 0 && isInKeyOrder(request);
+    const count = stopsEarly ? Math.min(all.length, limit + 1) : all.length;
+    return { kind: 'range', kvs, more, count, revision: newest };
   }
 
   history(from: number): { revision: number; events: ModelEvent[] }[] {
@@ -361,6 +364,9 @@ function flatten({ operations }: Chosen): Exclude<Operation, TxnRequest>[] {
     return operation.kind === 'txn' ? [] : [operation];
   });
 }
+
+const isInKeyOrder = ({ sortOrder, sortTarget }: RangeRequest): boolean =>
+  sortOrder === 'none' || (sortOrder === 'ascend' && sortTarget === 'key');
 
 function isIn(key: string, { key: first, rangeEnd }: KeySpan): boolean {
   const end = text(rangeEnd);

@@ -1,6 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Client, connect, json, text } from '../../sdk/index.ts';
+import type { Connection } from '../../sdk/connection.ts';
+import { type Client, connect, json, type ListResult, op, text } from '../../sdk/index.ts';
+import { Keyspace } from '../../sdk/keys.ts';
+import { KvClient } from '../../sdk/kv-client.ts';
+import type { WatchHub } from '../../sdk/watch-hub.ts';
+import type { RangeRequest, RangeResponse } from '../../server/wire/etcdserverpb/rpc.ts';
 import { storeMissing, useStore } from '../support/store.ts';
+import { storeSystem } from '../support/store-choice.ts';
 
 describe.skipIf(storeMissing)('keys and values', () => {
   const { store } = useStore();
@@ -112,6 +118,44 @@ describe.skipIf(storeMissing)('keys and values', () => {
     expect(await keys({ maxCreateRevision: revision + 1n })).toBe('ab');
     const { kvs } = await kv.list(all, { keysOnly: true });
     expect(kvs.map(({ value }) => value.length)).toEqual([0, 0, 0]);
+  });
+
+  test('a list whose count nobody wants finds the same', async () => {
+    const kv = fresh();
+    for (const key of ['a', 'b', 'c', 'd', 'e']) await kv.put(key, key);
+    const range = { all: true } as const;
+    const options = { limit: 2, uncounted: true } as const;
+    const { responses } = await kv.txn().then(op.list(range, options)).commit();
+    for (const listed of [await kv.list(range, options), responses[0]]) {
+      expect((listed as ListResult).kvs.map(({ key }) => key)).toEqual(['a', 'b']);
+      expect(listed).toMatchObject({ more: true, count: storeSystem === 'etcd' ? 5n : 3n });
+    }
+  });
+
+  test('the pages of iterate ask for no count', async () => {
+    const asked: RangeRequest[] = [];
+    const header = { clusterId: 1n, memberId: 1n, revision: 7n, raftTerm: 1n };
+    const emptyKv = {
+      value: Buffer.alloc(0),
+      createRevision: 1n,
+      modRevision: 1n,
+      version: 1n,
+      lease: 0n,
+    };
+    const connection = {
+      call: async (_: 'range', request: RangeRequest): Promise<RangeResponse> => {
+        asked.push(request);
+        const kv = { ...emptyKv, key: Buffer.from(`k${asked.length}`) };
+        return { header, kvs: [kv], more: asked.length < 3, count: 0n };
+      },
+    };
+    const kv = new KvClient(connection as unknown as Connection, new Keyspace(), {} as WatchHub);
+    for await (const entry of kv.iterate({ all: true })) expect(entry.key).toBeDefined();
+    expect(asked.map(({ uncounted, revision }) => [uncounted, revision])).toEqual([
+      [true, 0n],
+      [true, 7n],
+      [true, 7n],
+    ]);
   });
 
   test('iterate shows one revision, however many pages it takes', async () => {

@@ -47,6 +47,11 @@ export interface RangeRequest {
   maxModRevision: bigint;
   minCreateRevision: bigint;
   maxCreateRevision: bigint;
+  /**
+   * Not etcd's, which passes over it and counts: the caller has no use for the count, so that keys which
+   * the limit leaves out need not be counted. The count of the answer is that of the keys looked at.
+   */
+  uncounted: boolean;
 }
 
 export const RangeRequest_SortOrder = { NONE: 0, ASCEND: 1, DESCEND: 2 } as const;
@@ -741,6 +746,7 @@ function createBaseRangeRequest(): RangeRequest {
     maxModRevision: 0n,
     minCreateRevision: 0n,
     maxCreateRevision: 0n,
+    uncounted: false,
   };
 }
 
@@ -802,6 +808,9 @@ export const RangeRequest: MessageFns<RangeRequest> = {
         throw new globalThis.Error("value provided for field message.maxCreateRevision of type int64 too large");
       }
       writer.uint32(104).int64(message.maxCreateRevision);
+    }
+    if (message.uncounted !== false) {
+      writer.uint32(8008).bool(message.uncounted);
     }
     return writer;
   },
@@ -923,6 +932,14 @@ export const RangeRequest: MessageFns<RangeRequest> = {
             message.maxCreateRevision = reader.int64() as bigint;
             continue;
           }
+          case 1001: {
+            if (tag !== 8008) {
+              break;
+            }
+
+            message.uncounted = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -961,6 +978,7 @@ export const RangeRequest: MessageFns<RangeRequest> = {
     message.maxCreateRevision = (object.maxCreateRevision !== undefined && object.maxCreateRevision !== null)
       ? BigInt(object.maxCreateRevision)
       : 0n;
+    message.uncounted = object.uncounted ?? false;
     return message;
   },
 };

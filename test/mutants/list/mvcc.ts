@@ -136,4 +136,24 @@ export const mvccMutants: readonly Mutant[] = [
     },
     test('mvcc/creation-orders', 'those used longest ago go'),
   ),
+  mvcc(
+    697,
+    'the newest keys counted for an older revision',
+    {
+      file: 'server/mvcc/range.ts',
+      find: '  while (at === horizon.revision) {',
+      replace: '  for (;;) {',
+    },
+    test('machine/range', 'a long read pauses'),
+  ),
+  mvcc(
+    698,
+    'a count goes on below the compacted revision',
+    {
+      file: 'server/mvcc/range.ts',
+      find: '    if (next !== undefined && !(yield* pause(pinned))) return undefined;',
+      replace: '    if (next !== undefined) yield;',
+    },
+    test('machine/range', 'a long read ends when compaction'),
+  ),
 ];

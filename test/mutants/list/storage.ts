@@ -334,4 +334,22 @@ export const storageMutants: readonly Mutant[] = [
     ['lmdb-store', 'if (format !== FORMAT)', 'if (format > FORMAT)'],
     ['storage/lmdb', 'that is older is refused'],
   ),
+  mutant(
+    694,
+    'changed keys counted as new ones',
+    ['merged-reader', ' - Number(wasThere)', ''],
+    ['ports/state', 'counts thousands of keys'],
+  ),
+  mutant(
+    695,
+    'changes behind a step counted twice',
+    ['merged-reader', 'if (counted !== undefined && name >= counted) break;', ''],
+    ['ports/state', 'counts thousands of keys'],
+  ),
+  mutant(
+    696,
+    'a step of a count ends in the middle of a bucket',
+    ['lmdb-store', 'if (isBucketMember(next)) {', 'if (isBucketMember(next) && step === 0) {'],
+    ['ports/state', 'scans with limits across memory and disk'],
+  ),
 ];
