@@ -178,9 +178,8 @@ export class LocalMember implements Member {
 
   async readTxn(request: TxnRequest, options: ReadOptions): Promise<TxnResult> {
     if (!options.serializable) await this.linearize();
-    const { installation } = this.#options.node;
-    while (installation.isRunning) await installation.ended;
-    const result = this.#undamaged(() => this.#machine.readTxn(this.#options.state, request));
+    const work = this.#machine.readTxn(this.#options.state, request);
+    const result = await this.#inSlices(work, options.caller);
     if (result.kind === 'fault') throw new Fault(result.code);
     return result;
   }

@@ -284,12 +284,12 @@ export class Machine implements Horizon {
   }
 
   /**
-   * A transaction that `isReadOnly`, without a log entry.
+   * A transaction that `isReadOnly`, without a log entry. Pauses; pinned to the revision at its first step.
    *
-   * @throws {InvariantError} when it could write.
+   * @throws {InvariantError} at the first step, when it could write.
    */
-  readTxn(reader: StateReader, request: TxnRequest): TxnResult | FaultResult {
-    const result = readTxn(reader, this, request, this.#orders);
+  *readTxn(reader: StateReader, request: TxnRequest): Generator<void, TxnResult | FaultResult> {
+    const result = yield* readTxn(reader, this, request, this.#orders);
     return typeof result === 'string' ? this.#fault(result) : result;
   }
 

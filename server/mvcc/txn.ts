@@ -5,9 +5,10 @@
  */
 import { assert } from '../assert.ts';
 import type { FaultCode } from '../faults.ts';
+import { limits } from '../limits.ts';
 import { compareHolds } from './compare.ts';
 import type { CreationOrders } from './creation-orders.ts';
-import { Draft, type ForwardReader } from './draft.ts';
+import type { Draft, ForwardReader } from './draft.ts';
 import { currentBounds, currentKey, userKeyOfCurrent } from './keys.ts';
 import { type Horizon, readRange, revisionFault, runToEnd } from './range.ts';
 import { type Current, decodeCurrent } from './records.ts';
@@ -246,18 +247,58 @@ function execute(draft: Draft, compactRevision: Revision, plan: Plan): TxnResult
   return { kind: 'txn', succeeded: plan.succeeded, responses, revision: 0 };
 }
 
-/** A transaction without writes, on the state as it is. */
-export function readTxn(
+/**
+ * A transaction without writes, on the state as it is at its first step. Pauses as a range does, with
+ * everything pinned to the revision of that step.
+ */
+export function* readTxn(
   reader: ForwardReader,
   horizon: Horizon,
   request: TxnRequest,
   orders: CreationOrders,
-): TxnResult | FaultCode {
+): Generator<void, TxnResult | FaultCode> {
   assert(isReadOnly(request), 'a transaction outside the log writes nothing');
-  const prepared = prepareTxn(reader, NO_LEASES, horizon, request);
-  if (typeof prepared === 'string') return prepared;
-  const draft = new Draft(reader, horizon.revision, false, orders);
-  return executeTxn(draft, horizon.compactRevision, prepared);
+  for (;;) {
+    const prepared = prepareTxn(reader, NO_LEASES, horizon, request);
+    if (typeof prepared === 'string') return prepared;
+    const { revision } = horizon;
+    const result = yield* readPlan(reader, horizon, prepared.plan, revision, orders);
+    if (typeof result !== 'string') return { ...result, revision };
+    // A compaction passed what was the newest revision: there is a newer one.
+    if (result !== 'compacted') return result;
+  }
+}
+
+function* readPlan(
+  reader: ForwardReader,
+  horizon: Horizon,
+  { succeeded, operations, nested }: Plan,
+  at: Revision,
+  orders: CreationOrders,
+): Generator<void, TxnResult | FaultCode> {
+  const responses: OperationResult[] = [];
+  let nextNested = 0;
+  let keys = 0;
+  for (const operation of operations) {
+    if (keys >= limits.readSliceKeys) {
+      keys = 0;
+      yield;
+    }
+    if (operation.kind === 'range') {
+      const request = operation.revision > 0 ? operation : { ...operation, revision: at };
+      const result = yield* readRange(reader, request, horizon, orders.over(reader, request));
+      if (result.kind === 'fault') return result.code;
+      keys += result.kvs.length;
+      responses.push({ ...result, revision: at });
+    } else {
+      const inner = nested[nextNested++];
+      assert(inner !== undefined, 'a plan holds one plan for each nested transaction');
+      const result = yield* readPlan(reader, horizon, inner, at, orders);
+      if (typeof result === 'string') return result;
+      responses.push(result);
+    }
+  }
+  return { kind: 'txn', succeeded, responses, revision: 0 };
 }
 
 const NO_LEASES: LeaseExists = { has: () => false };

@@ -51,7 +51,7 @@ export function kvMethods({ member, writes, maxTxnOps }: ServiceContext) {
     const access = accessOf(message);
     if (access !== 'write') {
       const serializable = access === 'serializable';
-      return member.readTxn(request, { serializable }).then(txnAnswer);
+      return member.readTxn(request, { serializable, caller: call }).then(txnAnswer);
     }
     return writes.propose(request, call, txnCost(request)).then(txnAnswer);
   });

@@ -7,7 +7,7 @@ import {
   type MembershipCommand,
 } from '../../server/membership.ts';
 import { runToEnd } from '../../server/mvcc/range.ts';
-import type { RangeRequest } from '../../server/mvcc/types.ts';
+import type { RangeRequest, TxnRequest } from '../../server/mvcc/types.ts';
 import type { State } from '../../server/ports.ts';
 import { plain } from '../support/plain.ts';
 import { SortedState } from '../support/sorted-state.ts';
@@ -66,6 +66,10 @@ export class Rig {
 
   range(request: RangeRequest): unknown {
     return plain(runToEnd(this.machine.range(this.state, request)));
+  }
+
+  readTxn(request: TxnRequest): unknown {
+    return plain(runToEnd(this.machine.readTxn(this.state, request)));
   }
 
   hash(revision = 0): unknown {

@@ -1,5 +1,11 @@
 import { expect, test } from 'vitest';
-import type { Compare, Operation, TxnRequest } from '../../server/mvcc/types.ts';
+import type {
+  Compare,
+  FaultResult,
+  Operation,
+  TxnRequest,
+  TxnResult,
+} from '../../server/mvcc/types.ts';
 import {
   isReadOnly,
   MAX_TXN_DEPTH,
@@ -23,7 +29,7 @@ import {
 import { Rig } from './rig.ts';
 
 const succeeded = (rig: Rig, ...compare: Compare[]): boolean => {
-  const result = rig.machine.readTxn(rig.state, txn(compare, []));
+  const result = rig.readTxn(txn(compare, [])) as TxnResult | FaultResult;
   return result.kind === 'txn' && result.succeeded;
 };
 
@@ -244,7 +250,5 @@ test('which transactions only read', () => {
   expect(isReadOnly(txn([], [get('a'), txn([], [get('b')])], [get('c')]))).toBe(true);
   expect(isReadOnly(txn([], [], [put('a')]))).toBe(false);
   expect(isReadOnly(txn([], [txn([], [], [del('a')])]))).toBe(false);
-  expect(() => new Rig().machine.readTxn(new Rig().state, txn([], [put('a')]))).toThrow(
-    'writes nothing',
-  );
+  expect(() => new Rig().readTxn(txn([], [put('a')]))).toThrow('writes nothing');
 });

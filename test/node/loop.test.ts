@@ -4,21 +4,11 @@ import { expect, test } from 'vitest';
 import { assemble } from '../../server/assembly.ts';
 import { systemRandom } from '../../server/clock.ts';
 import type { Founder } from '../../server/membership.ts';
-import type { PutRequest } from '../../server/mvcc/types.ts';
 import { openStores } from '../../server/stores.ts';
 import { SLICE_MS } from '../../server/time-slice.ts';
+import { get, put } from '../machine/requests.ts';
 import { CountByTurn } from '../support/turns.ts';
 import { VirtualTime } from '../support/virtual-time.ts';
-
-const put = (key: string): PutRequest => ({
-  kind: 'put',
-  key: Buffer.from(key),
-  value: Buffer.from(key),
-  lease: 0n,
-  prevKv: false,
-  ignoreValue: false,
-  ignoreLease: false,
-});
 
 async function member(founders: readonly Founder[]) {
   const time = new VirtualTime();
@@ -103,6 +93,33 @@ test('entries that take long to apply are applied in several turns, in their ord
   const revisions = (await Promise.all(written)).map(({ revision }) => revision);
   expect(revisions).toEqual([2, 3, 4, 5, 6]);
   expect(applies.counts).toEqual([2, 2, 1]);
+});
+
+test('a transaction that only reads, and much, is read in several turns', async () => {
+  const { member, stores, time } = await leader();
+  const puts = Array.from({ length: 100 }, (_, key) => put(`k${key}`));
+  for (let batch = 0; batch < 20; batch += 1) {
+    const success = puts.map((one) => ({ ...one, key: Buffer.from(`${one.key}/${batch}`) }));
+    void member.propose({ kind: 'txn', compare: [], success, failure: [] });
+  }
+  await time.pass(100);
+  expect(member.revision).toBe(21);
+  const scans = new CountByTurn(queueMicrotask);
+  const scan = stores.state.scan.bind(stores.state);
+  stores.state.scan = (...span) => {
+    scans.count();
+    time.spend(SLICE_MS / 2);
+    return scan(...span);
+  };
+  const read = member.readTxn(
+    { kind: 'txn', compare: [], success: [get('k', 'l')], failure: [] },
+    { serializable: true },
+  );
+  await time.pass(1_000);
+  const [range] = (await read).responses;
+  expect(range).toMatchObject({ kind: 'range', count: 2_000, revision: 21 });
+  expect(scans.counts.length).toBeGreaterThan(1);
+  expect(Math.max(...scans.counts)).toBeLessThanOrEqual(2);
 });
 
 test('a leader whose log takes longer than an election steps down, and leads again when it can', async () => {

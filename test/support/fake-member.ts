@@ -145,7 +145,7 @@ export class FakeMember implements Member {
 
   async readTxn(request: TxnRequest, { serializable }: ReadOptions) {
     if (!serializable) await this.linearize();
-    const result = this.machine.readTxn(this.state, request);
+    const result = finish(this.machine.readTxn(this.state, request));
     if (result.kind === 'fault') throw new Fault(result.code);
     return result;
   }
