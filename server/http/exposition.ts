@@ -13,8 +13,25 @@ export class Exposition {
   readonly #registry = new Registry();
 
   constructor({ measures, processMetrics }: ExpositionOptions) {
-    if (processMetrics) collectDefaultMetrics({ register: this.#registry });
+    if (processMetrics) {
+      collectDefaultMetrics({ register: this.#registry });
+      this.#leaveOutUnmeasured();
+    }
     for (const measure of measures) this.#register(measure);
+  }
+
+  /**
+   * Where the delay of the event loop was not measured since the last scrape, as before the first, the
+   * library tells a mean of NaN and a minimum of 292 years.
+   */
+  #leaveOutUnmeasured(): void {
+    const mean = this.#registry.getSingleMetric(delayName('mean'));
+    for (const name of ['min', 'max', 'mean', 'stddev', 'p50', 'p90', 'p99'].map(delayName)) {
+      const metric = this.#registry.getSingleMetric(name);
+      if (metric === undefined || mean === undefined) continue;
+      this.#registry.removeSingleMetric(name);
+      this.#registry.registerMetric(onlyWhileMeasured(name, metric, mean));
+    }
   }
 
   async expose(): Promise<Exposed> {
@@ -46,6 +63,20 @@ export class Exposition {
       });
     }
   }
+}
+
+const delayName = (figure: string): string => `nodejs_eventloop_lag_${figure}_seconds`;
+
+function onlyWhileMeasured(name: string, metric: Metric, mean: Metric): Metric {
+  const measured = {
+    name,
+    get: async () => {
+      const [{ value } = { value: Number.NaN }] = (await mean.get()).values;
+      const found = await metric.get();
+      return Number.isNaN(value) ? { ...found, values: [] } : found;
+    },
+  };
+  return measured as unknown as Metric;
 }
 
 /** The library's own histogram takes values only one by one; a registry asks no more of a metric than this. */

@@ -3,6 +3,7 @@ import { Histogram, Registry } from 'prom-client';
 import { expect, test } from 'vitest';
 import { Exposition } from '../../server/http/exposition.ts';
 import { Distribution, type Measure, Tally } from '../../server/measures.ts';
+import { waitFor } from '../support/wait.ts';
 
 const expose = async (...measures: readonly Measure[]): Promise<string> =>
   (await new Exposition({ measures, processMetrics: false }).expose()).text;
@@ -61,5 +62,22 @@ test('a tally shows the numbers of now, and 0 from the beginning where it has no
   byPeer.add({ To: 'b' }, -1);
   for (let scrape = 0; scrape < 2; scrape += 1) {
     expect(await lines()).toEqual(['plain 1', 'sent{To="b"} 2', 'under_way{To="b"} 2']);
+  }
+});
+
+test('a delay of the event loop that was not measured yet is not made up', async () => {
+  const exposition = new Exposition({ measures: [], processMetrics: true });
+  const delays = async (): Promise<readonly number[]> =>
+    [
+      ...(await exposition.expose()).text.matchAll(
+        /^nodejs_eventloop_lag_[a-z0-9]+_seconds (.*)/gm,
+      ),
+    ].map(([, value]) => Number(value));
+  expect(await delays()).toEqual([]);
+  await waitFor('a measured delay', async () => (await delays()).length > 0 || undefined);
+  // Between two scrapes of one moment as little is measured.
+  for (const value of [...(await delays()), ...(await delays())]) {
+    expect(value).toBeGreaterThanOrEqual(0);
+    expect(value).toBeLessThan(60);
   }
 });
