@@ -33,11 +33,24 @@ const codeNames: readonly string[] = [
   'Unauthenticated',
 ];
 
-type CallCounts = {
+class CallCounts implements CallKind {
   readonly labels: Labels;
-  started: number;
-  readonly handled: number[];
-};
+  /** By gRPC code. */
+  readonly handled: number[] = [];
+  begun = 0;
+
+  constructor(labels: Labels) {
+    this.labels = labels;
+  }
+
+  started(): void {
+    this.begun += 1;
+  }
+
+  ended(code: number): void {
+    this.handled[code] = (this.handled[code] ?? 0) + 1;
+  }
+}
 
 export type PrometheusOptions = {
   readonly member: Member;
@@ -95,19 +108,9 @@ export class PrometheusMetrics implements Metrics, RpcObserver {
   method(path: string, type: CallType): CallKind {
     const [, service = '', method = ''] = path.split('/');
     const labels = { grpc_service: service, grpc_method: method, grpc_type: type };
-    const counts: CallCounts = { labels, started: 0, handled: [] };
+    const counts = new CallCounts(labels);
     this.#calls.push(counts);
-    return {
-      started() {
-        counts.started += 1;
-        let isOpen = true;
-        return (code) => {
-          if (!isOpen) return;
-          isOpen = false;
-          counts.handled[code] = (counts.handled[code] ?? 0) + 1;
-        };
-      },
-    };
+    return counts;
   }
 
   #ofChecks(): readonly Measure[] {
@@ -149,7 +152,7 @@ export class PrometheusMetrics implements Metrics, RpcObserver {
         name: 'grpc_server_started_total',
         help: 'Calls begun on the server.',
         labelNames,
-        read: () => this.#calls.map(({ labels, started }) => [labels, started]),
+        read: () => this.#calls.map(({ labels, begun }) => [labels, begun]),
       },
       {
         type: 'counter',

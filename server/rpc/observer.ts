@@ -2,9 +2,11 @@
 
 export type CallType = 'unary' | 'server_stream' | 'bidi_stream';
 
+/** Each call that started ends once. */
 export interface CallKind {
-  /** A call began. The function returned is called once with the gRPC code it ended with. */
-  started(): (code: number) => void;
+  started(): void;
+  /** @param code gRPC's */
+  ended(code: number): void;
 }
 
 export interface RpcObserver {
@@ -12,6 +14,6 @@ export interface RpcObserver {
   method(path: string, type: CallType): CallKind;
 }
 
-const nothing = () => {};
+const silent: CallKind = { started() {}, ended() {} };
 
-export const silentObserver: RpcObserver = { method: () => ({ started: () => nothing }) };
+export const silentObserver: RpcObserver = { method: () => silent };

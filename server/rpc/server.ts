@@ -110,18 +110,18 @@ export class RpcServer {
     const { path } = method;
     const calls = this.#observer.method(path, 'unary');
     const answer = async (call: ServedCall): Promise<void> => {
-      const finished = calls.started();
+      calls.started();
       let response: Buffer;
       try {
         checkMetadata(call.metadata, this.#member);
         response = await method.invoke(call.request, call);
       } catch (error) {
         const status = this.#report(error, path);
-        finished(status.code);
+        calls.ended(status.code);
         call.fail(status);
         return;
       }
-      finished(0);
+      calls.ended(0);
       call.respond(response);
     };
     this.#carrier.unary(path, (call) => void answer(call));
@@ -133,13 +133,13 @@ export class RpcServer {
     calls: CallKind,
     serve: (call: Stream) => void,
   ): void {
-    const finished = calls.started();
+    calls.started();
     let code = 0;
     // Before the status is sent, which may end the call at once.
     call.prependListener('error', (error: unknown) => {
       code = isCallStatus(error) ? error.code : statusOf(error).code;
     });
-    call.on('cancelled', () => finished(code));
+    call.once('cancelled', () => calls.ended(code));
     try {
       checkMetadata(call.metadata, this.#member);
       serve(call);
