@@ -41,8 +41,9 @@ process.exit(failures === 0 ? 0 : 1);
 async function measureAll(options: Options): Promise<number> {
   refuseMemoryDisk();
   const missing = new Map(options.systems.map((system) => [system, system.server.missing()]));
-  const skipped: Skipped = (system, row) => missing.get(system) ?? row.missing?.(options.isQuick);
+  const skipped: Skipped = (system, row) => missing.get(system) ?? row.missing?.();
   tellWhatIsSkipped(options, missing);
+  for (const row of options.rows) if (row.missing?.() === undefined) await row.prepare?.();
   const circumstances: Circumstances = {
     date: new Date().toISOString(),
     machine: describeMachine(),
@@ -72,13 +73,13 @@ async function measureAll(options: Options): Promise<number> {
 }
 
 function tellWhatIsSkipped(
-  { rows, isQuick }: Options,
+  { rows }: Options,
   missing: ReadonlyMap<BenchSystem, string | undefined>,
 ): void {
   for (const [system, why] of missing)
     if (why !== undefined) console.log(`skipped ${system.name}: ${why}`);
   for (const row of rows) {
-    const why = row.missing?.(isQuick);
+    const why = row.missing?.();
     if (why !== undefined) console.log(`skipped ${row.name}: ${why}`);
   }
 }
@@ -95,7 +96,12 @@ function show(options: Options, lines: readonly Line[]): number {
   if (cold.lines.length > 0) console.log(`\nCold, from the same run:\n${asText(cold)}\n`);
   for (const name of new Set(lines.map((line) => line.system)))
     console.log(`${benchSystem(name).title}: a write is ${benchSystem(name).server.durability}`);
-  if (options.json !== undefined) writeLines(options.json, lines);
+  for (const why of new Set(lines.map((line) => line.skipped)))
+    if (why !== undefined && why !== 'failed') console.log(`skipped: ${why}`);
+  if (options.json !== undefined) {
+    writeLines(options.json, lines);
+    console.log(`written: ${options.json}`);
+  }
   if (options.publishes) publish(lines);
   return 0;
 }

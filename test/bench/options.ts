@@ -1,5 +1,7 @@
 /** What the command line asks for. */
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { projectRoot } from '../support/servers.ts';
 import type { Row } from './row.ts';
 import { rows } from './rows.ts';
 import { type BenchSystem, benchSystem, ownSystem, peers } from './systems.ts';
@@ -13,7 +15,7 @@ export type Options = {
   /** Default: those of each row's own cases. */
   readonly concurrencies: readonly number[] | undefined;
   readonly members: number | undefined;
-  /** Where to write the figures. */
+  /** Where to write the figures. Undefined only where they come from a file. */
   readonly json: string | undefined;
   /** Take the figures from this file instead of measuring. */
   readonly from: string | undefined;
@@ -28,8 +30,10 @@ export const usage = `npm run bench -- [options]
   --ms N               how long each measurement takes (1500)
   --concurrency N,M    other numbers of callers, where a row has callers
   --members N          on so many members, where a row allows it
-  --json FILE          write the figures: a list with one object for each workload and system
-  --publish            write tables and plots into server/docs/speed.md
+  --json FILE          where the figures are written to: a list with one object for each workload and
+                       system (test/bench/results/TIME.json)
+  --publish            also write tables and plots into server/docs/speed.md: only when asked for, so
+                       that what is published was chosen
   --from FILE          take the figures from a file of --json instead of measuring`;
 
 export function parseOptions(commandLine: readonly string[]): Options {
@@ -61,10 +65,16 @@ export function parseOptions(commandLine: readonly string[]): Options {
     rows: values.rows?.split(',').map(rowNamed) ?? rows,
     concurrencies: values.concurrency?.split(',').map((text) => count('concurrency', text)),
     members: values.members === undefined ? undefined : count('members', values.members),
-    json: values.json,
+    json: values.json ?? (values.from === undefined ? resultsFile() : undefined),
     from: values.from,
     publishes: values.publish,
   };
+}
+
+/** A file of its own for each run; the folder is ignored by git. */
+function resultsFile(): string {
+  const time = new Date().toISOString().slice(0, 19).replaceAll(':', '-');
+  return join(projectRoot, 'test/bench/results', `${time}.json`);
 }
 
 function rowNamed(name: string): Row {

@@ -49,3 +49,9 @@ test.each([
 ] as const)('%s is refused', (commandLine, message) => {
   expect(() => parseOptions(commandLine)).toThrow(message);
 });
+
+test('every run keeps its figures, where git does not see them unless a place is named', () => {
+  expect(parseOptions([]).json).toMatch(/\/test\/bench\/results\/[\dT-]+\.json$/);
+  expect(parseOptions(['--json', 'figures.json']).json).toBe('figures.json');
+  expect(parseOptions(['--from', 'figures.json']).json).toBeUndefined();
+});

@@ -1,5 +1,6 @@
 /** A run as it is kept: its results, and what is needed to read them elsewhere. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { Result } from './results.ts';
 
 export type Circumstances = {
@@ -22,6 +23,7 @@ export type Line = Result & Circumstances & SystemFacts;
 
 /** A list, with one line of text for each object. */
 export function writeLines(path: string, lines: readonly Line[]): void {
+  mkdirSync(dirname(path), { recursive: true });
   writeFileSync(path, `[\n${lines.map((line) => JSON.stringify(line)).join(',\n')}\n]\n`);
 }
 

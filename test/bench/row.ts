@@ -52,7 +52,9 @@ export type Row = {
   /** Repetitions at most, where one takes a minute. */
   readonly repetitionsMax?: number;
   /** Why it cannot be measured here. */
-  readonly missing?: (isQuick: boolean) => string | undefined;
+  readonly missing?: () => string | undefined;
+  /** What takes long and is done once, before anything is measured. */
+  readonly prepare?: () => Promise<void>;
   /** What client processes can be asked for. */
   readonly tasks?: readonly AnyTask[];
   /** Cases that differ by their figure only share a measurement. */

@@ -54,7 +54,7 @@ export async function runAll(
 }
 
 function groupsOf(row: Row, options: Options): Group[] {
-  if (row.missing?.(options.isQuick) !== undefined) return [];
+  if (row.missing?.() !== undefined) return [];
   const cases = casesOf(row, options);
   return [...new Set(cases.map((one) => one.members))].map((members) => ({
     row,

@@ -1,5 +1,5 @@
 /** Users who do not write for Node: etcd's own Go client, unchanged, against either server. */
-import { missingGoClient, runGoClient } from '../go-client.ts';
+import { missingGoClient, prepareGoClient, runGoClient } from '../go-client.ts';
 import type { Goal, Row } from '../row.ts';
 import { withServerTime } from '../stage.ts';
 
@@ -8,6 +8,7 @@ const goRow = (operation: 'put' | 'get', title: string, goal: Goal): Row => ({
   title,
   driver: 'go',
   missing: missingGoClient,
+  prepare: prepareGoClient,
   isAdjustable: true,
   cases: [
     {
