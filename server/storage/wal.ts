@@ -121,8 +121,11 @@ const newHeader = (content: HeaderContent, bytes: number, random: Salts): Segmen
   ...content,
 });
 
-/** Scratch space up to this size is kept from one append to the next. */
-const SCRATCH_BYTES = 1024 * 1024;
+/**
+ * Scratch space up to this size is kept from one append to the next. V8 collects garbage the more often, the
+ * more memory outside its heap comes and goes: with values of 100 KB that is most of what a member does.
+ */
+const SCRATCH_BYTES = 4 * 1024 * 1024;
 
 class Wal implements Log {
   readonly #path: string;
