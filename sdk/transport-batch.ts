@@ -1,9 +1,17 @@
 /**
  * Many calls on one stream. All calls made in one turn of the event loop travel in one message;
- * answers are matched by id. While the stream is full, calls wait here and travel together later.
+ * answers are matched by id, and put together when they come in parts. While the stream is full, calls
+ * wait here and travel together later.
  */
-import { type Channel, Client, type ClientDuplexStream, credentials } from '@grpc/grpc-js';
+import {
+  type Channel,
+  Client,
+  type ClientDuplexStream,
+  credentials,
+  Metadata,
+} from '@grpc/grpc-js';
 import { Status } from 'nice-grpc-common';
+import { BinaryReader } from '../server/wire/binary.ts';
 import {
   type Answer,
   Answers,
@@ -13,27 +21,20 @@ import {
   Method,
 } from '../server/wire/conclave/v1/batch.ts';
 import { afterThisTurn, type Cancel, type Clock } from './clock.ts';
-import { type MethodName, methods, type RequestOf, type ResponseOf } from './methods.ts';
+import { type MethodName, methods, type ResponseOf } from './methods.ts';
 import {
   type AttemptOptions,
   neverConnected,
   TransportFailure,
-  type UnaryCaller,
   type WriteNumber,
 } from './transport.ts';
-import { closedFailure, timeoutFailure, unnumberedFailure } from './transport-unary.ts';
+import { closedFailure, timeoutFailure } from './transport-unary.ts';
 
 /**
  * Servers refuse messages over 2 MiB, and a refused message ends the stream with all its calls. A call
- * that is larger than this by itself goes over a gRPC call of its own.
+ * that is larger than this by itself travels alone.
  */
-const messageBytes = 1024 * 1024;
-
-/**
- * A write with a number has no other way, so it travels alone in a message up to this size, which is
- * over what servers accept as a request.
- */
-const numberedBytes = 1600 * 1024;
+export const messageBytes = 1024 * 1024;
 
 const path = `/${BatchDefinition.fullName}/${BatchDefinition.methods.exchange.name}`;
 const largestTimeoutMs = 2 ** 32 - 1;
@@ -54,6 +55,8 @@ class Pending {
   readonly resolve: (response: never) => void;
   readonly reject: (failure: TransportFailure) => void;
   sent = false;
+  /** Of the response, as far as it has come. */
+  parts: Buffer[] | undefined;
   /** Stops listening to the signal, if there is one. */
   release: Cancel | undefined;
 
@@ -72,7 +75,8 @@ class Pending {
     this.reject = reject;
   }
 
-  succeed(response: Buffer): void {
+  succeed(last: Buffer): void {
+    const response = this.parts === undefined ? last : Buffer.concat([...this.parts, last]);
     try {
       this.resolve(methods[this.method].response.decode(response) as never);
     } catch (cause) {
@@ -85,9 +89,8 @@ class Pending {
 
 type Stream = ClientDuplexStream<Calls, Answers>;
 
-export class BatchCaller implements UnaryCaller {
+export class BatchCaller {
   readonly #client: Client;
-  readonly #single: UnaryCaller;
   readonly #clock: Clock;
   readonly #pending = new Map<number, Pending>();
   #outbox: Call[] = [];
@@ -106,12 +109,8 @@ export class BatchCaller implements UnaryCaller {
   #stopTimer: Cancel = () => undefined;
   #closed = false;
 
-  /**
-   * @param channel stays the caller's to close
-   * @param single takes the calls that are too large for a batch
-   */
-  constructor(channel: Channel, single: UnaryCaller, clock: Clock) {
-    this.#single = single;
+  /** @param channel stays the caller's to close */
+  constructor(channel: Channel, clock: Clock) {
     this.#clock = clock;
     this.#client = new Client('channel-override', credentials.createInsecure(), {
       channelOverride: channel,
@@ -124,20 +123,13 @@ export class BatchCaller implements UnaryCaller {
   }
 
   /** Rejects with status UNIMPLEMENTED, and not sent, when the server does not serve batches. */
-  unary<M extends MethodName>(
+  call<M extends MethodName>(
     method: M,
-    request: RequestOf<M>,
+    request: Buffer,
     options: AttemptOptions,
   ): Promise<ResponseOf<M>> {
     const { signal, timeoutMs, number } = options;
     if (this.#closed) return Promise.reject(closedFailure(false));
-    const encoded = encodeRequest(method, request);
-    if (number !== undefined && encoded.length > numberedBytes) {
-      return Promise.reject(unnumberedFailure(method));
-    }
-    if (number === undefined && encoded.length > messageBytes) {
-      return this.#single.unary(method, request, options);
-    }
     if (signal?.aborted) return Promise.reject(abortedFailure(false));
     return new Promise((resolve, reject) => {
       const pending = new Pending(method, options, this.#clock.monotonicMs(), resolve, reject);
@@ -149,7 +141,7 @@ export class BatchCaller implements UnaryCaller {
       this.#enqueue({
         id,
         method: methods[method].batch,
-        request: encoded,
+        request,
         timeoutMs: Number.isFinite(timeoutMs) ? Math.ceil(limitMs) : 0,
         cancel: false,
         clientId: number?.client ?? 0n,
@@ -275,7 +267,9 @@ export class BatchCaller implements UnaryCaller {
     const stream: Stream = this.#client.makeBidiStreamRequest(
       path,
       (message: Calls) => Calls.encode(message).finish(),
-      (data: Buffer) => Answers.decode(data),
+      // What is kept of an answer is copied when its response is decoded.
+      (data: Buffer) => Answers.decode(new BinaryReader(data, 'views')),
+      takesParts,
     );
     this.#stream = stream;
     this.#served = false;
@@ -313,9 +307,14 @@ export class BatchCaller implements UnaryCaller {
     for (const answer of this.#answers.splice(0)) this.#take(answer);
   }
 
-  #take({ id, response, code, error }: Answer): void {
+  #take({ id, response, code, error, more }: Answer): void {
     const pending = this.#pending.get(id);
     if (pending === undefined) return;
+    if (more) {
+      pending.parts ??= [];
+      pending.parts.push(response);
+      return;
+    }
     this.#settle(id, pending);
     if (code === Status.OK) pending.succeed(response);
     else pending.reject(new TransportFailure('status', code, error, true));
@@ -374,12 +373,9 @@ export class BatchCaller implements UnaryCaller {
 
 const nothing = Buffer.alloc(0);
 
+/** Metadata of every stream. */
+const takesParts = new Metadata();
+takesParts.set('conclave-parts', 'true');
+
 const abortedFailure = (sent: boolean): TransportFailure =>
   new TransportFailure('aborted', Status.CANCELLED, 'aborted', sent);
-
-const encodeRequest = <M extends MethodName>(method: M, request: RequestOf<M>): Buffer => {
-  const { encode } = methods[method].request as {
-    encode(message: RequestOf<M>): { finish(): Buffer };
-  };
-  return encode(request).finish();
-};

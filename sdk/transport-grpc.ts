@@ -17,7 +17,7 @@ import {
   type StreamOptions,
   TransportFailure,
 } from './transport.ts';
-import { BatchCaller } from './transport-batch.ts';
+import { Lanes } from './transport-lanes.ts';
 import { UnaryTransport } from './transport-unary.ts';
 
 export type GrpcOptions = {
@@ -51,7 +51,7 @@ export class GrpcTransport implements MemberTransport {
   readonly #options: GrpcOptions;
   readonly #channel: Channel;
   readonly #unary: UnaryTransport;
-  readonly #batch: BatchCaller | undefined;
+  readonly #batch: Lanes | undefined;
   /** A channel that is closed in the very turn in which it is told to connect connects nevertheless. */
   #mustNotClose = false;
   #closed = false;
@@ -72,7 +72,7 @@ export class GrpcTransport implements MemberTransport {
     this.#batch =
       options.transport === 'unary'
         ? undefined
-        : new BatchCaller(this.#channel, this.#unary, options.clock);
+        : new Lanes(this.#channel, this.#unary, options.clock);
   }
 
   async connected(): Promise<void> {
@@ -140,7 +140,7 @@ export class GrpcTransport implements MemberTransport {
     if (!this.#mustNotClose) this.#channel.close();
   }
 
-  #batchFor(method: MethodName): BatchCaller | undefined {
+  #batchFor(method: MethodName): Lanes | undefined {
     if (methods[method].batch === Method.UNSPECIFIED) return undefined;
     if (this.#options.withoutBatches.has(this.#endpoint.target)) return undefined;
     return this.#batch;

@@ -2,12 +2,13 @@
  * The batched stream: many unary calls in one message, and their answers in as few.
  *
  * Calls are independent: they run side by side, are answered as they become ready, and a bad one gets
- * an error answer of its own. Answers that become ready in one turn of the event loop leave together.
+ * an error answer of its own.
  */
 import type { ClientCall } from '../clients/call.ts';
 import { Fault, Status } from '../faults.ts';
 import type { Clock, Timers } from '../ports.ts';
-import { type Answer, Answers, type Call, Calls } from '../wire/conclave/v1/batch.ts';
+import { type Call, Calls } from '../wire/conclave/v1/batch.ts';
+import { BatchAnswers } from './answers.ts';
 import { toNumber } from './convert.ts';
 import { type CallContext, decodeViews, type UnaryMethod } from './method.ts';
 import type { ServedStream } from './served-stream.ts';
@@ -23,16 +24,14 @@ const MAX_CALL_BYTES = 8 * 1024 * 1024;
 /** Calls that wait for something to happen, and bytes of their requests, for one stream. */
 const MAX_WAITS = 16_384;
 const MAX_WAIT_BYTES = 8 * 1024 * 1024;
-/** Answers are collected into one message up to this size; a larger answer travels alone. */
-const MESSAGE_BYTES = 512 * 1024;
-/** Bytes handed to the transport before it has to confirm some. */
-const WINDOW_BYTES = 4 * 1024 * 1024;
 
 export type BatchOptions = {
   readonly streams: OpenStreams;
   readonly clock: Clock;
   readonly timers: Timers;
   readonly needsLeader: boolean;
+  /** The client puts parts of answers together. */
+  readonly takesParts: boolean;
   /** By the number of `Method`. */
   readonly methods: ReadonlyMap<number, UnaryMethod>;
   /** Told of every failure that is not an answer. */
@@ -79,7 +78,7 @@ const NOTHING: Buffer = Buffer.alloc(0);
 
 export function serveBatch(
   call: ServedStream,
-  { streams, clock, timers, needsLeader, methods, onError }: BatchOptions,
+  { streams, clock, timers, needsLeader, takesParts, methods, onError }: BatchOptions,
 ): void {
   /** Whose answers are waited for. */
   const pending = new Map<number, Pending>();
@@ -88,10 +87,6 @@ export function serveBatch(
   let runningBytes = 0;
   let waiting = 0;
   let waitingBytes = 0;
-  let ready: Answer[] = [];
-  let readyBytes = 0;
-  let inFlightBytes = 0;
-  let isFlushScheduled = false;
   /** When the timer rings; Infinity while none runs. */
   let timerMs = Number.POSITIVE_INFINITY;
   let stopTimer = () => {};
@@ -103,43 +98,24 @@ export function serveBatch(
   let stopping: Fault | undefined;
   let isOver = false;
 
-  const isFull = () =>
-    running >= MAX_CALLS || runningBytes >= MAX_CALL_BYTES || inFlightBytes >= WINDOW_BYTES;
+  const isFull = () => running >= MAX_CALLS || runningBytes >= MAX_CALL_BYTES || answers.isFull;
 
-  const send = () => {
-    if (ready.length === 0) return;
-    const message = Answers.encode({ answers: ready }).finish();
-    ready = [];
-    readyBytes = 0;
-    inFlightBytes += message.length;
-    call.write(message, () => {
-      inFlightBytes -= message.length;
-      proceed();
-    });
-  };
-  const flush = () => {
-    isFlushScheduled = false;
-    if (isOver) return;
-    send();
-    proceed();
-  };
   /** Reads on when there is room, ends when all is answered. */
   const proceed = () => {
     if (isOver) return;
-    const isAnswered = pending.size === 0 && ready.length === 0;
+    const isAnswered = pending.size === 0 && answers.isEmpty;
     if (stopping !== undefined) {
       if (isAnswered) finish(stopping);
     } else if (isHalfClosed && isAnswered) finish(undefined);
     else if (call.isPaused() && !isFull()) call.resume();
   };
+  const answers = new BatchAnswers(call, {
+    soon: (run) => timers.soon(run),
+    takesParts,
+    onProgress: proceed,
+  });
   const answer = (id: number, response: Buffer, status: CallStatus | undefined) => {
-    if (isOver) return;
-    if (ready.length > 0 && readyBytes + response.length > MESSAGE_BYTES) send();
-    ready.push({ id, response, code: status?.code ?? 0, error: status?.details ?? '' });
-    readyBytes += response.length;
-    if (isFlushScheduled) return;
-    isFlushScheduled = true;
-    timers.soon(flush);
+    if (!isOver) answers.add(id, response, status);
   };
 
   const drop = (id: number): boolean => {
@@ -203,7 +179,7 @@ export function serveBatch(
   const begin = (call: Call, floor: number) => {
     const { id, method: number, request, timeoutMs, cancel } = call;
     if (cancel) {
-      drop(id);
+      if (!drop(id)) answers.drop(id);
       return;
     }
     if (pending.has(id)) {
@@ -241,6 +217,7 @@ export function serveBatch(
     isOver = true;
     streams.delete(stream);
     stopTimer();
+    answers.close();
     for (const entry of pending.values()) entry.drop();
     pending.clear();
     if (error === undefined) call.end();

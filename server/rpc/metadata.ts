@@ -1,5 +1,5 @@
 /**
- * The call metadata that etcd's clients send and its servers check.
+ * The call metadata that etcd's clients send and its servers check, and what clients of conclave add.
  *
  * `client-api-version` is not looked at: gRPC lets only printable ASCII through, which is all that
  * etcd asks of it.
@@ -13,10 +13,14 @@ export interface CallMetadata {
 }
 
 const HAS_LEADER = 'hasleader';
+const PARTS = 'conclave-parts';
 
 /** Whether the client wants an error at once rather than to wait while there is no leader. */
 export const needsLeader = (metadata: CallMetadata): boolean =>
   metadata.get(HAS_LEADER)[0] === 'true';
+
+/** Whether the client of a batched stream puts parts of answers together. */
+export const takesParts = (metadata: CallMetadata): boolean => metadata.get(PARTS)[0] === 'true';
 
 /** Throws `no leader`, also when the member stops: nothing was done, so clients may try another. */
 export function checkMetadata(metadata: CallMetadata, member: MemberFacts): void {

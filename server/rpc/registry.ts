@@ -19,7 +19,7 @@ import { kvMethods } from './kv.ts';
 import { leaseMethods } from './lease.ts';
 import { maintenanceMethods } from './maintenance.ts';
 import type { Member } from './member.ts';
-import { needsLeader } from './metadata.ts';
+import { needsLeader, takesParts } from './metadata.ts';
 import type { UnaryMethod } from './method.ts';
 import type { ServedResponses, ServedStream } from './served-stream.ts';
 import type { ServiceContext } from './services.ts';
@@ -131,6 +131,7 @@ export function serveAll(
       clock,
       timers,
       needsLeader: needsLeader(call.metadata),
+      takesParts: takesParts(call.metadata),
       methods: batched,
       onError: report,
     }),

@@ -1,4 +1,4 @@
-import { status } from '@grpc/grpc-js';
+import { Metadata, status } from '@grpc/grpc-js';
 import { expect, test } from 'vitest';
 import {
   type Answer,
@@ -33,8 +33,8 @@ const encoded = {
 class Exchange {
   readonly stream: ByteStream;
 
-  constructor(face: Face) {
-    this.stream = new ByteStream(face.raw(), '/conclave.v1.Batch/Exchange').read();
+  constructor(face: Face, metadata?: Metadata) {
+    this.stream = new ByteStream(face.raw(), '/conclave.v1.Batch/Exchange', metadata).read();
   }
 
   send(...calls: NonNullable<NonNullable<Parameters<typeof Calls.create>[0]>['calls']>): void {
@@ -276,6 +276,31 @@ test('large answers travel in several messages', async () => {
   );
   await exchange.count(5);
   expect(exchange.stream.received).toHaveLength(5);
+});
+
+test('a client that puts parts together gets small answers before large ones are through', async () => {
+  await using face = await Face.open();
+  const metadata = new Metadata();
+  metadata.set('conclave-parts', 'true');
+  const exchange = new Exchange(face, metadata);
+  const value = Buffer.alloc(1_000_000, 5);
+  exchange.send({ id: 0, method: Method.PUT, request: encoded.put(value) });
+  await exchange.count(1);
+  const count = RangeRequest.create({ key, countOnly: true });
+  const request = Buffer.from(RangeRequest.encode(count).finish());
+  exchange.send(...[1, 2, 3].map((id) => ({ id, method: Method.RANGE, request: encoded.range })), {
+    id: 4,
+    method: Method.RANGE,
+    request,
+  });
+  await exchange.stream.until(() => exchange.answers.filter(({ more }) => !more).length === 5);
+  expect(exchange.answers.filter(({ more }) => !more).map(({ id }) => id)).toEqual([0, 4, 1, 2, 3]);
+  for (const each of [1, 2, 3]) {
+    const parts = exchange.answers.filter(({ id }) => id === each);
+    expect(parts.length).toBeGreaterThan(10);
+    const response = Buffer.concat(parts.map(({ response }) => response));
+    expect(RangeResponse.decode(response).kvs[0]?.value.equals(value)).toBe(true);
+  }
 });
 
 test('a message that is none ends the stream', async () => {

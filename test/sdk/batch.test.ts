@@ -3,7 +3,7 @@ import { Status } from 'nice-grpc-common';
 import { expect, test } from 'vitest';
 import { systemClock } from '../../sdk/clock.ts';
 import { connect } from '../../sdk/index.ts';
-import { BatchCaller } from '../../sdk/transport-batch.ts';
+import { Lanes } from '../../sdk/transport-lanes.ts';
 import { RangeRequest } from '../../server/wire/etcdserverpb/rpc.ts';
 import { answerTo, FakeBatchServer } from '../support/fake-batch-server.ts';
 import { waitFor } from '../support/wait.ts';
@@ -24,7 +24,7 @@ test('the calls of one turn travel in one message, and large ones in several', a
   const value = Buffer.alloc(400_000);
   await Promise.all(Array.from({ length: 5 }, () => client.kv.put('k', value)));
   expect(server.messages.slice(1).map(({ calls }) => calls.length)).toEqual([2, 2, 1]);
-  expect(server.streams).toBe(1);
+  expect(server.streams).toBe(2);
   expect(server.plainCalls).toBe(0);
   await client.kv.put('k', Buffer.alloc(1_200_000));
   expect(server.plainCalls).toBe(1);
@@ -61,6 +61,7 @@ test('one call may fail without the others', async () => {
       response: Buffer.alloc(0),
       code: Status.RESOURCE_EXHAUSTED,
       error: 'etcdserver: mvcc: database space exceeded',
+      more: false,
     },
     answerTo(second.id, second.method),
   );
@@ -102,7 +103,7 @@ test('giving up many calls that have not left takes little time, and the others 
   await using server = await FakeBatchServer.start();
   const channel = new Channel(server.endpoint, credentials.createInsecure(), {});
   const single = { unary: () => Promise.reject(new Error('single')), close: () => undefined };
-  const caller = new BatchCaller(channel, single, systemClock);
+  const caller = new Lanes(channel, single, systemClock);
   const get = (signal?: AbortSignal) =>
     caller.unary('range', RangeRequest.create({ key: Buffer.from('k') }), {
       timeoutMs: 60_000,

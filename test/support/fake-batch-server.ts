@@ -1,6 +1,6 @@
 /** A server of conclave.v1.Batch and plain KV calls whose answers a test decides, message by message. */
 import { createServer, type Server, ServerError } from 'nice-grpc';
-import { Status } from 'nice-grpc-common';
+import { type Metadata, Status } from 'nice-grpc-common';
 import { AsyncBuffer } from '../../sdk/async-buffer.ts';
 import {
   type Answer,
@@ -21,6 +21,8 @@ import {
 export class FakeBatchServer implements AsyncDisposable {
   /** Streams opened. */
   streams = 0;
+  /** Of those, the ones whose client puts parts of answers together. */
+  streamsTakingParts = 0;
   /** Messages received on any stream, in order. */
   readonly messages: Calls[] = [];
   /** Plain calls received. */
@@ -31,7 +33,7 @@ export class FakeBatchServer implements AsyncDisposable {
   silent = false;
   /** Of numbers per client, as told to those who register; 0: nothing is told. */
   window = 0;
-  /** Read one message and no more, so that clients cannot send theirs. @default false */
+  /** Read one message of a stream and no more, so that clients cannot send theirs. @default false */
   deaf = false;
   /** Whether clients are registered, their numbered writes done once, and pings answered. @default false */
   numbering = false;
@@ -56,7 +58,9 @@ export class FakeBatchServer implements AsyncDisposable {
 
   private constructor() {
     this.#server = createServer();
-    this.#server.add(BatchDefinition, { exchange: (requests) => this.#exchange(requests) });
+    this.#server.add(BatchDefinition, {
+      exchange: (requests, { metadata }) => this.#exchange(requests, metadata),
+    });
     const header = { revision: 7n };
     const unimplemented = () => {
       throw new ServerError(Status.UNIMPLEMENTED, 'not here');
@@ -92,31 +96,49 @@ export class FakeBatchServer implements AsyncDisposable {
     return this.messages.flatMap(({ calls }) => calls);
   }
 
+  /** On the stream that was heard last. */
   answer(...answers: readonly Answer[]): void {
     this.#answers.push({ answers: [...answers] });
   }
 
-  /** Ends the open stream with this status. */
+  /** The way to answer, later, on the stream that was heard last until now. */
+  answerLater(): (...answers: readonly Answer[]) => void {
+    const stream = this.#answers;
+    return (...answers) => stream.push({ answers: [...answers] });
+  }
+
+  /** Ends the stream that was heard last with this status. */
   fail(code: Status, details: string): void {
-    this.#fail?.(new ServerError(code, details));
+    this.failLater()(code, details);
+  }
+
+  /** The way to end, later, the stream that was heard last until now. */
+  failLater(): (code: Status, details: string) => void {
+    const fail = this.#fail;
+    return (code, details) => fail?.(new ServerError(code, details));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server.forceShutdown();
   }
 
-  async *#exchange(requests: AsyncIterable<Calls>): AsyncGenerator<Answers> {
+  async *#exchange(requests: AsyncIterable<Calls>, metadata: Metadata): AsyncGenerator<Answers> {
     this.streams += 1;
+    if (metadata.get('conclave-parts') === 'true') this.streamsTakingParts += 1;
     if (!this.serving) throw new ServerError(Status.UNIMPLEMENTED, 'unknown service');
     if (this.refusal !== undefined) throw new ServerError(Status.UNAVAILABLE, this.refusal);
     const answers = new AsyncBuffer<Answers>();
     this.#answers = answers;
     let failure: ServerError | undefined;
-    this.#fail = (error) => {
-      failure = error;
-      answers.end();
+    const heard = () => {
+      this.#answers = answers;
+      this.#fail = (error) => {
+        failure = error;
+        answers.end();
+      };
     };
-    void this.#receive(requests).then(
+    heard();
+    void this.#receive(requests, heard).then(
       () => answers.end(),
       () => answers.end(),
     );
@@ -124,8 +146,9 @@ export class FakeBatchServer implements AsyncDisposable {
     if (failure !== undefined) throw failure;
   }
 
-  async #receive(requests: AsyncIterable<Calls>): Promise<void> {
+  async #receive(requests: AsyncIterable<Calls>, heard: () => void): Promise<void> {
     for await (const message of requests) {
+      heard();
       const service = message.calls.filter(({ method }) => serviceMethods.has(method));
       const calls = message.calls.filter(({ method }) => !serviceMethods.has(method));
       if (calls.length > 0) this.messages.push({ ...message, calls });
@@ -156,7 +179,7 @@ export class FakeBatchServer implements AsyncDisposable {
       this.clients.delete(clientId);
       this.forgotten.push(clientId);
     }
-    return { id, code: 0, error: '', response: Buffer.from(response) };
+    return { id, code: 0, error: '', more: false, response: Buffer.from(response) };
   }
 
   /** Does a write, unless it was done under its number before. */
@@ -191,6 +214,7 @@ const failure = (id: number, code: number, error: string): Answer => ({
   id,
   code,
   error,
+  more: false,
   response: Buffer.alloc(0),
 });
 
@@ -198,6 +222,7 @@ export const answerTo = (id: number, method: Method, count = 0n, revision = 7n):
   id,
   code: 0,
   error: '',
+  more: false,
   response: Buffer.from(
     method === Method.PUT
       ? PutResponse.encode(PutResponse.fromPartial({ header: { revision } })).finish()

@@ -134,7 +134,7 @@ describe('writing and reading', () => {
   });
 
   test('a message that failed half-way leaves the next ones alone', () => {
-    const answer = { id: 1, response: Buffer.from('answer'), code: 0, error: '' };
+    const answer = { id: 1, response: Buffer.from('answer'), code: 0, error: '', more: false };
     const call = { id: 1, method: 1, request: Buffer.from('call'), timeoutMs: 0, cancel: false };
     const tooLarge = { ...call, clientId: 1n << 64n, sequence: 0n } as const;
     expect(() => Calls.encode({ calls: [tooLarge as never], floor: 0n })).toThrow('too large');

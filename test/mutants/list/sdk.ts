@@ -235,4 +235,32 @@ export const sdkMutants: readonly Mutant[] = [
     ],
     ['sdk/watch-rest', 'it is not left under a watch'],
   ),
+  mutant(
+    718,
+    'small requests share the stream of large ones',
+    ['sdk/transport-lanes.ts', 'bytes <= smallBytes', 'bytes <= messageBytes'],
+    ['sdk/lanes', 'small calls do not wait for large ones'],
+  ),
+  mutant(
+    719,
+    'only the last part of an answer counts',
+    ['sdk/transport-batch.ts', 'pending.parts.push(response);', 'pending.parts = [];'],
+    ['sdk/lanes', 'an answer that comes in parts is put together'],
+  ),
+  mutant(
+    720,
+    'a large answer goes first until it is through',
+    [
+      'server/rpc/answers.ts',
+      'if (more) this.#large.push(next);',
+      'if (more) this.#large.unshift(next);',
+    ],
+    ['rpc/answers', 'large answers take turns'],
+  ),
+  mutant(
+    721,
+    'large answers leave as soon as they are ready',
+    ['server/rpc/answers.ts', 'this.#largeInFlightBytes < LARGE_WINDOW_BYTES', 'this.#call'],
+    ['rpc/answers', 'a small answer overtakes large ones'],
+  ),
 ];

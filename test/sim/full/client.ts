@@ -9,7 +9,7 @@ import {
   type StreamOptions,
   TransportFailure,
 } from '../../../sdk/transport.ts';
-import { BatchCaller } from '../../../sdk/transport-batch.ts';
+import { Lanes } from '../../../sdk/transport-lanes.ts';
 import { UnaryTransport } from '../../../sdk/transport-unary.ts';
 import { Method } from '../../../server/wire/conclave/v1/batch.ts';
 import type { WatchRequest, WatchResponse } from '../../../server/wire/etcdserverpb/rpc.ts';
@@ -104,7 +104,7 @@ type TransportOptions = {
 type Opened = {
   readonly channel: SimChannel;
   readonly unary: UnaryTransport;
-  readonly batch: BatchCaller;
+  readonly batch: Lanes;
 };
 
 class SimMemberTransport implements MemberTransport {
@@ -123,7 +123,7 @@ class SimMemberTransport implements MemberTransport {
             return;
           }
           const unary = new UnaryTransport(channel.asChannel, life);
-          this.#opened = { channel, unary, batch: new BatchCaller(channel.asChannel, unary, life) };
+          this.#opened = { channel, unary, batch: new Lanes(channel.asChannel, unary, life) };
           resolve(this.#opened);
         },
         () => reject(unreachable('connection refused')),

@@ -16,6 +16,11 @@ export const protobufFileName = "conclave/v1/batch.proto";
  * Many unary calls of one client on one stream. A Node gRPC unary call costs tens of microseconds of
  * CPU on each side; here all calls made in one turn of the event loop travel in one message, and so do
  * the answers. Payloads are the messages of the etcd v3 API, so both ways of calling share every rule.
+ *
+ * Calls are independent: nothing depends on the order in which they are made or answered. So a client may
+ * have several streams, and should: a large request keeps those behind it on its stream waiting, while
+ * HTTP/2 interleaves streams. A large answer keeps nobody waiting if the client begins the stream with the
+ * metadata `conclave-parts: true`: it may then come in parts, with other answers in between.
  */
 
 export const Method = {
@@ -112,6 +117,8 @@ export interface Answer {
   /** A gRPC status code and its message. */
   code: number;
   error: string;
+  /** This is a part of the response: the next one follows in a later answer with this id. */
+  more: boolean;
 }
 
 export interface Answers {
@@ -356,7 +363,7 @@ export const Calls: MessageFns<Calls> = {
 };
 
 function createBaseAnswer(): Answer {
-  return { id: 0, response: emptyBytes, code: 0, error: "" };
+  return { id: 0, response: emptyBytes, code: 0, error: "", more: false };
 }
 
 export const Answer: MessageFns<Answer> = {
@@ -372,6 +379,9 @@ export const Answer: MessageFns<Answer> = {
     }
     if (message.error !== "") {
       writer.uint32(34).string(message.error);
+    }
+    if (message.more !== false) {
+      writer.uint32(40).bool(message.more);
     }
     return writer;
   },
@@ -421,6 +431,14 @@ export const Answer: MessageFns<Answer> = {
             message.error = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.more = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -442,6 +460,7 @@ export const Answer: MessageFns<Answer> = {
     message.response = object.response ?? emptyBytes;
     message.code = object.code ?? 0;
     message.error = object.error ?? "";
+    message.more = object.more ?? false;
     return message;
   },
 };

@@ -1,0 +1,162 @@
+/**
+ * What a batched stream sends, small answers before large ones.
+ *
+ * Small answers that become ready in one turn of the event loop leave together, at once. Large ones are
+ * handed to the transport a little at a time, and by turns, so that none keeps another waiting: in
+ * parts, if the client puts them together; else one by one. What was handed over cannot be overtaken.
+ */
+import { type Answer, Answers } from '../wire/conclave/v1/batch.ts';
+import type { ServedStream } from './served-stream.ts';
+import type { CallStatus } from './status.ts';
+
+/** More than a frame of HTTP/2 usually has: calls of their own would be interleaved from here on. */
+const LARGE_BYTES = 16 * 1024;
+/** What an answer may send before it is the turn of the next, and so the size of its parts. */
+const PART_BYTES = 64 * 1024;
+/** Bytes of large answers handed to the transport before it has to confirm some. */
+const LARGE_WINDOW_BYTES = 2 * PART_BYTES;
+/** Answers are collected into one message up to this size; a larger one that is not parted travels alone. */
+const MESSAGE_BYTES = 512 * 1024;
+/** Bytes of small answers handed to the transport before no more calls are taken. */
+const WINDOW_BYTES = 4 * 1024 * 1024;
+/** Of large answers that are not on their way: as much as calls of their own may leave waiting. */
+const WAITING_BYTES = 64 * 1024 * 1024;
+
+export type BatchAnswersOptions = {
+  /** Runs in the next turn. */
+  readonly soon: (run: () => void) => void;
+  /** The client puts parts of answers together. */
+  readonly takesParts: boolean;
+  /** Told when something was sent, or is on its way. */
+  readonly onProgress: () => void;
+};
+
+type LargeAnswer = { readonly id: number; readonly response: Buffer; at: number };
+
+export class BatchAnswers {
+  readonly #call: ServedStream;
+  readonly #options: BatchAnswersOptions;
+  #ready: Answer[] = [];
+  #readyBytes = 0;
+  #inFlightBytes = 0;
+  /** The next one first. */
+  readonly #large: LargeAnswer[] = [];
+  /** What waits there, and what is in flight. */
+  #largeBytes = 0;
+  #largeInFlightBytes = 0;
+  #isFlushScheduled = false;
+  #isClosed = false;
+
+  constructor(call: ServedStream, options: BatchAnswersOptions) {
+    this.#call = call;
+    this.#options = options;
+  }
+
+  /** The client takes less than it asks for. */
+  get isFull(): boolean {
+    return this.#inFlightBytes >= WINDOW_BYTES || this.#largeBytes >= WAITING_BYTES;
+  }
+
+  /** Everything has been handed to the transport. */
+  get isEmpty(): boolean {
+    return this.#ready.length === 0 && this.#large.length === 0;
+  }
+
+  add(id: number, response: Buffer, status: CallStatus | undefined): void {
+    if (response.length >= LARGE_BYTES) {
+      this.#large.push({ id, response, at: 0 });
+      this.#largeBytes += response.length;
+    } else {
+      if (this.#ready.length > 0 && this.#readyBytes + response.length > MESSAGE_BYTES) {
+        this.#sendReady();
+      }
+      const code = status?.code ?? 0;
+      this.#ready.push({ id, response, code, error: status?.details ?? '', more: false });
+      this.#readyBytes += response.length;
+    }
+    this.#scheduleFlush();
+  }
+
+  /** Nobody waits for this one: what is left of it need not be sent. */
+  drop(id: number): void {
+    const index = this.#large.findIndex((each) => each.id === id);
+    if (index < 0) return;
+    for (const { response, at } of this.#large.splice(index, 1)) {
+      this.#largeBytes -= response.length - at;
+    }
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#ready = [];
+    this.#large.length = 0;
+  }
+
+  #scheduleFlush(): void {
+    if (this.#isFlushScheduled) return;
+    this.#isFlushScheduled = true;
+    this.#options.soon(() => {
+      this.#isFlushScheduled = false;
+      if (this.#isClosed) return;
+      this.#sendReady();
+      this.#sendLarge();
+      this.#options.onProgress();
+    });
+  }
+
+  #sendReady(): void {
+    if (this.#ready.length === 0) return;
+    const message = Answers.encode({ answers: this.#ready }).finish();
+    this.#ready = [];
+    this.#readyBytes = 0;
+    this.#inFlightBytes += message.length;
+    this.#call.write(message, () => {
+      this.#inFlightBytes -= message.length;
+      this.#options.onProgress();
+    });
+  }
+
+  #sendLarge(): void {
+    while (this.#large.length > 0 && this.#largeInFlightBytes < LARGE_WINDOW_BYTES) {
+      const answers = this.#options.takesParts ? this.#nextParts() : this.#nextWhole();
+      const bytes = answers.reduce((sum, { response }) => sum + response.length, 0);
+      this.#largeInFlightBytes += bytes;
+      this.#call.write(Answers.encode({ answers }).finish(), () => {
+        this.#largeInFlightBytes -= bytes;
+        this.#largeBytes -= bytes;
+        if (this.#large.length > 0) this.#scheduleFlush();
+        this.#options.onProgress();
+      });
+    }
+  }
+
+  /** From each a part, as long as there is room. Whoever has more gets in line again. */
+  #nextParts(): Answer[] {
+    const answers: Answer[] = [];
+    for (let room = PART_BYTES; room > 0; ) {
+      const next = this.#large.shift();
+      if (next === undefined) break;
+      const { id, response, at } = next;
+      const end = Math.min(response.length, at + room);
+      const more = end < response.length;
+      answers.push({ id, response: response.subarray(at, end), code: 0, error: '', more });
+      room -= end - at;
+      next.at = end;
+      if (more) this.#large.push(next);
+    }
+    return answers;
+  }
+
+  #nextWhole(): Answer[] {
+    const answers: Answer[] = [];
+    for (let bytes = 0; ; ) {
+      const next = this.#large[0];
+      if (next === undefined) break;
+      bytes += next.response.length;
+      if (answers.length > 0 && bytes > MESSAGE_BYTES) break;
+      this.#large.shift();
+      answers.push({ id: next.id, response: next.response, code: 0, error: '', more: false });
+    }
+    return answers;
+  }
+}
