@@ -101,6 +101,8 @@ export class BatchCaller {
   #stream: Stream | undefined;
   /** The server answered something on this stream, so it serves batches. */
   #served = false;
+  /** Messages that this stream was given. */
+  #messages = 0;
   #flushScheduled = false;
   #full = false;
   #nextId = 1;
@@ -231,6 +233,7 @@ export class BatchCaller {
         pending.sent = true;
         number ??= pending.number;
       }
+      this.#messages += 1;
       this.#full = !stream.write({ calls, floor: number?.floor() ?? 0n });
     }
   }
@@ -273,6 +276,7 @@ export class BatchCaller {
     );
     this.#stream = stream;
     this.#served = false;
+    this.#messages = 0;
     this.#full = false;
     stream.on('data', (message: Answers) => this.#receive(message.answers));
     stream.on('drain', () => {
@@ -331,9 +335,12 @@ export class BatchCaller {
     const over = 'The stream of calls ended';
     const cause = new Error(details === '' ? over : `${over}: ${details}`);
     // How a stream that worked ends says nothing about the calls it carried: neither its code nor its
-    // text, which for a call would mean that it was refused, may reach them.
+    // text, which for a call would mean that it was refused, may reach them. One that was refused for a
+    // message may have worked on those before.
     const [status, text] =
-      this.#served || code === Status.OK ? [Status.UNAVAILABLE, over] : [code, cause.message];
+      this.#served || code === Status.OK
+        ? [Status.UNAVAILABLE, over]
+        : [code, this.#messages > 1 && code === Status.RESOURCE_EXHAUSTED ? over : cause.message];
     this.#failAll((pending) => {
       const sent = pending.sent && !nothingSent;
       return new TransportFailure('status', status, text, sent, { cause });

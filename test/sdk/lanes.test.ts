@@ -100,6 +100,24 @@ test('when a stream breaks, what the others carry is answered', async () => {
   expect(server.streams).toBe(3);
 });
 
+test('that a message was refused says nothing about those before it', async () => {
+  await using server = await FakeBatchServer.start();
+  await using client = await open(server);
+  server.answering = false;
+  const refuse = () => server.fail(Status.RESOURCE_EXHAUSTED, 'Received message larger than max');
+  const only = client.kv.put('only', Buffer.alloc(600 * KIB));
+  await arrived(server, 'only');
+  refuse();
+  await expect(only).rejects.toMatchObject({ code: 'TOO_LARGE', outcome: 'not-applied' });
+  const first = client.kv.put('first', Buffer.alloc(600 * KIB));
+  await arrived(server, 'first');
+  const second = client.kv.put('second', Buffer.alloc(600 * KIB));
+  await arrived(server, 'second');
+  refuse();
+  const unknown = { status: 'rejected', reason: { code: 'RESOURCE_EXHAUSTED', outcome: 'unknown' } };
+  expect(await Promise.allSettled([first, second])).toMatchObject([unknown, unknown]);
+});
+
 test('numbers are of the client, not of a stream: none is told to be over that another carries', async () => {
   await using server = await FakeBatchServer.start();
   server.numbering = true;
