@@ -29,6 +29,7 @@ import type {
   HashDescription,
   LeaseDescription,
   Member,
+  RangeOptions,
   ReadOptions,
   ResultOf,
 } from './rpc/member.ts';
@@ -163,11 +164,11 @@ export class LocalMember implements Member {
     });
   }
 
-  async range(request: RangeRequest, options: ReadOptions): Promise<RangeResult> {
+  async range(request: RangeRequest, options: RangeOptions): Promise<RangeResult> {
     // Not given up with the caller: a round ends soon, and by itself.
     if (!options.serializable) await this.linearize();
     for (;;) {
-      const work = this.#machine.range(this.#options.state, request);
+      const work = this.#machine.range(this.#options.state, request, options.sink?.());
       const result = await this.#inSlices(work, options.caller);
       if (result.kind !== 'fault') return result;
       // A compaction passed a long read of what was the newest revision: there is a newer one.

@@ -42,6 +42,7 @@ import {
   type KeyValue,
   type LeaseId,
   NO_LEASE,
+  type PairSink,
   type RangeRequest,
   type RangeResult,
   type Revision,
@@ -278,9 +279,16 @@ export class Machine implements Horizon {
     }
   }
 
-  /** Pauses after every `limits.readSliceKeys` keys; pinned to the revision at its first step. */
-  range(reader: StateReader, request: RangeRequest): Generator<void, RangeResult | FaultResult> {
-    return readRange(reader, request, this, this.#orders.over(reader, request));
+  /**
+   * Pauses after every `limits.readSliceKeys` keys; pinned to the revision at its first step. The pairs go
+   * to the sink if there is one.
+   */
+  range(
+    reader: StateReader,
+    request: RangeRequest,
+    sink?: PairSink,
+  ): Generator<void, RangeResult | FaultResult> {
+    return readRange(reader, request, this, this.#orders.over(reader, request), sink);
   }
 
   /**

@@ -19,6 +19,7 @@ import {
   writeFrameHead,
   writeUint32,
 } from './frame.ts';
+import { bytesOf, joined, type Message, piecesOf } from './message.ts';
 import { type Chunks, Output } from './output.ts';
 import { type GrpcStatus, OK, StatusCode } from './status.ts';
 
@@ -94,8 +95,8 @@ export class Sender {
   }
 
   /** The one message of a call and its success. */
-  respond(stream: SendingStream, message: Buffer): void {
-    const bytes = MESSAGE_HEAD_BYTES + message.length;
+  respond(stream: SendingStream, message: Message): void {
+    const bytes = MESSAGE_HEAD_BYTES + bytesOf(message);
     if (!this.#fits(stream, bytes)) {
       this.message(stream, message, undefined);
       this.end(stream, OK);
@@ -109,18 +110,21 @@ export class Sender {
   }
 
   /** `done` is told when the message is on its way, and never if the stream ends before. */
-  message(stream: SendingStream, message: Buffer, done: (() => void) | undefined): void {
+  message(stream: SendingStream, message: Message, done: (() => void) | undefined): void {
     if (!stream.isHeadSent) this.#writeHead(stream);
-    const bytes = MESSAGE_HEAD_BYTES + message.length;
+    const messageBytes = bytesOf(message);
+    const bytes = MESSAGE_HEAD_BYTES + messageBytes;
     if (this.#fits(stream, bytes)) {
       this.#writeMessage(stream, message);
       if (done !== undefined) this.#written.push(done);
     } else {
       const head = Buffer.allocUnsafe(MESSAGE_HEAD_BYTES);
-      writeMessageHead(head, 0, message.length);
-      const isEmpty = message.length === 0;
-      stream.waiting.push({ bytes: head, at: 0, done: isEmpty ? done : undefined });
-      if (!isEmpty) stream.waiting.push({ bytes: message, at: 0, done });
+      writeMessageHead(head, 0, messageBytes);
+      const pieces = [head, ...piecesOf(message)].filter(({ length }) => length > 0);
+      const last = pieces.length - 1;
+      pieces.forEach((piece, index) => {
+        stream.waiting.push({ bytes: piece, at: 0, done: index === last ? done : undefined });
+      });
       stream.waitingBytes += bytes;
       this.#waitingBytes += bytes;
       this.#makeReady(stream);
@@ -324,9 +328,9 @@ export class Sender {
   }
 
   /** The caller has made sure that there is room. */
-  #writeMessage(stream: SendingStream, message: Buffer): void {
-    this.#frames.message(stream.id, message);
-    this.#spend(stream, MESSAGE_HEAD_BYTES + message.length);
+  #writeMessage(stream: SendingStream, message: Message): void {
+    this.#frames.message(stream.id, joined(message));
+    this.#spend(stream, MESSAGE_HEAD_BYTES + bytesOf(message));
   }
 
   #writeEnd(stream: SendingStream, status: GrpcStatus): void {

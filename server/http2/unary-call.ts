@@ -1,5 +1,6 @@
 /** A call with one request and one response. */
 import { Call, type CallHead, type CallHost } from './call.ts';
+import type { Message } from './message.ts';
 import { type GrpcStatus, StatusCode } from './status.ts';
 
 /** Answers with `respond` or `fail`, once. */
@@ -37,7 +38,7 @@ export class UnaryCall extends Call {
     return this.#abort.signal;
   }
 
-  respond(message: Buffer): void {
+  respond(message: Message): void {
     if (this.#isAwaited()) this.host.sender.respond(this, message);
   }
 

@@ -19,6 +19,7 @@ import type {
   FaultResult,
   KeyValue,
   LeaseId,
+  PairSink,
   Position,
   RangeRequest,
   RangeResult,
@@ -56,8 +57,11 @@ type Found = {
   value: Bytes | undefined;
 };
 
-/** `count`: of the span, whatever the limit and the filters leave out. */
-type Collected = { readonly found: Found[]; readonly count: number };
+/**
+ * `passed`: so many pairs went to the sink already, and those found follow them. `count`: of the span,
+ * whatever the limit and the filters leave out.
+ */
+type Collected = { readonly found: Found[]; readonly passed: number; readonly count: number };
 
 /** So many are looked at for less than it takes to begin counting. */
 const FEW_KEYS = 32;
@@ -77,12 +81,17 @@ export function runToEnd<Result>(read: Generator<void, Result>): Result {
   }
 }
 
-/** Pauses after every `limits.readSliceKeys` keys so that the caller can let other work run. */
+/**
+ * Pauses after every `limits.readSliceKeys` keys so that the caller can let other work run. With a sink
+ * the pairs go there, those in key order as they are read; what it has got counts only if the read ends
+ * without a fault.
+ */
 export function* readRange(
   reader: ForwardReader,
   request: RangeRequest,
   horizon: Horizon,
   creations: Creations | undefined,
+  sink?: PairSink,
 ): Generator<void, RangeResult | FaultResult> {
   const { revision } = horizon;
   const fault = revisionFault(request.revision, horizon);
@@ -90,15 +99,15 @@ export function* readRange(
   const at = request.revision <= 0 ? revision : request.revision;
 
   const selection = at === revision ? creations?.select() : undefined;
-  if (selection !== undefined) return selected(reader, request, selection, revision);
+  if (selection !== undefined) return selected(reader, request, selection, revision, sink);
 
   const pinned: Pinned = { at, horizon };
   const read =
     request.rangeEnd.length === 0
       ? readOne(reader, request, pinned)
-      : yield* readSpan(reader, request, pinned);
+      : yield* readSpan(reader, request, pinned, isAsFound(request) ? sink : undefined);
   if (read === undefined) return { kind: 'fault', code: 'compacted', revision };
-  const { found, count } = read;
+  const { found, passed, count } = read;
 
   if (at === revision) creations?.scanned(count);
   const needsAllValues = request.sortTarget === 'value';
@@ -106,13 +115,20 @@ export function* readRange(
     return { kind: 'fault', code: 'compacted', revision };
   }
   sort(found, request);
-  const more = request.limit > 0 && found.length > request.limit;
-  if (more) found.length = request.limit;
+  const more = request.limit > 0 && passed + found.length > request.limit;
+  if (more) found.length = request.limit - passed;
   if (!request.keysOnly && !(yield* fetchValues(reader, found, pinned))) {
     return { kind: 'fault', code: 'compacted', revision };
   }
   const kvs = found.map((entry) => toKeyValue(entry, request.keysOnly));
-  return { kind: 'range', kvs, more, count, revision };
+  return { kind: 'range', kvs: handOver(kvs, sink), more, count, revision };
+}
+
+/** What is left for the result. */
+function handOver(kvs: readonly KeyValue[], sink: PairSink | undefined): readonly KeyValue[] {
+  if (sink === undefined) return kvs;
+  for (const kv of kvs) sink.add(kv);
+  return [];
 }
 
 /** What is there of one key. */
@@ -121,32 +137,37 @@ function readOne(reader: ForwardReader, request: RangeRequest, { at, horizon }: 
     readCurrent(reader, request.key) ??
     (at < horizon.revision ? readTombstone(reader, request.key) : undefined);
   const single = current && find(reader, request.key, current, at);
-  if (single === undefined) return { found: [], count: 0 };
+  if (single === undefined) return { found: [], passed: 0, count: 0 };
   const isShown = !request.countOnly && passesFilters(single, request);
-  return { found: isShown ? [single] : [], count: 1 };
+  return { found: isShown ? [single] : [], passed: 0, count: 1 };
 }
 
-/** Collects what is wanted of a span and counts the rest; undefined when compaction passed the revision. */
+/**
+ * Collects what is wanted of a span and counts the rest; undefined when compaction passed the revision.
+ * With a sink only what is beyond the limit is left of each slice.
+ */
 function* readSpan(
   reader: ForwardReader,
   request: RangeRequest,
   pinned: Pinned,
+  sink: PairSink | undefined,
 ): Generator<void, Collected | undefined> {
   const { at, horizon } = pinned;
   const bounds = currentBounds(request);
   const wanted = request.countOnly ? 0 : pushedDownLimit(request);
   const found: Found[] = [];
+  let passed = 0;
   if (wanted === 0) {
     const count = yield* countSpan(reader, bounds, pinned);
-    return count === undefined ? undefined : { found, count };
+    return count === undefined ? undefined : { found, passed, count };
   }
   let count = 0;
   const isNewest = () => at === horizon.revision;
   for (const { pairs, next } of traces(reader, bounds, isNewest, Math.max(wanted, FEW_KEYS))) {
     for (const [stored, data] of pairs) {
       const current = decodeCurrent(data);
-      if (found.length >= wanted) {
-        if (request.uncounted) return { found, count };
+      if (passed + found.length >= wanted) {
+        if (request.uncounted) break;
         if (existed(reader, current, at)) count += 1;
         continue;
       }
@@ -155,15 +176,40 @@ function* readSpan(
       count += 1;
       if (passesFilters(entry, request)) found.push(entry);
     }
+    const isEnough = passed + found.length >= wanted;
+    if (sink !== undefined) {
+      const room = request.limit > 0 ? request.limit - passed : found.length;
+      const passable = found.splice(0, room);
+      passed += passable.length;
+      if (!(yield* passOn(reader, request, passable, pinned, sink))) return undefined;
+    }
     if (next === undefined) break;
-    if (found.length >= wanted) {
-      if (request.uncounted) return { found, count };
+    if (isEnough) {
+      if (request.uncounted) break;
       const rest = yield* countSpan(reader, { start: next, end: bounds.end }, pinned);
-      return rest === undefined ? undefined : { found, count: count + rest };
+      return rest === undefined ? undefined : { found, passed, count: count + rest };
     }
     if (!(yield* pause(pinned))) return undefined;
   }
-  return { found, count };
+  return { found, passed, count };
+}
+
+/** Whether the order in which keys are found is that of the answer. */
+const isAsFound = ({ sortTarget, sortOrder }: RangeRequest): boolean =>
+  sortTarget === 'key' && sortOrder !== 'descend';
+
+/** Returns false when compaction passed the read's revision in between. */
+function* passOn(
+  reader: ForwardReader,
+  { keysOnly }: RangeRequest,
+  found: readonly Found[],
+  pinned: Pinned,
+  sink: PairSink,
+): Generator<void, boolean> {
+  if (!keysOnly && found.length > FEW_KEYS && !(yield* pause(pinned))) return false;
+  if (!keysOnly && !(yield* fetchValues(reader, found, pinned))) return false;
+  for (const entry of found) sink.add(toKeyValue(entry, keysOnly));
+  return true;
 }
 
 /**
@@ -206,6 +252,7 @@ function selected(
   request: RangeRequest,
   { keys, count }: Selection,
   revision: Revision,
+  sink: PairSink | undefined,
 ): RangeResult {
   const { limit, countOnly, keysOnly } = request;
   const kvs: KeyValue[] = [];
@@ -216,7 +263,8 @@ function selected(
     if (!keysOnly) found.value = readValue(reader, found);
     kvs.push(toKeyValue(found, keysOnly));
   }
-  return { kind: 'range', kvs, more: !countOnly && keys.length > limit, count, revision };
+  const more = !countOnly && keys.length > limit;
+  return { kind: 'range', kvs: handOver(kvs, sink), more, count, revision };
 }
 
 /**

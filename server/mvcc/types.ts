@@ -89,8 +89,13 @@ export type TxnRequest = {
 };
 export type Operation = RangeRequest | PutRequest | DeleteRangeRequest | TxnRequest;
 
+/** Takes the pairs of a range in their order: all of them at a time may be more than memory allows. */
+export interface PairSink {
+  add(kv: KeyValue): void;
+}
 export type RangeResult = {
   readonly kind: 'range';
+  /** Empty where they went to a `PairSink`. */
   readonly kvs: readonly KeyValue[];
   readonly more: boolean;
   /** All keys of the span at that revision, whatever the limit and the filters. */

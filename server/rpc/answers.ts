@@ -5,6 +5,7 @@
  * handed to the transport a little at a time, and by turns, so that none keeps another waiting: in
  * parts, if the client puts them together; else one by one. What was handed over cannot be overtaken.
  */
+import { bytesOf, joined, type Message, piecesOf } from '../http2/message.ts';
 import { type Answer, Answers } from '../wire/conclave/v1/batch.ts';
 import type { ServedStream } from './served-stream.ts';
 import type { CallStatus } from './status.ts';
@@ -31,7 +32,12 @@ export type BatchAnswersOptions = {
   readonly onProgress: () => void;
 };
 
-type LargeAnswer = { readonly id: number; readonly response: Buffer; at: number };
+type LargeAnswer = {
+  readonly id: number;
+  /** What was not handed over yet. */
+  readonly pieces: Buffer[];
+  bytes: number;
+};
 
 export class BatchAnswers {
   readonly #call: ServedStream;
@@ -62,11 +68,13 @@ export class BatchAnswers {
     return this.#ready.length === 0 && this.#large.length === 0;
   }
 
-  add(id: number, response: Buffer, status: CallStatus | undefined): void {
-    if (response.length >= LARGE_BYTES) {
-      this.#large.push({ id, response, at: 0 });
-      this.#largeBytes += response.length;
+  add(id: number, message: Message, status: CallStatus | undefined): void {
+    const bytes = bytesOf(message);
+    if (bytes >= LARGE_BYTES) {
+      this.#large.push({ id, pieces: [...piecesOf(message)], bytes });
+      this.#largeBytes += bytes;
     } else {
+      const response = joined(message);
       if (this.#ready.length > 0 && this.#readyBytes + response.length > MESSAGE_BYTES) {
         this.#sendReady();
       }
@@ -81,9 +89,7 @@ export class BatchAnswers {
   drop(id: number): void {
     const index = this.#large.findIndex((each) => each.id === id);
     if (index < 0) return;
-    for (const { response, at } of this.#large.splice(index, 1)) {
-      this.#largeBytes -= response.length - at;
-    }
+    for (const { bytes } of this.#large.splice(index, 1)) this.#largeBytes -= bytes;
   }
 
   close(): void {
@@ -135,13 +141,14 @@ export class BatchAnswers {
     const answers: Answer[] = [];
     for (let room = PART_BYTES; room > 0; ) {
       const next = this.#large.shift();
-      if (next === undefined) break;
-      const { id, response, at } = next;
-      const end = Math.min(response.length, at + room);
-      const more = end < response.length;
-      answers.push({ id, response: response.subarray(at, end), code: 0, error: '', more });
-      room -= end - at;
-      next.at = end;
+      const piece = next?.pieces.shift();
+      if (next === undefined || piece === undefined) break;
+      const response = piece.subarray(0, room);
+      if (response.length < piece.length) next.pieces.unshift(piece.subarray(room));
+      room -= response.length;
+      next.bytes -= response.length;
+      const more = next.bytes > 0;
+      answers.push({ id: next.id, response, code: 0, error: '', more });
       if (more) this.#large.push(next);
     }
     return answers;
@@ -152,10 +159,11 @@ export class BatchAnswers {
     for (let bytes = 0; ; ) {
       const next = this.#large[0];
       if (next === undefined) break;
-      bytes += next.response.length;
+      bytes += next.bytes;
       if (answers.length > 0 && bytes > MESSAGE_BYTES) break;
       this.#large.shift();
-      answers.push({ id: next.id, response: next.response, code: 0, error: '', more: false });
+      const response = joined(next.pieces);
+      answers.push({ id: next.id, response, code: 0, error: '', more: false });
     }
     return answers;
   }

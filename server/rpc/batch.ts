@@ -6,6 +6,7 @@
  */
 import type { ClientCall } from '../clients/call.ts';
 import { Fault, Status } from '../faults.ts';
+import type { Message } from '../http2/message.ts';
 import type { Clock, Timers } from '../ports.ts';
 import { type Call, Calls } from '../wire/conclave/v1/batch.ts';
 import { BatchAnswers } from './answers.ts';
@@ -114,7 +115,7 @@ export function serveBatch(
     takesParts,
     onProgress: proceed,
   });
-  const answer = (id: number, response: Buffer, status: CallStatus | undefined) => {
+  const answer = (id: number, response: Message, status: CallStatus | undefined) => {
     if (!isOver) answers.add(id, response, status);
   };
 
@@ -136,7 +137,7 @@ export function serveBatch(
     }
   };
 
-  const end = (id: number, entry: Pending, response: Buffer, status: CallStatus | undefined) => {
+  const end = (id: number, entry: Pending, response: Message, status: CallStatus | undefined) => {
     count(entry, -1);
     if (pending.get(id) === entry) {
       pending.delete(id);

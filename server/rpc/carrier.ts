@@ -1,5 +1,6 @@
 /** What carries calls between the network and their methods. Messages are bytes to it. */
 import type { Socket } from 'node:net';
+import type { Message } from '../http2/message.ts';
 import type { CallMetadata } from './metadata.ts';
 import type { CallContext } from './method.ts';
 import type { ServedResponses, ServedStream } from './served-stream.ts';
@@ -9,7 +10,7 @@ import type { CallStatus } from './status.ts';
 export interface ServedCall extends CallContext {
   readonly metadata: CallMetadata;
   readonly request: Buffer;
-  respond(message: Buffer): void;
+  respond(message: Message): void;
   fail(status: CallStatus): void;
 }
 

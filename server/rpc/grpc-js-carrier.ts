@@ -8,6 +8,7 @@ import {
   type ServerWritableStream,
   type sendUnaryData,
 } from '@grpc/grpc-js';
+import { joined, type Message } from '../http2/message.ts';
 import { mendAuthority } from './authority.ts';
 import type { Carrier, CarrierOptions, ServedCall } from './carrier.ts';
 import type { CallMetadata } from './metadata.ts';
@@ -35,9 +36,9 @@ export class GrpcJsCarrier implements Carrier {
   }
 
   unary(path: string, serve: (call: ServedCall) => void): void {
-    const handler = (call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) =>
+    const handler = (call: ServerUnaryCall<Buffer, Message>, done: sendUnaryData<Message>) =>
       serve(new SingleCall(call, done));
-    this.#server.register(path, handler, identity, identity, 'unary');
+    this.#server.register(path, handler, joined, identity, 'unary');
   }
 
   bidi(path: string, serve: (call: ServedStream) => void): void {
@@ -64,11 +65,11 @@ export class GrpcJsCarrier implements Carrier {
 }
 
 class SingleCall implements ServedCall {
-  readonly #call: ServerUnaryCall<Buffer, Buffer>;
-  readonly #done: sendUnaryData<Buffer>;
+  readonly #call: ServerUnaryCall<Buffer, Message>;
+  readonly #done: sendUnaryData<Message>;
   #abort: AbortController | undefined;
 
-  constructor(call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) {
+  constructor(call: ServerUnaryCall<Buffer, Message>, done: sendUnaryData<Message>) {
     this.#call = call;
     this.#done = done;
   }
@@ -94,7 +95,7 @@ class SingleCall implements ServedCall {
     return abort.signal;
   }
 
-  respond(message: Buffer): void {
+  respond(message: Message): void {
     this.#done(null, message);
   }
 

@@ -3,6 +3,7 @@
  * renewed side by side. It ends when the client ends its half.
  */
 import { Fault } from '../faults.ts';
+import { joined } from '../http2/message.ts';
 import type { UnaryMethod } from './method.ts';
 import type { ServedStream } from './served-stream.ts';
 import { statusOf } from './status.ts';
@@ -46,7 +47,7 @@ export function serveKeepAlive(
     renewed.catch(() => {});
     answers = answers
       .then(() => renewed)
-      .then((answer) => write(call, answer, gone.signal))
+      .then((answer) => write(call, joined(answer), gone.signal))
       .then(() => {
         pending -= 1;
         if (pending < MAX_PENDING) call.resume();

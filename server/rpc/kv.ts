@@ -1,5 +1,6 @@
 /** The KV service: reads through a read barrier, writes through the log. */
 import { Fault, type FaultCode } from '../faults.ts';
+import type { Message } from '../http2/message.ts';
 import type { PutResult, RangeResult, TxnResult } from '../mvcc/types.ts';
 import { validateDeleteRange, validatePut, validateRange, validateTxn } from '../mvcc/validate.ts';
 import { KVDefinition, type RequestOp, type TxnRequest } from '../wire/etcdserverpb/rpc.ts';
@@ -7,22 +8,35 @@ import { putCost, txnCost } from './admission.ts';
 import { checkTxn } from './check-txn.ts';
 import * as convert from './convert.ts';
 import { headerAt } from './header.ts';
-import { methodsOf } from './method.ts';
+import { asEncoded, methodsOf } from './method.ts';
+import { RangePairs } from './range-pairs.ts';
 import type { ServiceContext } from './services.ts';
 
 export function kvMethods({ member, writes, maxTxnOps }: ServiceContext) {
   const method = methodsOf(member, KVDefinition);
   const { methods } = KVDefinition;
 
-  const rangeAnswer = (result: RangeResult) =>
-    convert.rangeResponse(headerAt(member, result.revision), result);
+  const answerOfOne = (result: RangeResult): Message => {
+    const header = headerAt(member, result.revision);
+    return methods.range.responseType.encode(convert.rangeResponse(header, result)).finish();
+  };
   const range = method(
-    methods.range,
+    { ...methods.range, responseType: asEncoded },
     (message, caller) => {
       const request = convert.rangeRequest(message);
       refuse(validateRange(request));
       const { serializable } = message;
-      return member.range(request, { serializable, caller }).then(rangeAnswer);
+      if (request.rangeEnd.length === 0) {
+        return member.range(request, { serializable, caller }).then(answerOfOne);
+      }
+      let pairs = new RangePairs();
+      const sink = () => {
+        pairs = new RangePairs();
+        return pairs;
+      };
+      return member
+        .range(request, { serializable, caller, sink })
+        .then((result) => pairs.answer(headerAt(member, result.revision), result));
     },
     { onLearner: (message) => message.serializable },
   );

@@ -10,6 +10,7 @@ import type { MembershipCommand } from '../membership.ts';
 import type {
   Bytes,
   LeaseId,
+  PairSink,
   RangeRequest,
   RangeResult,
   Revision,
@@ -55,6 +56,11 @@ export type ReadOptions = {
   readonly caller?: Caller;
 };
 
+export type RangeOptions = ReadOptions & {
+  /** Where the pairs go instead of into the result: asked for again when the read begins anew. */
+  readonly sink?: (() => PairSink) | undefined;
+};
+
 /** Cheap facts: read at every request, so they are plain properties. */
 export interface MemberFacts {
   readonly clusterId: bigint;
@@ -89,7 +95,7 @@ export interface Member extends MemberFacts {
    * whatever kind of command that was.
    */
   propose<C extends Command>(command: C, client?: ClientCall): Promise<ResultOf<C>>;
-  range(request: RangeRequest, options: ReadOptions): Promise<RangeResult>;
+  range(request: RangeRequest, options: RangeOptions): Promise<RangeResult>;
   /** Only for transactions without writes. */
   readTxn(request: TxnRequest, options: ReadOptions): Promise<TxnResult>;
   /** Resolves once this member has applied everything committed before the call. */

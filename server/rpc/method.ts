@@ -1,6 +1,7 @@
 /** A unary method, served alike as a gRPC call of its own and inside the batched stream. */
 import type { ClientCall } from '../clients/call.ts';
 import { Fault } from '../faults.ts';
+import type { Message } from '../http2/message.ts';
 import { BinaryReader } from '../wire/binary.ts';
 import type { MemberFacts } from './member.ts';
 import { Rejection, UNDECODABLE } from './status.ts';
@@ -20,20 +21,21 @@ export type UnaryMethod = {
   readonly path: string;
   /** Answered when something happens, not when its work is done: it uses nothing until then. */
   readonly waits: boolean;
-  invoke(request: Uint8Array, call: CallContext): Promise<Buffer>;
+  invoke(request: Uint8Array, call: CallContext): Promise<Message>;
 };
 
 /** The part of a generated message that is used here. */
-export type Codec<Message> = {
-  encode(message: Message): { finish(): Buffer };
-  decode(bytes: Uint8Array | BinaryReader): Message;
-};
+export type Decoder<Request> = { decode(bytes: Uint8Array | BinaryReader): Request };
+export type Encoder<Response> = { encode(response: Response): { finish(): Message } };
+
+/** Of what the handler has encoded itself. */
+export const asEncoded: Encoder<Message> = { encode: (message) => ({ finish: () => message }) };
 
 /** The part of a generated service definition that is used here. */
 export type MethodDefinition<Request, Response> = {
   readonly name: string;
-  readonly requestType: Codec<Request>;
-  readonly responseType: Codec<Response>;
+  readonly requestType: Decoder<Request>;
+  readonly responseType: Encoder<Response>;
 };
 
 /** May throw instead of rejecting. */
@@ -53,7 +55,7 @@ export function methodsOf(member: MemberFacts, service: { readonly fullName: str
     handle: Handler<Request, Response>,
     options: UnaryOptions<Request> = {},
   ): UnaryMethod => {
-    const encode = (response: Response): Buffer =>
+    const encode = (response: Response): Message =>
       definition.responseType.encode(response).finish();
     const { onLearner, waits = false } = options;
     return {
@@ -79,10 +81,13 @@ export function methodsOf(member: MemberFacts, service: { readonly fullName: str
 }
 
 /** Keys and values in the message are views on the bytes: for what is not kept once it is answered. */
-export const decodeViews = <Message>(codec: Codec<Message>, bytes: Uint8Array): Message =>
+export const decodeViews = <Request>(codec: Decoder<Request>, bytes: Uint8Array): Request =>
   decode(codec, new BinaryReader(bytes, 'views'));
 
-export function decode<Message>(codec: Codec<Message>, bytes: Uint8Array | BinaryReader): Message {
+export function decode<Request>(
+  codec: Decoder<Request>,
+  bytes: Uint8Array | BinaryReader,
+): Request {
   try {
     return codec.decode(bytes);
   } catch {

@@ -6,6 +6,7 @@
  */
 import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
+import type { Message } from '../http2/message.ts';
 import { limits } from '../limits.ts';
 import type { Carrier, CarrierOptions, ServedCall } from './carrier.ts';
 import { LeanCarrier } from './lean-carrier.ts';
@@ -111,7 +112,7 @@ export class RpcServer {
     const calls = this.#observer.method(path, 'unary');
     const answer = async (call: ServedCall): Promise<void> => {
       calls.started();
-      let response: Buffer;
+      let response: Message;
       try {
         checkMetadata(call.metadata, this.#member);
         response = await method.invoke(call.request, call);

@@ -14,7 +14,7 @@ import {
   Type,
   uint32,
 } from './raw-client.ts';
-import { DOWN, ECHO, HOLD, PIPE, Rig } from './rig.ts';
+import { DOWN, ECHO, HOLD, PIPE, Rig, SPLIT } from './rig.ts';
 
 const INITIAL_WINDOW = 4;
 const FLOW_CONTROL_ERROR = 3;
@@ -39,19 +39,22 @@ test('not a byte is sent that the client gave no room for, in whatever portions 
         const request = Buffer.alloc(bytes, 'r');
         client.call(1, ECHO, request);
         client.call(3, PIPE, request);
+        client.call(5, SPLIT, request);
+        const streams = [1, 3, 5];
         let room = window;
         const expected = message(request);
         for (const more of updates) {
           await client.settled();
-          for (const stream of [1, 3]) {
+          for (const stream of streams) {
             expect(client.body(stream)).toEqual(expected.subarray(0, room));
           }
-          client.send(update(1, more), update(3, more));
+          client.send(...streams.map((stream) => update(stream, more)));
           room += more;
         }
-        client.send(update(1, 200), update(3, 200));
-        expect(await client.answer(1)).toEqual({ status: '0', body: expected });
-        expect(await client.answer(3)).toEqual({ status: '0', body: expected });
+        client.send(...streams.map((stream) => update(stream, 200)));
+        for (const stream of streams) {
+          expect(await client.answer(stream)).toEqual({ status: '0', body: expected });
+        }
       },
     ),
     { numRuns: 25 },

@@ -6,6 +6,8 @@ import type { MessageStream } from '../../server/http2/streaming-call.ts';
 import type { UnaryCall } from '../../server/http2/unary-call.ts';
 
 export const ECHO = '/test.Test/Echo';
+/** Echo in pieces. */
+export const SPLIT = '/test.Test/Split';
 export const HANG = '/test.Test/Hang';
 export const REFUSE = '/test.Test/Refuse';
 export const PIPE = '/test.Test/Pipe';
@@ -37,6 +39,15 @@ export class Rig implements AsyncDisposable {
     server.register(ECHO, {
       kind: 'unary',
       serve: (call) => queueMicrotask(() => call.respond(call.request)),
+    });
+    server.register(SPLIT, {
+      kind: 'unary',
+      serve: (call) => {
+        const { request } = call;
+        const middle = Math.floor(request.length / 3);
+        const parts = [request.subarray(0, middle), Buffer.alloc(0), request.subarray(middle)];
+        queueMicrotask(() => call.respond(parts));
+      },
     });
     server.register(HANG, { kind: 'unary', serve: (call) => this.hanging.push(call) });
     server.register(REFUSE, {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { limits } from '../../server/limits.ts';
-import type { RangeRequest } from '../../server/mvcc/types.ts';
+import type { KeyValue, RangeRequest } from '../../server/mvcc/types.ts';
 import type { StateReader } from '../../server/ports.ts';
 import { plain } from '../support/plain.ts';
 import { compact, del, everything, FROM_KEY, get, grant, put } from './requests.ts';
@@ -127,6 +127,8 @@ const readsOfMany = [
   { countOnly: true },
   { limit: 10 },
   { limit: 600 },
+  { limit: 600, minModRevision: 3 },
+  { sortOrder: 'descend' },
 ] as const;
 
 /** Counts a few hundred keys at a time. */
@@ -136,36 +138,63 @@ const countingInSteps = (state: StateReader): StateReader => ({
   count: (start, end) => state.count(start, end, 300),
 });
 
-test('a long read pauses, and what is written meanwhile does not show', () => {
-  for (const options of readsOfMany) {
-    const rig = manyKeys();
-    const request = get('k', 'l', options);
-    const expected = rig.range(request);
-    const read = rig.machine.range(countingInSteps(rig.state), request);
-    let pauses = 0;
-    let written = 0;
-    for (;;) {
-      const step = read.next();
-      if (step.done) {
-        expect(plain(step.value)).toEqual(expected);
-        break;
-      }
-      pauses += 1;
-      // One before the reader, one far after it, a new one, and a deletion.
-      rig.apply(put('k000001', `changed ${written++}`));
-      rig.apply(put(`k${String(MANY - 1).padStart(6, '0')}`, 'changed'));
-      rig.apply(put(`k000600${written}`, 'new'));
-      rig.apply(del(`k${String(MANY - 1 - written).padStart(6, '0')}`));
+/** The result with what a sink got, and how much it had when the read paused. */
+function gather(rig: Rig, request: RangeRequest, withSink: boolean, onPause: () => void) {
+  const kvs: KeyValue[] = [];
+  const sink = withSink ? { add: (kv: KeyValue) => void kvs.push(kv) } : undefined;
+  const read = rig.machine.range(countingInSteps(rig.state), request, sink);
+  const atPauses: number[] = [];
+  for (;;) {
+    const step = read.next();
+    if (step.done) {
+      const result = withSink ? { ...step.value, kvs } : step.value;
+      return { result: plain(result), atPauses };
     }
-    expect(pauses).toBeGreaterThanOrEqual(2);
+    atPauses.push(kvs.length);
+    onPause();
+  }
+}
+
+test('a long read pauses, and what is written meanwhile does not show', () => {
+  for (const withSink of [false, true]) {
+    for (const options of readsOfMany) {
+      const rig = manyKeys();
+      const request = get('k', 'l', options);
+      const expected = rig.range(request);
+      let written = 0;
+      const { result, atPauses } = gather(rig, request, withSink, () => {
+        // One before the reader, one far after it, a new one, and a deletion.
+        rig.apply(put('k000001', `changed ${written++}`));
+        rig.apply(put(`k${String(MANY - 1).padStart(6, '0')}`, 'changed'));
+        rig.apply(put(`k000600${written}`, 'new'));
+        rig.apply(del(`k${String(MANY - 1 - written).padStart(6, '0')}`));
+      });
+      expect(result).toEqual(expected);
+      expect(atPauses.length).toBeGreaterThanOrEqual(2);
+    }
   }
 });
 
+test('a sink gets what is in key order a slice at a time, and what is sorted at the end', () => {
+  const rig = manyKeys();
+  const most = (options: Options) =>
+    Math.max(...gather(rig, get('k', 'l', options), true, () => {}).atPauses);
+  expect(most({})).toBe(2 * limits.readSliceKeys);
+  expect(most({ limit: MANY - 5 })).toBe(2 * limits.readSliceKeys);
+  expect(most({ keysOnly: true })).toBe(2 * limits.readSliceKeys);
+  expect(most({ sortOrder: 'descend' })).toBe(0);
+  expect(most({ sortTarget: 'mod' })).toBe(0);
+});
+
 test('a long read ends when compaction passes its revision', () => {
-  for (const options of readsOfMany) {
+  const cases = readsOfMany.flatMap((options) => [
+    { options, sink: undefined },
+    { options, sink: { add: () => {} } },
+  ]);
+  for (const { options, sink } of cases) {
     const rig = manyKeys();
     for (let pausesBefore = 1; ; pausesBefore += 1) {
-      const read = rig.machine.range(countingInSteps(rig.state), get('k', 'l', options));
+      const read = rig.machine.range(countingInSteps(rig.state), get('k', 'l', options), sink);
       let step = read.next();
       for (let pause = 1; pause < pausesBefore && !step.done; pause += 1) {
         rig.apply(put('a'));

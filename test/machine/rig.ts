@@ -7,7 +7,7 @@ import {
   type MembershipCommand,
 } from '../../server/membership.ts';
 import { runToEnd } from '../../server/mvcc/range.ts';
-import type { RangeRequest, TxnRequest } from '../../server/mvcc/types.ts';
+import type { KeyValue, RangeRequest, TxnRequest } from '../../server/mvcc/types.ts';
 import type { State } from '../../server/ports.ts';
 import { plain } from '../support/plain.ts';
 import { SortedState } from '../support/sorted-state.ts';
@@ -20,6 +20,7 @@ export class Rig {
   machine: Machine;
   readonly state: State;
   readonly #options: Partial<MachineOptions>;
+  #withSink = false;
 
   constructor(state: State = new SortedState(), options: Partial<MachineOptions> = {}) {
     this.state = state;
@@ -64,8 +65,14 @@ export class Rig {
     while (!this.compactionStep());
   }
 
+  /** Every other time by way of a sink, which gets what the result holds otherwise. */
   range(request: RangeRequest): unknown {
-    return plain(runToEnd(this.machine.range(this.state, request)));
+    this.#withSink = !this.#withSink;
+    if (!this.#withSink) return plain(runToEnd(this.machine.range(this.state, request)));
+    const kvs: KeyValue[] = [];
+    const sink = { add: (kv: KeyValue) => void kvs.push(kv) };
+    const result = runToEnd(this.machine.range(this.state, request, sink));
+    return plain(result.kind === 'range' ? { ...result, kvs: [...kvs, ...result.kvs] } : result);
   }
 
   readTxn(request: TxnRequest): unknown {

@@ -89,6 +89,27 @@ test('a small answer overtakes large ones, with parts and without, and all of th
   }
 });
 
+test('an answer in pieces is sent in parts of them, or as a whole', () => {
+  const pieces = [20, 256 * KIB, 100_000, 1, 64 * KIB].map((length, index) => bytes(length, index));
+  for (const takesParts of [true, false]) {
+    const { stream, answers, sendAll } = open(takesParts);
+    answers.add(1, pieces, undefined);
+    answers.add(2, bytes(MIB, 9), undefined);
+    answers.add(3, [small, small], undefined);
+    sendAll();
+    const { order, responses } = assemble(stream.sent);
+    expect(order).toEqual([3, 1, 2]);
+    expect(responses.get(1)?.equals(Buffer.concat(pieces))).toBe(true);
+    expect(responses.get(2)?.equals(bytes(MIB, 9))).toBe(true);
+    expect(responses.get(3)?.toString()).toBe('smallsmall');
+    const sizes = stream.sent.flat().map(({ response }) => response.length);
+    expect(Math.max(...sizes) <= 64 * KIB).toBe(takesParts);
+    // Nothing is left that the next answers would wait for.
+    expect(answers.isEmpty).toBe(true);
+    expect(answers.isFull).toBe(false);
+  }
+});
+
 test('little of large answers is handed over before it is on its way', () => {
   const { stream, answers, turn } = open(true);
   for (const id of [1, 2, 3]) answers.add(id, bytes(10 * MIB, id), undefined);

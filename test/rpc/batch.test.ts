@@ -342,3 +342,31 @@ test('a server that stops ends the stream when the last call under way is cancel
   open();
   await closed;
 });
+
+test('an answer in pieces arrives whole, in one part or in many', async () => {
+  const cases = (['lean', 'grpc-js'] as const).flatMap((carrier) => [
+    { carrier, takesParts: true },
+    { carrier, takesParts: false },
+  ]);
+  for (const { carrier, takesParts } of cases) {
+    await using face = await Face.open({ rpc: { carrier } });
+    const { kv } = face.wire();
+    const value = Buffer.alloc(300_000, 'v');
+    for (const name of ['a', 'b', 'c', 'd', 'e']) await kv.put({ key: Buffer.from(name), value });
+    const span = RangeRequest.create({ key: Buffer.from('a'), rangeEnd: Buffer.from('z') });
+    const request = Buffer.from(RangeRequest.encode(span).finish());
+    const metadata = new Metadata();
+    if (takesParts) metadata.set('conclave-parts', 'true');
+    const exchange = new Exchange(face, metadata);
+    exchange.send({ id: 7, method: Method.RANGE, request });
+    await exchange.stream.until(() => exchange.answers.some(({ more }) => !more));
+    const parts = exchange.answers;
+    expect(parts.length > 1).toBe(takesParts);
+    expect(parts.every(({ id, code, error }) => id === 7 && code === 0 && error === '')).toBe(true);
+    const response = Buffer.concat(parts.map((part) => part.response));
+    const { kvs, count } = RangeResponse.decode(response);
+    expect(count).toBe(5n);
+    expect(kvs.map((each) => each.key.toString()).join('')).toBe('abcde');
+    expect(kvs.every((each) => each.value.equals(value))).toBe(true);
+  }
+});

@@ -290,3 +290,31 @@ test('a deadline and a cancellation end the call at once', async () => {
   });
   expect(late.code).toBe(status.DEADLINE_EXCEEDED);
 });
+
+test('an answer of many pieces arrives whole', async () => {
+  for (const carrier of ['lean', 'grpc-js'] as const) {
+    await using face = await Face.open({ rpc: { carrier } });
+    const { kv } = face.wire();
+    const names = Array.from({ length: 1_200 }, (_, index) => String(index).padStart(6, '0'));
+    const longValue = (name: string) => bytes(name.repeat(200));
+    for (let first = 0; first < names.length; first += 100) {
+      const puts = names.slice(first, first + 100).map((name) => ({
+        request: {
+          $case: 'requestPut' as const,
+          value: { key: bytes(name), value: longValue(name) },
+        },
+      }));
+      await kv.txn({ success: puts });
+    }
+    const all = { key: bytes('0'), rangeEnd: bytes('1') };
+    const { kvs, count, more, header } = await kv.range(all);
+    expect([count, more, header?.revision]).toEqual([1_200n, false, 13n]);
+    expect(kvs.map((each) => each.key.toString())).toEqual(names);
+    expect(kvs.every((each, index) => each.value.equals(longValue(names[index] ?? '')))).toBe(true);
+    expect(kvs.at(-1)).toMatchObject({ createRevision: 13n, modRevision: 13n, version: 1n });
+    const page = await kv.range({ ...all, limit: 1_100n });
+    expect([page.kvs.length, page.more, page.count]).toEqual([1_100, true, 1_200n]);
+    const sorted = await kv.range({ ...all, sortOrder: 2 });
+    expect(sorted.kvs.map((each) => each.key.toString())).toEqual(names.toReversed());
+  }
+});

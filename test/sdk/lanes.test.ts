@@ -114,7 +114,10 @@ test('that a message was refused says nothing about those before it', async () =
   const second = client.kv.put('second', Buffer.alloc(600 * KIB));
   await arrived(server, 'second');
   refuse();
-  const unknown = { status: 'rejected', reason: { code: 'RESOURCE_EXHAUSTED', outcome: 'unknown' } };
+  const unknown = {
+    status: 'rejected',
+    reason: { code: 'RESOURCE_EXHAUSTED', outcome: 'unknown' },
+  };
   expect(await Promise.allSettled([first, second])).toMatchObject([unknown, unknown]);
 });
 

@@ -14,6 +14,7 @@ import type {
   HashDescription,
   LeaseDescription,
   Member,
+  RangeOptions,
   ReadOptions,
   ResultOf,
 } from '../../server/rpc/member.ts';
@@ -136,9 +137,9 @@ export class FakeMember implements Member {
     return done;
   }
 
-  async range(request: RangeRequest, { serializable }: ReadOptions): Promise<RangeResult> {
+  async range(request: RangeRequest, { serializable, sink }: RangeOptions): Promise<RangeResult> {
     if (!serializable) await this.linearize();
-    const result = finish(this.machine.range(this.state, request));
+    const result = finish(this.machine.range(this.state, request, sink?.()));
     if (result.kind === 'fault') throw new Fault(result.code);
     return result;
   }

@@ -4,6 +4,7 @@ import {
   type ServerWritableStream,
   status as Status,
 } from '@grpc/grpc-js';
+import { joined } from '../../../server/http2/message.ts';
 import type { LocalMember } from '../../../server/local-member.ts';
 import type { PointName } from '../../../server/points.ts';
 import type { Random } from '../../../server/ports.ts';
@@ -79,7 +80,8 @@ export class Services {
     call.on('cancelled', () => abort.abort());
     call.on('data', (request: Buffer) => {
       method.invoke(request, { signal: abort.signal, requestBytes: request.length }).then(
-        (bytes) => {
+        (message) => {
+          const bytes = joined(message);
           call.write(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
           call.end();
         },
