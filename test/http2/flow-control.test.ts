@@ -170,6 +170,27 @@ test('one that waits for its handler gets room when that reads on; others have t
   expect([read, granted(1)]).toEqual([64 * 16_379, 1024 * 1024]);
 });
 
+test('that a message is on its way is told once, when all of it is', async () => {
+  await using rig = await Rig.open();
+  using client = await RawClient.open(rig.port, setting(INITIAL_WINDOW, 10));
+  client.send(open(1, HOLD));
+  await client.settled();
+  let told = 0;
+  rig.held[0]?.write(Buffer.alloc(100), () => {
+    told += 1;
+  });
+  for (const [room, expected] of [
+    [90, 0],
+    [4, 0],
+    [1, 1],
+    [50, 1],
+  ] as const) {
+    client.send(update(1, room));
+    await client.settled();
+    expect(told).toBe(expected);
+  }
+});
+
 test('a large request gets the room it needs, on its stream and on the connection', async () => {
   await using rig = await Rig.open({ maxMessageBytes: 40_000_000 });
   using client = await RawClient.open(rig.port, setting(INITIAL_WINDOW, 2 ** 31 - 1));
