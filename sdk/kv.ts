@@ -53,7 +53,7 @@ export type ListOptions = CallOptions & ListFields;
 
 export type ListResult = {
   readonly kvs: readonly KeyValue[];
-  /** Keys in the range, whatever `limit` and the revision filters leave out; unless it was `uncounted`. */
+  /** Keys in the range, whatever `limit` and the revision filters leave out. `uncounted`: do not rely on it. */
   readonly count: bigint;
   /** Whether `limit` left keys out. */
   readonly more: boolean;

@@ -280,7 +280,7 @@ export class Machine implements Horizon {
   }
 
   /**
-   * Pauses after every `limits.readSliceKeys` keys; pinned to the revision at its first step. The pairs go
+   * Pauses as `readRange` does; pinned to the revision at its first step. The pairs go
    * to the sink if there is one.
    */
   range(

@@ -67,6 +67,10 @@ export class Exposition {
 
 const delayName = (figure: string): string => `nodejs_eventloop_lag_${figure}_seconds`;
 
+/**
+ * All figures of the delay are taken, and the measurement begun anew, when another metric is asked, which
+ * the library registers before these: so they are of one moment here.
+ */
 function onlyWhileMeasured(name: string, metric: Metric, mean: Metric): Metric {
   const measured = {
     name,

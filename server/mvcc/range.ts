@@ -82,7 +82,8 @@ export function runToEnd<Result>(read: Generator<void, Result>): Result {
 }
 
 /**
- * Pauses after every `limits.readSliceKeys` keys so that the caller can let other work run. With a sink
+ * Pauses after every `limits.readSliceKeys` keys read and every `limits.countSliceKeys` that are only
+ * counted, so that the caller can let other work run. With a sink
  * the pairs go there, those in key order as they are read; what it has got counts only if the read ends
  * without a fault.
  */

@@ -262,38 +262,49 @@ export function* readTxn(
     const prepared = prepareTxn(reader, NO_LEASES, horizon, request);
     if (typeof prepared === 'string') return prepared;
     const { revision } = horizon;
-    const result = yield* readPlan(reader, horizon, prepared.plan, revision, orders);
+    const read: PlanRead = { reader, horizon, at: revision, orders, keys: 0 };
+    const result = yield* readPlan(read, prepared.plan);
     if (typeof result !== 'string') return { ...result, revision };
     // A compaction passed what was the newest revision: there is a newer one.
     if (result !== 'compacted') return result;
   }
 }
 
+/** What a transaction and those nested in it share. */
+type PlanRead = {
+  readonly reader: ForwardReader;
+  readonly horizon: Horizon;
+  readonly at: Revision;
+  readonly orders: CreationOrders;
+  /** Read since the last pause. */
+  keys: number;
+};
+
+/** Keys that are counted while one is read, at least. */
+const COUNTED_FOR_ONE_READ = 128;
+
 function* readPlan(
-  reader: ForwardReader,
-  horizon: Horizon,
+  read: PlanRead,
   { succeeded, operations, nested }: Plan,
-  at: Revision,
-  orders: CreationOrders,
 ): Generator<void, TxnResult | FaultCode> {
+  const { reader, horizon, at, orders } = read;
   const responses: OperationResult[] = [];
   let nextNested = 0;
-  let keys = 0;
   for (const operation of operations) {
-    if (keys >= limits.readSliceKeys) {
-      keys = 0;
+    if (read.keys >= limits.readSliceKeys) {
+      read.keys = 0;
       yield;
     }
     if (operation.kind === 'range') {
       const request = operation.revision > 0 ? operation : { ...operation, revision: at };
       const result = yield* readRange(reader, request, horizon, orders.over(reader, request));
       if (result.kind === 'fault') return result.code;
-      keys += result.kvs.length;
+      read.keys += 1 + result.kvs.length + result.count / COUNTED_FOR_ONE_READ;
       responses.push({ ...result, revision: at });
     } else {
       const inner = nested[nextNested++];
       assert(inner !== undefined, 'a plan holds one plan for each nested transaction');
-      const result = yield* readPlan(reader, horizon, inner, at, orders);
+      const result = yield* readPlan(read, inner);
       if (typeof result === 'string') return result;
       responses.push(result);
     }

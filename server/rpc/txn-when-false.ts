@@ -14,7 +14,7 @@ import { TxnRequest, TxnResponse } from '../wire/etcdserverpb/rpc.ts';
 import { checkTxn } from './check-txn.ts';
 import * as convert from './convert.ts';
 import { headerAt } from './header.ts';
-import type { Member } from './member.ts';
+import type { Caller, Member } from './member.ts';
 import { methodsOf, type UnaryMethod } from './method.ts';
 import type { ServiceContext } from './services.ts';
 import { Rejection } from './status.ts';
@@ -30,7 +30,7 @@ export function txnWhenFalse(
     (message, call) => {
       checkTxn(message, maxTxnOps);
       checkWait(message);
-      return untilFalse(member, streams, convert.txnRequest(message), call.signal).then((result) =>
+      return untilFalse(member, streams, convert.txnRequest(message), call).then((result) =>
         convert.txnResponse(headerAt(member, result.revision), result),
       );
     },
@@ -58,7 +58,7 @@ function untilFalse(
   member: Member,
   streams: OpenStreams,
   request: PlainTxnRequest,
-  signal: AbortSignal,
+  caller: Caller,
 ): Promise<TxnResult> {
   return new Promise((resolve, reject) => {
     const end = () => {
@@ -71,18 +71,27 @@ function untilFalse(
     };
     // Only then the member knows what the client knew: before, its state may lack the client's own key.
     let isCurrent = false;
+    let isLooking = false;
+    /** Something changed during a look, which may have been a long one. */
+    let mustLookAgain = false;
     const look = () => {
       if (!isCurrent) return;
-      member.readTxn(request, { serializable: true }).then((result) => {
-        if (result.succeeded) return;
-        end();
-        resolve(result);
+      mustLookAgain = isLooking;
+      if (isLooking) return;
+      isLooking = true;
+      member.readTxn(request, { serializable: true, caller }).then((result) => {
+        isLooking = false;
+        if (!result.succeeded) {
+          end();
+          resolve(result);
+        } else if (mustLookAgain) look();
       }, fail);
     };
     const stream: OpenStream = { needsLeader: true, fail };
     const keys = request.compare.map(({ key }) => key);
     const stopListening = member.hub.nextChange.listen(keys, look);
     streams.add(stream);
+    const { signal } = caller;
     signal.addEventListener('abort', () => fail(new Fault('canceled')), { once: true });
     member.linearize(signal).then(() => {
       isCurrent = true;

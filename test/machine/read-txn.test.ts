@@ -74,6 +74,27 @@ test('many ranges that are short by themselves pause together', () => {
   expect(readWith(rig, txn([], [half]), () => undefined).pauses).toBe(0);
 });
 
+test('nested transactions pause together, and so do ranges that are counted', () => {
+  const rig = manyKeys();
+  const half = get(nameOf(0), nameOf(limits.readSliceKeys / 2));
+  const nested = txn(
+    [],
+    [half, half, half, half, half].map((one) => txn([], [one])),
+  );
+  const count = get('k', 'l', { countOnly: true });
+  const first = get('k', 'l', { limit: 1 });
+  const counts = txn(
+    [],
+    Array.from({ length: 60 }).flatMap(() => [count, first]),
+  );
+  for (const request of [nested, counts]) {
+    const expected = rig.readTxn(request);
+    expect(readWith(rig, request, () => undefined)).toEqual({ pauses: 2, result: expected });
+    const { result } = readWith(rig, request, (pause) => change(rig, pause));
+    expect(result).toEqual(expected);
+  }
+});
+
 test('a compaction that passes what was the newest revision lets it begin anew', () => {
   for (let compactAt = 0; compactAt < 6; compactAt += 1) {
     const rig = manyKeys();

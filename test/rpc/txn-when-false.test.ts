@@ -112,6 +112,26 @@ test('is answered when a condition stops to hold, with what the reads show then'
   expect(waiter.answers()).toHaveLength(4);
 });
 
+test('looks once at a time, and again when something changed during a long look', async () => {
+  await using face = await Face.open();
+  const { member } = face;
+  const waiter = new Waiter(face);
+  const { revision } = put(face, 'ahead');
+  let open: () => void = () => undefined;
+  member.readGate = new Promise((resolve) => {
+    open = resolve;
+  });
+  waiter.wait(1, { compare: [created('ahead', BigInt(revision))], failure: [read('ahead')] });
+  await waitFor('the first look', () => (member.readTxns > 0 ? true : undefined));
+  remove(face, 'ahead');
+  for (let change = 0; change < 3; change += 1) put(face, 'ahead');
+  await waiter.seen(2);
+  expect(member.readTxns).toBe(1);
+  open();
+  expect((await waiter.told(1)).succeeded).toBe(false);
+  expect(member.readTxns).toBe(2);
+});
+
 test('is answered at once when a condition does not hold, behind a read barrier', async () => {
   await using face = await Face.open();
   const waiter = new Waiter(face);

@@ -48,6 +48,9 @@ export class FakeMember implements Member {
 
   /** While set, reads and writes wait for it before they are answered. */
   gate: Promise<void> | undefined;
+  /** Reads of transactions take until it opens. */
+  readGate: Promise<void> | undefined;
+  readTxns = 0;
   /** Writes that wait at the gate. */
   waiting = 0;
   members: MemberFact[] = [
@@ -147,6 +150,8 @@ export class FakeMember implements Member {
   async readTxn(request: TxnRequest, { serializable }: ReadOptions) {
     if (!serializable) await this.linearize();
     const result = finish(this.machine.readTxn(this.state, request));
+    this.readTxns += 1;
+    await this.readGate;
     if (result.kind === 'fault') throw new Fault(result.code);
     return result;
   }
