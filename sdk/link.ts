@@ -44,6 +44,7 @@ export class Link implements Transport {
   #staying = 0;
   readonly #movable = new Set<Leave>();
   #streams = 0;
+  /** Of calls, and items of streams. */
   #answers = 0;
   #retired = false;
   #closed = false;
@@ -63,9 +64,12 @@ export class Link implements Transport {
     return this.#staying > 0 || this.#movable.size > 0 || this.#streams > 0;
   }
 
-  /** What came from the member so far: as long as it grows, the member is alive. */
+  /**
+   * What came from the member so far, parts of answers included: as long as it grows, the member is
+   * alive. One thing may count more than once.
+   */
   get answers(): number {
-    return this.#answers;
+    return this.#answers + this.#transport.received;
   }
 
   /** Resolves when connected; rejects with TransportFailure when that fails or takes too long. */

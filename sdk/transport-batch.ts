@@ -31,8 +31,8 @@ import {
 import { closedFailure, timeoutFailure } from './transport-unary.ts';
 
 /**
- * Servers refuse messages over 2 MiB, and a refused message ends the stream with all its calls. A call
- * that is larger than this by itself travels alone.
+ * Calls are collected into one message up to this size; one that is larger has a message to itself.
+ * Servers refuse messages over 2 MiB, and a refused message ends the stream with all its calls.
  */
 export const messageBytes = 1024 * 1024;
 
@@ -103,6 +103,8 @@ export class BatchCaller {
   #served = false;
   /** Messages that this stream was given. */
   #messages = 0;
+  /** Messages that came, on this stream and those before. */
+  #received = 0;
   #flushScheduled = false;
   #full = false;
   #nextId = 1;
@@ -122,6 +124,10 @@ export class BatchCaller {
   /** The server answered something on the stream in use, so it serves batches. */
   get served(): boolean {
     return this.#served;
+  }
+
+  get received(): number {
+    return this.#received;
   }
 
   /** Rejects with status UNIMPLEMENTED, and not sent, when the server does not serve batches. */
@@ -296,6 +302,7 @@ export class BatchCaller {
    */
   #receive(answers: readonly Answer[]): void {
     this.#served = true;
+    this.#received += 1;
     const isHandingOut = this.#answers.length > 0;
     for (const answer of answers) this.#answers.push(answer);
     if (!isHandingOut) this.#handOut();

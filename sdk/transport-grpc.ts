@@ -51,7 +51,7 @@ export class GrpcTransport implements MemberTransport {
   readonly #options: GrpcOptions;
   readonly #channel: Channel;
   readonly #unary: UnaryTransport;
-  readonly #batch: Lanes | undefined;
+  readonly #lanes: Lanes | undefined;
   /** A channel that is closed in the very turn in which it is told to connect connects nevertheless. */
   #mustNotClose = false;
   #closed = false;
@@ -69,10 +69,14 @@ export class GrpcTransport implements MemberTransport {
       },
     );
     this.#unary = new UnaryTransport(this.#channel, options.clock);
-    this.#batch =
+    this.#lanes =
       options.transport === 'unary'
         ? undefined
         : new Lanes(this.#channel, this.#unary, options.clock);
+  }
+
+  get received(): number {
+    return this.#lanes?.received ?? 0;
   }
 
   async connected(): Promise<void> {
@@ -104,10 +108,10 @@ export class GrpcTransport implements MemberTransport {
     request: RequestOf<M>,
     options: AttemptOptions,
   ): Promise<ResponseOf<M>> {
-    const batch = this.#batchFor(method);
-    if (batch === undefined) return this.#unary.unary(method, request, options);
-    const answer = batch.unary(method, request, options);
-    if (batch.served || this.#options.transport === 'batch') return answer;
+    const lanes = this.#lanesFor(method);
+    if (lanes === undefined) return this.#unary.unary(method, request, options);
+    const answer = lanes.unary(method, request, options);
+    if (lanes.served || this.#options.transport === 'batch') return answer;
     return answer.catch((error: unknown) => {
       // A single refused call has `sent`; this is the stream as a whole.
       const notServed =
@@ -135,15 +139,15 @@ export class GrpcTransport implements MemberTransport {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#batch?.close();
+    this.#lanes?.close();
     this.#unary.close();
     if (!this.#mustNotClose) this.#channel.close();
   }
 
-  #batchFor(method: MethodName): Lanes | undefined {
+  #lanesFor(method: MethodName): Lanes | undefined {
     if (methods[method].batch === Method.UNSPECIFIED) return undefined;
     if (this.#options.withoutBatches.has(this.#endpoint.target)) return undefined;
-    return this.#batch;
+    return this.#lanes;
   }
 
   #unreachable(reason: string): TransportFailure {

@@ -14,8 +14,9 @@ import { unnumberedFailure } from './transport-unary.ts';
 const smallBytes = 64 * 1024;
 
 /**
- * A write with a number has no other way, so it travels alone in a message up to this size, which is
- * over what servers accept as a request.
+ * What is larger than a message of many is a gRPC call of its own. A write with a number has no such
+ * way: up to this size, which is over what servers accept as a request, it has a message of the stream
+ * to itself.
  */
 const numberedBytes = 1600 * 1024;
 
@@ -37,6 +38,11 @@ export class Lanes implements UnaryCaller {
   /** The server answered something on a stream in use, so it serves batches. */
   get served(): boolean {
     return this.#small.served || this.#large.served;
+  }
+
+  /** Messages that came so far. */
+  get received(): number {
+    return this.#small.received + this.#large.received;
   }
 
   /** Rejects with status UNIMPLEMENTED, and not sent, when the server does not serve batches. */

@@ -53,6 +53,8 @@ export interface Transport extends UnaryCaller {
 
 /** A transport that is made, stands, and breaks once. Waits on it take their time from its maker's clock. */
 export interface MemberTransport extends Transport {
+  /** Messages that came from the member on streams of calls, parts of answers among them. Only grows. */
+  readonly received: number;
   /** Resolves when calls can be made; rejects with TransportFailure when that fails or on `close`. */
   connected(): Promise<void>;
   /** Resolves once the connection, having stood, takes no new calls. Those under way may still end. */

@@ -18,9 +18,9 @@ const PART_BYTES = 64 * 1024;
 const LARGE_WINDOW_BYTES = 2 * PART_BYTES;
 /** Answers are collected into one message up to this size; a larger one that is not parted travels alone. */
 const MESSAGE_BYTES = 512 * 1024;
-/** Bytes of small answers handed to the transport before no more calls are taken. */
+/** Bytes of small answers handed to the transport before nothing more is read. */
 const WINDOW_BYTES = 4 * 1024 * 1024;
-/** Of large answers that are not on their way: as much as calls of their own may leave waiting. */
+/** Bytes of several large answers that wait before no more calls begin: as much as calls of their own may. */
 const WAITING_BYTES = 64 * 1024 * 1024;
 
 export type BatchAnswersOptions = {
@@ -58,9 +58,17 @@ export class BatchAnswers {
     this.#options = options;
   }
 
-  /** The client takes less than it asks for. */
+  /** The client does not even take what is small. Whatever is read may be answered, if with an error. */
+  get isStuck(): boolean {
+    return this.#inFlightBytes >= WINDOW_BYTES;
+  }
+
+  /**
+   * The client takes less than it asks for: the next answer may be large too. One alone is not that,
+   * whatever its size, or it would keep every small one waiting until most of it is through.
+   */
   get isFull(): boolean {
-    return this.#inFlightBytes >= WINDOW_BYTES || this.#largeBytes >= WAITING_BYTES;
+    return this.#large.length > 1 && this.#largeBytes >= WAITING_BYTES;
   }
 
   /** Everything has been handed to the transport. */

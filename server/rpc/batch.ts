@@ -83,7 +83,12 @@ export function serveBatch(
 ): void {
   /** Whose answers are waited for. */
   const pending = new Map<number, Pending>();
-  /** Whose handlers run: a handler may go on for a while after its call was cancelled or has expired. */
+  /** Taken, and to begin when fewer answers wait. Meanwhile the stream is read: cancellations count at once. */
+  const held = new Map<Pending, () => void>();
+  /**
+   * Whose handlers run, or are to: a handler may go on for a while after its call was cancelled or has
+   * expired.
+   */
   let running = 0;
   let runningBytes = 0;
   let waiting = 0;
@@ -99,11 +104,16 @@ export function serveBatch(
   let stopping: Fault | undefined;
   let isOver = false;
 
-  const isFull = () => running >= MAX_CALLS || runningBytes >= MAX_CALL_BYTES || answers.isFull;
+  const isFull = () => running >= MAX_CALLS || runningBytes >= MAX_CALL_BYTES || answers.isStuck;
 
-  /** Reads on when there is room, ends when all is answered. */
+  /** Begins what was held, and reads on, when there is room; ends when all is answered. */
   const proceed = () => {
     if (isOver) return;
+    if (held.size > 0 && !answers.isFull) {
+      const begins = [...held.values()];
+      held.clear();
+      for (const each of begins) each();
+    }
     const isAnswered = pending.size === 0 && answers.isEmpty;
     if (stopping !== undefined) {
       if (isAnswered) finish(stopping);
@@ -124,6 +134,7 @@ export function serveBatch(
     if (entry === undefined) return false;
     pending.delete(id);
     entry.drop();
+    if (held.delete(entry)) count(entry, -1);
     return true;
   };
 
@@ -210,7 +221,8 @@ export function serveBatch(
     pending.set(id, entry);
     count(entry, 1);
     watchDeadline(deadlineMs);
-    run(id, method, request, entry);
+    if (answers.isFull) held.set(entry, () => run(id, method, request, entry));
+    else run(id, method, request, entry);
   };
 
   const finish = (error: unknown) => {
@@ -221,6 +233,7 @@ export function serveBatch(
     answers.close();
     for (const entry of pending.values()) entry.drop();
     pending.clear();
+    held.clear();
     if (error === undefined) call.end();
     else call.emit('error', statusOf(error));
   };

@@ -1,41 +1,10 @@
-import { EventEmitter } from 'node:events';
 import { expect, test } from 'vitest';
 import { BatchAnswers } from '../../server/rpc/answers.ts';
-import type { ServedStream } from '../../server/rpc/served-stream.ts';
-import { type Answer, Answers } from '../../server/wire/conclave/v1/batch.ts';
+import type { Answer } from '../../server/wire/conclave/v1/batch.ts';
+import { SlowStream } from './slow-stream.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
-
-/** A transport that sends a message when it is told to, in order. */
-class SlowStream extends EventEmitter implements ServedStream {
-  readonly metadata = { get: () => [] };
-  readonly sent: Answer[][] = [];
-  readonly #waiting: { readonly message: Buffer; readonly written: () => void }[] = [];
-
-  get handedBytes(): number {
-    return this.#waiting.reduce((sum, { message }) => sum + message.length, 0);
-  }
-
-  write(message: Buffer, written: () => void = () => undefined): boolean {
-    this.#waiting.push({ message, written });
-    return true;
-  }
-
-  /** False when there is nothing to send. */
-  sendOne(): boolean {
-    const next = this.#waiting.shift();
-    if (next === undefined) return false;
-    this.sent.push(Answers.decode(next.message).answers);
-    next.written();
-    return true;
-  }
-
-  end = () => undefined;
-  pause = () => undefined;
-  resume = () => undefined;
-  isPaused = () => false;
-}
 
 const open = (takesParts: boolean) => {
   const stream = new SlowStream();

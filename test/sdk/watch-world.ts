@@ -136,6 +136,7 @@ class StoreTransport implements MemberTransport {
   readonly #store: WatchStore;
   readonly #all: Set<StoreTransport>;
   readonly #taps = new Set<Tap>();
+  readonly received = 0;
   #break: () => void = () => undefined;
   readonly #broken = new Promise<void>((resolve) => {
     this.#break = resolve;

@@ -239,7 +239,7 @@ describe('registrations that are not used', () => {
         asked.push((clientId) => resolve({ clientId, window: 4 }));
       });
     };
-    const transport = { unary, close: () => undefined } as unknown as MemberTransport;
+    const transport = { unary, received: 0, close: () => undefined } as unknown as MemberTransport;
     const [endpoint] = parseEndpoints('127.0.0.1:1');
     if (endpoint === undefined) throw new Error('no endpoint');
     const link = new Link(endpoint, { openTransport: () => transport, clock: systemClock });

@@ -71,6 +71,8 @@ export class FakeTransport implements MemberTransport {
   #break: () => void = () => undefined;
   readonly #broken: Promise<void>;
   closed = false;
+  /** As a test has it. */
+  received = 0;
 
   constructor(member: FakeTransportMember, clock: Clock) {
     this.#member = member;

@@ -263,4 +263,32 @@ export const sdkMutants: readonly Mutant[] = [
     ['server/rpc/answers.ts', 'this.#largeInFlightBytes < LARGE_WINDOW_BYTES', 'this.#call'],
     ['rpc/answers', 'a small answer overtakes large ones'],
   ),
+  mutant(
+    722,
+    'only a call that ended is a sign of life',
+    ['sdk/link.ts', 'this.#answers + this.#transport.received', 'this.#answers'],
+    ['sdk/pulse', 'parts of an answer keep a link'],
+  ),
+  mutant(
+    723,
+    'one large answer keeps all calls waiting',
+    ['server/rpc/answers.ts', 'this.#large.length > 1 && ', ''],
+    ['rpc/batch-held', 'calls behind one answer'],
+  ),
+  mutant(
+    724,
+    'nothing is read while several large answers wait',
+    [
+      'server/rpc/batch.ts',
+      'MAX_CALL_BYTES || answers.isStuck',
+      'MAX_CALL_BYTES || answers.isFull',
+    ],
+    ['rpc/batch-held', 'behind several'],
+  ),
+  mutant(
+    725,
+    'a call that was held is made though it was given up',
+    ['server/rpc/batch.ts', 'if (held.delete(entry)) count(entry, -1);', ''],
+    ['rpc/batch-held', 'behind several'],
+  ),
 ];

@@ -104,7 +104,7 @@ type TransportOptions = {
 type Opened = {
   readonly channel: SimChannel;
   readonly unary: UnaryTransport;
-  readonly batch: Lanes;
+  readonly lanes: Lanes;
 };
 
 class SimMemberTransport implements MemberTransport {
@@ -123,13 +123,17 @@ class SimMemberTransport implements MemberTransport {
             return;
           }
           const unary = new UnaryTransport(channel.asChannel, life);
-          this.#opened = { channel, unary, batch: new Lanes(channel.asChannel, unary, life) };
+          this.#opened = { channel, unary, lanes: new Lanes(channel.asChannel, unary, life) };
           resolve(this.#opened);
         },
         () => reject(unreachable('connection refused')),
       );
     });
     this.#connected.catch(() => undefined);
+  }
+
+  get received(): number {
+    return this.#opened?.lanes.received ?? 0;
   }
 
   async connected(): Promise<void> {
@@ -149,9 +153,9 @@ class SimMemberTransport implements MemberTransport {
     request: RequestOf<M>,
     options: AttemptOptions,
   ): Promise<ResponseOf<M>> {
-    const { unary, batch } = await this.#connected;
+    const { unary, lanes } = await this.#connected;
     const isBatched = methods[method].batch !== Method.UNSPECIFIED;
-    return (isBatched ? batch : unary).unary(method, request, options);
+    return (isBatched ? lanes : unary).unary(method, request, options);
   }
 
   watch(
@@ -171,7 +175,7 @@ class SimMemberTransport implements MemberTransport {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#fail(unreachable('closed'));
-    this.#opened?.batch.close();
+    this.#opened?.lanes.close();
     this.#opened?.unary.close();
     this.#opened?.channel.close();
   }

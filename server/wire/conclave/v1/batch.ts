@@ -90,7 +90,10 @@ export interface Call {
   request: Buffer;
   /** 0 means no deadline. The server stops waiting and answers DEADLINE_EXCEEDED. */
   timeoutMs: number;
-  /** Set with an id only: the client no longer waits. A write may still take effect. */
+  /**
+   * Set with an id only: the client no longer waits. A write may still take effect. Parts of the answer
+   * may be on their way nevertheless, so the id is not to be used again until the stream is over.
+   */
   cancel: boolean;
   /**
    * Set both on a write that is to take effect once, however often it is sent: the id that

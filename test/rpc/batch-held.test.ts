@@ -1,0 +1,107 @@
+/** What becomes of calls on a batched stream while large answers wait to be sent. */
+import { expect, test } from 'vitest';
+import { serveBatch } from '../../server/rpc/batch.ts';
+import { CONTEXT_DEADLINE } from '../../server/rpc/status.ts';
+import { OpenStreams } from '../../server/rpc/streams.ts';
+import { Method } from '../../server/wire/conclave/v1/batch.ts';
+import { VirtualTime } from '../support/virtual-time.ts';
+import { SlowStream } from './slow-stream.ts';
+
+const LARGE_BYTES = 70 * 1024 * 1024;
+const large = Buffer.alloc(LARGE_BYTES);
+
+const open = () => {
+  const time = new VirtualTime();
+  const stream = new SlowStream();
+  const made: string[] = [];
+  const member = { electionTimeoutMs: 1_000, leader: 1n } as ConstructorParameters<
+    typeof OpenStreams
+  >[0];
+  serveBatch(stream, {
+    streams: new OpenStreams(member, time),
+    clock: time,
+    timers: time,
+    needsLeader: false,
+    takesParts: true,
+    methods: new Map([
+      [Method.RANGE, { path: '/range', waits: false, invoke: async (): Promise<Buffer> => large }],
+      [
+        Method.PUT,
+        {
+          path: '/put',
+          waits: false,
+          invoke: async (request: Uint8Array): Promise<Buffer> => {
+            made.push(Buffer.from(request).toString());
+            return Buffer.from('done');
+          },
+        },
+      ],
+    ]),
+    onError: () => undefined,
+  });
+  const list = (id: number) => stream.receive({ id, method: Method.RANGE });
+  const put = (id: number, timeoutMs = 0) =>
+    stream.receive({ id, method: Method.PUT, request: Buffer.from(`put ${id}`), timeoutMs });
+  const giveUp = (...ids: number[]) => stream.receive(...ids.map((id) => ({ id, cancel: true })));
+  /** What the link carries while the server goes on. */
+  const carry = async (messages: number) => {
+    for (let count = 0; count < messages; count += 1) {
+      await time.pass(1);
+      stream.sendOne();
+    }
+  };
+  const sentOf = (id: number) => stream.sent.flat().filter((answer) => answer.id === id);
+  return { stream, made, list, put, giveUp, carry, sentOf };
+};
+
+test('calls behind one answer of any size are made, and it is given up when its client says so', async () => {
+  const { stream, list, put, giveUp, carry, sentOf } = open();
+  list(1);
+  await carry(4);
+  put(2);
+  await carry(6);
+  expect(sentOf(2)).toMatchObject([{ code: 0, response: Buffer.from('done') }]);
+  giveUp(1);
+  await carry(10);
+  expect(sentOf(1).length).toBeLessThan(15);
+  expect(sentOf(1).every(({ more }) => more)).toBe(true);
+  expect(stream.handedBytes).toBe(0);
+});
+
+test('calls behind several are held until less waits, and all of them can be given up meanwhile', async () => {
+  const { made, list, put, giveUp, carry, sentOf } = open();
+  list(1);
+  list(2);
+  await carry(4);
+  put(3);
+  put(4);
+  put(5, 2);
+  await carry(6);
+  expect(made).toEqual([]);
+  expect(sentOf(5)).toMatchObject([{ code: CONTEXT_DEADLINE.code }]);
+  giveUp(4);
+  await carry(4);
+  expect([...sentOf(3), ...sentOf(4), ...made]).toEqual([]);
+  giveUp(1);
+  await carry(6);
+  expect(made).toEqual(['put 3']);
+  expect(sentOf(3)).toMatchObject([{ code: 0 }]);
+  expect([sentOf(4).length, sentOf(5).length]).toEqual([0, 1]);
+  const partsBefore = [sentOf(1).length, sentOf(2).length];
+  await carry(10);
+  expect(sentOf(1).length).toBe(partsBefore[0]);
+  expect(sentOf(2).length).toBe((partsBefore[1] ?? 0) + 10);
+});
+
+test('calls that are held begin by themselves when enough was sent', async () => {
+  const { made, list, put, carry } = open();
+  list(1);
+  list(2);
+  await carry(4);
+  put(3);
+  const messagesAbove = (2 * LARGE_BYTES - 64 * 1024 * 1024) / (64 * 1024);
+  await carry(messagesAbove - 20);
+  expect(made).toEqual([]);
+  await carry(40);
+  expect(made).toEqual(['put 3']);
+});
