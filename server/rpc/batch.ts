@@ -83,7 +83,10 @@ export function serveBatch(
 ): void {
   /** Whose answers are waited for. */
   const pending = new Map<number, Pending>();
-  /** Taken, and to begin when fewer answers wait. Meanwhile the stream is read: cancellations count at once. */
+  /**
+   * Those that may be answered at length, to begin when less waits to be sent. Meanwhile the stream is read:
+   * renewals, pings, writes and cancellations count at once.
+   */
   const held = new Map<Pending, () => void>();
   /**
    * Whose handlers run, or are to: a handler may go on for a while after its call was cancelled or has
@@ -221,7 +224,8 @@ export function serveBatch(
     pending.set(id, entry);
     count(entry, 1);
     watchDeadline(deadlineMs);
-    if (answers.isFull) held.set(entry, () => run(id, method, request, entry));
+    if (method.answersAtLength && answers.isFull)
+      held.set(entry, () => run(id, method, request, entry));
     else run(id, method, request, entry);
   };
 

@@ -38,7 +38,7 @@ export function kvMethods({ member, writes, maxTxnOps }: ServiceContext) {
         .range(request, { serializable, caller, sink })
         .then((result) => pairs.answer(headerAt(member, result.revision), result));
     },
-    { onLearner: (message) => message.serializable },
+    { onLearner: (message) => message.serializable, answersAtLength: true },
   );
 
   const putAnswer = (result: PutResult) =>
@@ -49,26 +49,34 @@ export function kvMethods({ member, writes, maxTxnOps }: ServiceContext) {
     return writes.propose(request, call, putCost(request)).then(putAnswer);
   });
 
-  const deleteRange = method(methods.deleteRange, async (message, call) => {
-    const request = convert.deleteRangeRequest(message);
-    refuse(validateDeleteRange(request));
-    const result = await writes.propose(request, call);
-    return convert.deleteRangeResponse(headerAt(member, result.revision), result);
-  });
+  const deleteRange = method(
+    methods.deleteRange,
+    async (message, call) => {
+      const request = convert.deleteRangeRequest(message);
+      refuse(validateDeleteRange(request));
+      const result = await writes.propose(request, call);
+      return convert.deleteRangeResponse(headerAt(member, result.revision), result);
+    },
+    { answersAtLength: true },
+  );
 
   const txnAnswer = (result: TxnResult) =>
     convert.txnResponse(headerAt(member, result.revision), result);
-  const txn = method(methods.txn, (message, call) => {
-    checkTxn(message, maxTxnOps);
-    const request = convert.txnRequest(message);
-    refuse(validateTxn(request, maxTxnOps));
-    const access = accessOf(message);
-    if (access !== 'write') {
-      const serializable = access === 'serializable';
-      return member.readTxn(request, { serializable, caller: call }).then(txnAnswer);
-    }
-    return writes.propose(request, call, txnCost(request)).then(txnAnswer);
-  });
+  const txn = method(
+    methods.txn,
+    (message, call) => {
+      checkTxn(message, maxTxnOps);
+      const request = convert.txnRequest(message);
+      refuse(validateTxn(request, maxTxnOps));
+      const access = accessOf(message);
+      if (access !== 'write') {
+        const serializable = access === 'serializable';
+        return member.readTxn(request, { serializable, caller: call }).then(txnAnswer);
+      }
+      return writes.propose(request, call, txnCost(request)).then(txnAnswer);
+    },
+    { answersAtLength: true },
+  );
 
   const compact = method(methods.compact, async (message, call) => {
     const revision = convert.toNumber(message.revision);

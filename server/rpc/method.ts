@@ -21,6 +21,8 @@ export type UnaryMethod = {
   readonly path: string;
   /** Answered when something happens, not when its work is done: it uses nothing until then. */
   readonly waits: boolean;
+  /** As long as a range may be. */
+  readonly answersAtLength: boolean;
   invoke(request: Uint8Array, call: CallContext): Promise<Message>;
 };
 
@@ -46,6 +48,8 @@ export type UnaryOptions<Request> = {
   readonly onLearner?: (request: Request) => boolean;
   /** See `UnaryMethod`. @default false */
   readonly waits?: boolean;
+  /** See `UnaryMethod`. @default false */
+  readonly answersAtLength?: boolean;
 };
 
 /** Makes unary methods of one service. */
@@ -57,10 +61,11 @@ export function methodsOf(member: MemberFacts, service: { readonly fullName: str
   ): UnaryMethod => {
     const encode = (response: Response): Message =>
       definition.responseType.encode(response).finish();
-    const { onLearner, waits = false } = options;
+    const { onLearner, waits = false, answersAtLength = false } = options;
     return {
       path: `/${service.fullName}/${definition.name}`,
       waits,
+      answersAtLength,
       // Not an async function, whose frame would be most of what a small call allocates.
       invoke(bytes, call) {
         try {

@@ -1,6 +1,7 @@
 /** What becomes of calls on a batched stream while large answers wait to be sent. */
 import { expect, test } from 'vitest';
 import { serveBatch } from '../../server/rpc/batch.ts';
+import type { UnaryMethod } from '../../server/rpc/method.ts';
 import { CONTEXT_DEADLINE } from '../../server/rpc/status.ts';
 import { OpenStreams } from '../../server/rpc/streams.ts';
 import { Method } from '../../server/wire/conclave/v1/batch.ts';
@@ -10,10 +11,19 @@ import { SlowStream } from './slow-stream.ts';
 const LARGE_BYTES = 70 * 1024 * 1024;
 const large = Buffer.alloc(LARGE_BYTES);
 
+const method = (
+  answersAtLength: boolean,
+  invoke: (request: Uint8Array) => Promise<Buffer>,
+): UnaryMethod => ({ path: '/some', waits: false, answersAtLength, invoke });
+
 const open = () => {
   const time = new VirtualTime();
   const stream = new SlowStream();
   const made: string[] = [];
+  const make = async (request: Uint8Array): Promise<Buffer> => {
+    made.push(Buffer.from(request).toString());
+    return Buffer.from('done');
+  };
   const member = { electionTimeoutMs: 1_000, leader: 1n } as ConstructorParameters<
     typeof OpenStreams
   >[0];
@@ -24,24 +34,17 @@ const open = () => {
     needsLeader: false,
     takesParts: true,
     methods: new Map([
-      [Method.RANGE, { path: '/range', waits: false, invoke: async (): Promise<Buffer> => large }],
-      [
-        Method.PUT,
-        {
-          path: '/put',
-          waits: false,
-          invoke: async (request: Uint8Array): Promise<Buffer> => {
-            made.push(Buffer.from(request).toString());
-            return Buffer.from('done');
-          },
-        },
-      ],
+      [Method.RANGE, method(true, async () => large)],
+      [Method.TXN, method(true, make)],
+      [Method.PUT, method(false, make)],
     ]),
     onError: () => undefined,
   });
   const list = (id: number) => stream.receive({ id, method: Method.RANGE });
-  const put = (id: number, timeoutMs = 0) =>
-    stream.receive({ id, method: Method.PUT, request: Buffer.from(`put ${id}`), timeoutMs });
+  const txn = (id: number, timeoutMs = 0) =>
+    stream.receive({ id, method: Method.TXN, request: Buffer.from(`txn ${id}`), timeoutMs });
+  const put = (id: number) =>
+    stream.receive({ id, method: Method.PUT, request: Buffer.from(`put ${id}`) });
   const giveUp = (...ids: number[]) => stream.receive(...ids.map((id) => ({ id, cancel: true })));
   /** What the link carries while the server goes on. */
   const carry = async (messages: number) => {
@@ -51,14 +54,14 @@ const open = () => {
     }
   };
   const sentOf = (id: number) => stream.sent.flat().filter((answer) => answer.id === id);
-  return { stream, made, list, put, giveUp, carry, sentOf };
+  return { stream, made, list, txn, put, giveUp, carry, sentOf };
 };
 
 test('calls behind one answer of any size are made, and it is given up when its client says so', async () => {
-  const { stream, list, put, giveUp, carry, sentOf } = open();
+  const { stream, list, txn, giveUp, carry, sentOf } = open();
   list(1);
   await carry(4);
-  put(2);
+  txn(2);
   await carry(6);
   expect(sentOf(2)).toMatchObject([{ code: 0, response: Buffer.from('done') }]);
   giveUp(1);
@@ -68,23 +71,27 @@ test('calls behind one answer of any size are made, and it is given up when its 
   expect(stream.handedBytes).toBe(0);
 });
 
-test('calls behind several are held until less waits, and all of them can be given up meanwhile', async () => {
-  const { made, list, put, giveUp, carry, sentOf } = open();
+test('calls that may be answered at length are held behind several, and can be given up meanwhile', async () => {
+  const { made, list, txn, put, giveUp, carry, sentOf } = open();
   list(1);
   list(2);
   await carry(4);
-  put(3);
-  put(4);
-  put(5, 2);
+  txn(3);
+  txn(4);
+  txn(5, 2);
   await carry(6);
   expect(made).toEqual([]);
   expect(sentOf(5)).toMatchObject([{ code: CONTEXT_DEADLINE.code }]);
   giveUp(4);
   await carry(4);
   expect([...sentOf(3), ...sentOf(4), ...made]).toEqual([]);
+  put(6);
+  await carry(4);
+  expect(made.splice(0)).toEqual(['put 6']);
+  expect(sentOf(6)).toMatchObject([{ code: 0 }]);
   giveUp(1);
   await carry(6);
-  expect(made).toEqual(['put 3']);
+  expect(made).toEqual(['txn 3']);
   expect(sentOf(3)).toMatchObject([{ code: 0 }]);
   expect([sentOf(4).length, sentOf(5).length]).toEqual([0, 1]);
   const partsBefore = [sentOf(1).length, sentOf(2).length];
@@ -94,14 +101,14 @@ test('calls behind several are held until less waits, and all of them can be giv
 });
 
 test('calls that are held begin by themselves when enough was sent', async () => {
-  const { made, list, put, carry } = open();
+  const { made, list, txn, carry } = open();
   list(1);
   list(2);
   await carry(4);
-  put(3);
+  txn(3);
   const messagesAbove = (2 * LARGE_BYTES - 64 * 1024 * 1024) / (64 * 1024);
   await carry(messagesAbove - 20);
   expect(made).toEqual([]);
   await carry(40);
-  expect(made).toEqual(['put 3']);
+  expect(made).toEqual(['txn 3']);
 });
