@@ -85,7 +85,7 @@ export function serveBatch(
   const pending = new Map<number, Pending>();
   /**
    * Those that may be answered at length, to begin when less waits to be sent. Meanwhile the stream is read:
-   * renewals, pings, writes and cancellations count at once.
+   * gets, puts, renewals, pings and cancellations count at once.
    */
   const held = new Map<Pending, () => void>();
   /**
@@ -224,7 +224,7 @@ export function serveBatch(
     pending.set(id, entry);
     count(entry, 1);
     watchDeadline(deadlineMs);
-    if (method.answersAtLength && answers.isFull)
+    if (answers.isFull && method.answersAtLength(request))
       held.set(entry, () => run(id, method, request, entry));
     else run(id, method, request, entry);
   };

@@ -38,7 +38,10 @@ export function kvMethods({ member, writes, maxTxnOps }: ServiceContext) {
         .range(request, { serializable, caller, sink })
         .then((result) => pairs.answer(headerAt(member, result.revision), result));
     },
-    { onLearner: (message) => message.serializable, answersAtLength: true },
+    {
+      onLearner: (message) => message.serializable,
+      answersAtLength: ({ rangeEnd }) => rangeEnd.length > 0,
+    },
   );
 
   const putAnswer = (result: PutResult) =>
@@ -57,7 +60,7 @@ export function kvMethods({ member, writes, maxTxnOps }: ServiceContext) {
       const result = await writes.propose(request, call);
       return convert.deleteRangeResponse(headerAt(member, result.revision), result);
     },
-    { answersAtLength: true },
+    { answersAtLength: ({ rangeEnd, prevKv }) => prevKv && rangeEnd.length > 0 },
   );
 
   const txnAnswer = (result: TxnResult) =>
@@ -75,7 +78,7 @@ export function kvMethods({ member, writes, maxTxnOps }: ServiceContext) {
       }
       return writes.propose(request, call, txnCost(request)).then(txnAnswer);
     },
-    { answersAtLength: true },
+    { answersAtLength: () => true },
   );
 
   const compact = method(methods.compact, async (message, call) => {

@@ -21,8 +21,8 @@ export type UnaryMethod = {
   readonly path: string;
   /** Answered when something happens, not when its work is done: it uses nothing until then. */
   readonly waits: boolean;
-  /** As long as a range may be. */
-  readonly answersAtLength: boolean;
+  /** Whether the answer may be as long as that of a range. False also for what is no such request. */
+  answersAtLength(request: Uint8Array): boolean;
   invoke(request: Uint8Array, call: CallContext): Promise<Message>;
 };
 
@@ -48,8 +48,8 @@ export type UnaryOptions<Request> = {
   readonly onLearner?: (request: Request) => boolean;
   /** See `UnaryMethod`. @default false */
   readonly waits?: boolean;
-  /** See `UnaryMethod`. @default false */
-  readonly answersAtLength?: boolean;
+  /** See `UnaryMethod`. Default: it is not. */
+  readonly answersAtLength?: (request: Request) => boolean;
 };
 
 /** Makes unary methods of one service. */
@@ -61,11 +61,18 @@ export function methodsOf(member: MemberFacts, service: { readonly fullName: str
   ): UnaryMethod => {
     const encode = (response: Response): Message =>
       definition.responseType.encode(response).finish();
-    const { onLearner, waits = false, answersAtLength = false } = options;
+    const { onLearner, waits = false, answersAtLength } = options;
     return {
       path: `/${service.fullName}/${definition.name}`,
       waits,
-      answersAtLength,
+      answersAtLength(bytes) {
+        if (answersAtLength === undefined) return false;
+        try {
+          return answersAtLength(decodeViews(definition.requestType, bytes));
+        } catch {
+          return false;
+        }
+      },
       // Not an async function, whose frame would be most of what a small call allocates.
       invoke(bytes, call) {
         try {

@@ -1,10 +1,13 @@
 /** What becomes of calls on a batched stream while large answers wait to be sent. */
 import { expect, test } from 'vitest';
 import { serveBatch } from '../../server/rpc/batch.ts';
+import { kvMethods } from '../../server/rpc/kv.ts';
 import type { UnaryMethod } from '../../server/rpc/method.ts';
+import type { ServiceContext } from '../../server/rpc/services.ts';
 import { CONTEXT_DEADLINE } from '../../server/rpc/status.ts';
 import { OpenStreams } from '../../server/rpc/streams.ts';
 import { Method } from '../../server/wire/conclave/v1/batch.ts';
+import { DeleteRangeRequest, RangeRequest } from '../../server/wire/etcdserverpb/rpc.ts';
 import { VirtualTime } from '../support/virtual-time.ts';
 import { SlowStream } from './slow-stream.ts';
 
@@ -14,7 +17,12 @@ const large = Buffer.alloc(LARGE_BYTES);
 const method = (
   answersAtLength: boolean,
   invoke: (request: Uint8Array) => Promise<Buffer>,
-): UnaryMethod => ({ path: '/some', waits: false, answersAtLength, invoke });
+): UnaryMethod => ({
+  path: '/some',
+  waits: false,
+  answersAtLength: () => answersAtLength,
+  invoke,
+});
 
 const open = () => {
   const time = new VirtualTime();
@@ -111,4 +119,24 @@ test('calls that are held begin by themselves when enough was sent', async () =>
   expect(made).toEqual([]);
   await carry(40);
   expect(made).toEqual(['txn 3']);
+});
+
+test('what may be answered at length: ranges, deletions that tell what was there, transactions', () => {
+  const { range, put, deleteRange, txn } = kvMethods({} as ServiceContext);
+  const key = Buffer.from('a');
+  const rangeEnd = Buffer.from('b');
+  const ofRange = (fields: Parameters<typeof RangeRequest.create>[0]): boolean =>
+    range.answersAtLength(RangeRequest.encode(RangeRequest.create(fields)).finish());
+  const ofDeletion = (fields: Parameters<typeof DeleteRangeRequest.create>[0]): boolean =>
+    deleteRange.answersAtLength(
+      DeleteRangeRequest.encode(DeleteRangeRequest.create(fields)).finish(),
+    );
+  expect([ofRange({ key }), ofRange({ key, rangeEnd })]).toEqual([false, true]);
+  expect([ofDeletion({ key, prevKv: true }), ofDeletion({ key, rangeEnd })]).toEqual([
+    false,
+    false,
+  ]);
+  expect(ofDeletion({ key, rangeEnd, prevKv: true })).toBe(true);
+  expect([put, txn].map((one) => one.answersAtLength(Buffer.alloc(0)))).toEqual([false, true]);
+  expect(range.answersAtLength(Buffer.from('no message'))).toBe(false);
 });
