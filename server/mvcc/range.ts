@@ -162,34 +162,38 @@ function* readSpan(
     const count = yield* countSpan(reader, bounds, pinned);
     return count === undefined ? undefined : { found, passed, count };
   }
-  let count = 0;
   const isNewest = () => at === horizon.revision;
+  // What is behind the first slice is counted with it: later the revision may be an older one, of which
+  // every key has to be looked at.
+  const isCountedAhead = wanted !== Number.POSITIVE_INFINITY && !request.uncounted;
+  let isCounted = false;
+  let count = 0;
   for (const { pairs, next } of traces(reader, bounds, isNewest, Math.max(wanted, FEW_KEYS))) {
     for (const [stored, data] of pairs) {
       const current = decodeCurrent(data);
       if (passed + found.length >= wanted) {
-        if (request.uncounted) break;
+        if (request.uncounted || isCounted) break;
         if (existed(reader, current, at)) count += 1;
         continue;
       }
       const entry = find(reader, userKeyOfCurrent(stored), current, at);
       if (entry === undefined) continue;
-      count += 1;
+      if (!isCounted) count += 1;
       if (passesFilters(entry, request)) found.push(entry);
     }
-    const isEnough = passed + found.length >= wanted;
+    if (next !== undefined && isCountedAhead && !isCounted) {
+      const rest = yield* countSpan(reader, { start: next, end: bounds.end }, pinned);
+      if (rest === undefined) return undefined;
+      count += rest;
+      isCounted = true;
+    }
     if (sink !== undefined) {
       const room = request.limit > 0 ? request.limit - passed : found.length;
       const passable = found.splice(0, room);
       passed += passable.length;
       if (!(yield* passOn(reader, request, passable, pinned, sink))) return undefined;
     }
-    if (next === undefined) break;
-    if (isEnough) {
-      if (request.uncounted) break;
-      const rest = yield* countSpan(reader, { start: next, end: bounds.end }, pinned);
-      return rest === undefined ? undefined : { found, passed, count: count + rest };
-    }
+    if (next === undefined || passed + found.length >= wanted) break;
     if (!(yield* pause(pinned))) return undefined;
   }
   return { found, passed, count };

@@ -186,6 +186,32 @@ test('a sink gets what is in key order a slice at a time, and what is sorted at 
   expect(most({ sortTarget: 'mod' })).toBe(0);
 });
 
+test('what a limit leaves out is not read, whatever is written meanwhile', () => {
+  const rig = manyKeys();
+  let keysRead = 0;
+  const reader: StateReader = {
+    get: (key) => rig.state.get(key),
+    scan: (start, end, options) => {
+      const pairs = rig.state.scan(start, end, options);
+      keysRead += pairs.length;
+      return pairs;
+    },
+    count: (start, end, step) => rig.state.count(start, end, step),
+  };
+  const listed: string[] = [];
+  const sink = { add: ({ key }: KeyValue) => listed.push(Buffer.from(key).toString()) };
+  const read = rig.machine.range(reader, get('k', 'l', { limit: 100 }), sink);
+  let step = read.next();
+  while (!step.done) {
+    rig.apply(put('k000500', 'changed'));
+    rig.apply(del(`k00090${keysRead % 10}`));
+    step = read.next();
+  }
+  expect(step.value).toMatchObject({ more: true, count: MANY });
+  expect(listed).toHaveLength(100);
+  expect(keysRead).toBeLessThan(200);
+});
+
 test('a long read ends when compaction passes its revision', () => {
   const cases = readsOfMany.flatMap((options) => [
     { options, sink: undefined },
