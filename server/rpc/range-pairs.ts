@@ -4,7 +4,7 @@
  */
 import { Status } from '../faults.ts';
 import type { Message } from '../http2/message.ts';
-import { unsignedSize, writeUnsigned } from '../mvcc/binary.ts';
+import { bytesSize, unsignedSize, writeBytes, writeUnsigned } from '../mvcc/binary.ts';
 import type { Bytes, KeyValue, PairSink, RangeResult } from '../mvcc/types.ts';
 import { BinaryWriter } from '../wire/binary.ts';
 import { RangeResponse, type ResponseHeader } from '../wire/etcdserverpb/rpc.ts';
@@ -66,11 +66,11 @@ export class RangePairs implements PairSink {
       this.#leaseBytes = lease === 0n ? NOTHING : encodeLease(lease);
     }
     const bytes =
-      bytesSize(key) +
-      numberSize(createRevision) +
-      numberSize(modRevision) +
-      numberSize(version) +
-      bytesSize(value) +
+      byteFieldSize(key) +
+      numberFieldSize(createRevision) +
+      numberFieldSize(modRevision) +
+      numberFieldSize(version) +
+      byteFieldSize(value) +
       this.#leaseBytes.length;
     const size = 1 + unsignedSize(bytes) + bytes;
     if (this.#used + size > this.#chunk.length) this.#begin(size);
@@ -78,11 +78,11 @@ export class RangePairs implements PairSink {
     let at = this.#used;
     chunk[at++] = PAIR;
     at = writeUnsigned(chunk, at, bytes);
-    at = writeBytes(chunk, at, tags.key, key);
-    at = writeNumber(chunk, at, tags.createRevision, createRevision);
-    at = writeNumber(chunk, at, tags.modRevision, modRevision);
-    at = writeNumber(chunk, at, tags.version, version);
-    at = writeBytes(chunk, at, tags.value, value);
+    at = writeByteField(chunk, at, tags.key, key);
+    at = writeNumberField(chunk, at, tags.createRevision, createRevision);
+    at = writeNumberField(chunk, at, tags.modRevision, modRevision);
+    at = writeNumberField(chunk, at, tags.version, version);
+    at = writeByteField(chunk, at, tags.value, value);
     chunk.set(this.#leaseBytes, at);
     this.#used = at + this.#leaseBytes.length;
   }
@@ -117,23 +117,22 @@ export class RangePairs implements PairSink {
   }
 }
 
-const bytesSize = ({ length }: Bytes): number =>
-  length === 0 ? 0 : 1 + unsignedSize(length) + length;
+// As protobuf wants it, a field that is empty or 0 is left out.
+
+const byteFieldSize = (bytes: Bytes): number => (bytes.length === 0 ? 0 : 1 + bytesSize(bytes));
 
 const encodeLease = (lease: bigint): Buffer =>
   Buffer.from(new BinaryWriter().uint32(tags.lease).int64(lease).finish());
 
-const numberSize = (value: number): number => (value === 0 ? 0 : 1 + unsignedSize(value));
+const numberFieldSize = (value: number): number => (value === 0 ? 0 : 1 + unsignedSize(value));
 
-function writeBytes(target: Buffer, at: number, tag: number, bytes: Bytes): number {
+function writeByteField(target: Buffer, at: number, tag: number, bytes: Bytes): number {
   if (bytes.length === 0) return at;
   target[at] = tag;
-  const start = writeUnsigned(target, at + 1, bytes.length);
-  target.set(bytes, start);
-  return start + bytes.length;
+  return writeBytes(target, at + 1, bytes);
 }
 
-function writeNumber(target: Buffer, at: number, tag: number, value: number): number {
+function writeNumberField(target: Buffer, at: number, tag: number, value: number): number {
   if (value === 0) return at;
   target[at] = tag;
   return writeUnsigned(target, at + 1, value);
